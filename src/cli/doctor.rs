@@ -1,0 +1,146 @@
+//! `smoa doctor`: what this build and this machine have, and whether model and adapters fit together.
+
+use std::path::Path;
+
+use clap::Args;
+use serde_json::json;
+
+use super::args::{AdapterArgs, ModelArgs};
+use super::exit::Outcome;
+use super::start::model_path;
+use super::{Context, meta};
+use crate::adapter::AdapterFile;
+use crate::engine::llama::{Backend, devices, system_info};
+use crate::engine::options::default_threads;
+use crate::error::Code;
+use crate::gguf::ModelFacts;
+use crate::model_file;
+
+/// Check build, devices, model and adapters; exit code 0 when all is well, 1 with warnings, 4 with errors
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    /// One JSON object per finding
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    adapters: AdapterArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    Ok,
+    Warning,
+    Error,
+}
+
+struct Finding {
+    level: Level,
+    subject: &'static str,
+    text: String,
+}
+
+/// Runs `smoa doctor`.
+///
+/// # Errors
+/// [`Code::Other`] when something deserves a look, [`Code::InvalidFile`] when something is wrong.
+pub fn run(args: DoctorArgs, context: &Context) -> Result<(), Outcome> {
+    let mut findings = build_findings();
+    let (model, facts) = model_findings(&args.model);
+    findings.extend(model);
+    if let Some(facts) = &facts {
+        findings.extend(adapter_findings(&args.adapters, facts)?);
+    }
+    for f in &findings {
+        let level = match f.level {
+            Level::Ok => "ok",
+            Level::Warning => "warning",
+            Level::Error => "error",
+        };
+        let line = match args.json {
+            true => json!({"level": level, "subject": f.subject, "text": f.text}).to_string(),
+            false => format!("{level:<8} {:<9} {}", f.subject, crate::error::printable(&f.text)),
+        };
+        context.printer.line(&line)?;
+    }
+    match findings.iter().map(|f| f.level).max() {
+        Some(Level::Error) => Err(Outcome::Silent(Code::InvalidFile)),
+        Some(Level::Warning) => Err(Outcome::Silent(Code::Other)),
+        _ => Ok(()),
+    }
+}
+
+fn build_findings() -> Vec<Finding> {
+    let backend = Backend::get();
+    let ok = |subject, text| Finding { level: Level::Ok, subject, text };
+    let mut findings = vec![ok("build", format!("smoa {}", meta::VERSION)), ok("system", system_info(backend))];
+    if env!("SMOA_CPU") != "native" {
+        let text = "built for any CPU of this kind; -C target-cpu=native is faster here (scripts/run.sh sets it)";
+        findings.push(Finding { level: Level::Warning, subject: "build", text: text.into() });
+    }
+    findings.push(ok("threads", format!("{} by default", default_threads())));
+    for d in devices(backend) {
+        let text = format!("{}: {}, {} MiB free of {}", d.name, d.description, d.memory_free >> 20, d.memory_total >> 20);
+        findings.push(ok("device", text));
+    }
+    findings
+}
+
+fn model_findings(args: &ModelArgs) -> (Vec<Finding>, Option<ModelFacts>) {
+    let error = |text| Finding { level: Level::Error, subject: "model", text };
+    let path = match model_path(args) {
+        Ok(path) => path,
+        Err(failure) => {
+            return (vec![Finding { level: Level::Warning, subject: "model", text: failure.message }], None);
+        }
+    };
+    let facts = match model_file::check(&path) {
+        Ok(facts) => facts,
+        Err(failure) => return (vec![error(failure.message)], None),
+    };
+    if let Err(e) = facts.require_generation() {
+        return (vec![error(format!("{}: {e}", path.display()))], None);
+    }
+    let text = format!(
+        "{}: {} {}, {} parameters, context {}",
+        path.display(),
+        facts.architecture,
+        facts.file_type,
+        facts.parameter_count,
+        facts.n_ctx_train
+    );
+    let mut findings = vec![Finding { level: Level::Ok, subject: "model", text }];
+    if facts.chat_template.is_none() {
+        let text = "no chat template in the file; chatml is used unless --chat-template says otherwise".into();
+        findings.push(Finding { level: Level::Warning, subject: "model", text });
+    }
+    (findings, Some(facts))
+}
+
+fn adapter_findings(args: &AdapterArgs, base: &ModelFacts) -> Result<Vec<Finding>, Outcome> {
+    let of = |path: &Path| match AdapterFile::open(path, base) {
+        Ok(file) => {
+            let f = file.facts();
+            let level = if f.all_zero { Level::Warning } else { Level::Ok };
+            let zero = if f.all_zero { ", all weights are zero" } else { "" };
+            let text = format!("{}: rank {}, {} parameters, digest {}{zero}", path.display(), f.rank_max, f.parameter_count, file.digest());
+            Finding { level, subject: "adapter", text }
+        }
+        Err(e) => Finding { level: Level::Error, subject: "adapter", text: e.to_string() },
+    };
+    Ok(args.choices()?.iter().map(|choice| of(&choice.path)).collect())
+}
+
+/// Runs `--list-devices`.
+///
+/// # Errors
+/// Standard output takes no more.
+pub fn list_devices(context: &Context) -> Result<(), Outcome> {
+    context.printer.line("Available devices:")?;
+    for d in devices(Backend::get()).into_iter().filter(|d| d.accelerator) {
+        let line = format!("  {}: {} ({} MiB, {} MiB free)", d.name, d.description, d.memory_total >> 20, d.memory_free >> 20);
+        context.printer.line(&line)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! `smoa grammar`: the ready formats, and checks of a format or a text without a model.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+
+use super::args::FormatArgs;
+use super::exit::Outcome;
+use super::{Context, args};
+use crate::error::{Code, Failure};
+use crate::grammar::{Compiled, Compiler, MatchResult, Vocabulary, format, format_names};
+use crate::pipeline::format_failure;
+
+/// List, show and check formats; needs no model
+#[derive(Args, Debug)]
+pub struct GrammarCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// List the ready formats
+    Ls,
+    /// Print the grammar of a ready format
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Check a format; exit code 5 with line and column when it is refused
+    Check(FormatArgs),
+    /// Tell whether a text has a format: exit code 0 when it does, 1 when not
+    Test {
+        #[command(flatten)]
+        format: FormatArgs,
+        /// File with the text, instead of standard input
+        #[arg(short = 'f', long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+}
+
+/// Runs `smoa grammar`.
+///
+/// # Errors
+/// A format is refused or unknown; a text does not have it.
+pub fn run(command: GrammarCommand, context: &Context) -> Result<(), Outcome> {
+    let printer = &context.printer;
+    match command.action {
+        Action::Ls => {
+            for name in format_names() {
+                let description = format(name).map_or("", |f| f.description());
+                printer.line(&format!("{name:<22} {description}"))?;
+            }
+            Ok(())
+        }
+        Action::Show { name } => match format(&name) {
+            Some(found) => Ok(printer.answer(found.gbnf)?),
+            None => Err(compile(&FormatArgs { format: Some(name), ..Default::default() }).map(drop).err().map_or(
+                Outcome::Silent(Code::NotFound),
+                Outcome::Failed,
+            )),
+        },
+        Action::Check(args) => {
+            compile(&args)?;
+            Ok(printer.line("ok")?)
+        }
+        Action::Test { format, file } => {
+            let compiled = compile(&format)?;
+            let text = match &file {
+                Some(path) => args::read_text(path, "--file")?.into_bytes(),
+                None => stdin_bytes()?,
+            };
+            let result = compiled.matches(&text).map_err(|e| Failure::new(Code::FormatRejected, e.to_string()))?;
+            let (line, code) = match result {
+                MatchResult::Complete => ("complete".to_string(), None),
+                MatchResult::Prefix => ("incomplete: more must follow".to_string(), Some(Code::Other)),
+                MatchResult::Rejected { at } => (format!("refused at byte {at}"), Some(Code::Other)),
+            };
+            printer.line(&line)?;
+            code.map_or(Ok(()), |code| Err(Outcome::Silent(code)))
+        }
+    }
+}
+
+/// Compiles against the plainest vocabulary there is, the 256 bytes: enough to check any format.
+fn compile(args: &FormatArgs) -> Result<Arc<Compiled>, Failure> {
+    let source = args.source()?;
+    let source = source.ok_or_else(|| Failure::usage("give a format: --format, --grammar, --json-schema or --regex"))?;
+    let pieces = (0..=255u8).map(|b| vec![b]).chain([Vec::new()]).collect();
+    let control = (0..257).map(|id| id == 256).collect();
+    let vocabulary = Arc::new(Vocabulary::new(pieces, control, vec![256]));
+    Compiler::new(vocabulary).compile(&source).map_err(format_failure)
+}
+
+fn stdin_bytes() -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let limit = 64 << 20;
+    std::io::stdin()
+        .lock()
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|e| Failure::new(Code::Other, format!("standard input: {e}")))?;
+    // One line ending at the end belongs to the pipe.
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,103 @@
+//! The only place that prints: answers to stdout, talk to stderr.
+
+use std::io::{self, IsTerminal, Write};
+
+use crate::error::{Code, Failure, printable};
+
+/// Where output goes, and how much of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Printer {
+    stdout_terminal: bool,
+    stderr_terminal: bool,
+    color: bool,
+    quiet: bool,
+    verbose: bool,
+}
+
+impl Printer {
+    /// Looks at the terminal, `NO_COLOR` and `TERM`. Notes are shown on a terminal only, unless `verbose`.
+    pub fn new(quiet: bool, verbose: bool) -> Self {
+        let stderr_terminal = io::stderr().is_terminal();
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
+            || std::env::var_os("TERM").is_some_and(|t| t == "dumb");
+        Self {
+            stdout_terminal: io::stdout().is_terminal(),
+            stderr_terminal,
+            color: stderr_terminal && !plain,
+            quiet,
+            verbose,
+        }
+    }
+
+    /// Whether answers go to a terminal.
+    pub fn answers_on_terminal(&self) -> bool {
+        self.stdout_terminal
+    }
+
+    /// Whether notes and progress are shown.
+    pub fn shows_notes(&self) -> bool {
+        !self.quiet && (self.stderr_terminal || self.verbose)
+    }
+
+    /// Whether a progress bar may be drawn.
+    pub fn shows_progress(&self) -> bool {
+        !self.quiet && self.stderr_terminal
+    }
+
+    /// Writes answer text, byte for byte, and flushes so that a reader sees it at once.
+    ///
+    /// # Errors
+    /// A closed pipe is [`Output::Closed`]; anything else is a failure.
+    pub fn answer(&self, text: &str) -> Result<(), Output> {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Output::from)
+    }
+
+    /// Writes a line to stdout.
+    ///
+    /// # Errors
+    /// As [`Printer::answer`].
+    pub fn line(&self, text: &str) -> Result<(), Output> {
+        let mut out = io::stdout().lock();
+        writeln!(out, "{text}").and_then(|()| out.flush()).map_err(Output::from)
+    }
+
+    /// A dim remark on stderr, on a terminal or when asked for.
+    pub fn note(&self, text: &str) {
+        if self.shows_notes() {
+            let (dim, reset) = if self.color { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
+            let _ = writeln!(io::stderr(), "{dim}{}{reset}", printable(text));
+        }
+    }
+
+    /// Something the user should know even when nothing is wrong yet. One line; silent only with `--quiet`.
+    pub fn warning(&self, text: &str) {
+        if !self.quiet {
+            let _ = writeln!(io::stderr(), "smoa: warning: {}", printable(text));
+        }
+    }
+
+    /// One line that says what failed.
+    pub fn failure(&self, failure: &Failure) {
+        let (red, reset) = if self.color { ("\x1b[31m", "\x1b[0m") } else { ("", "") };
+        let _ = writeln!(io::stderr(), "{red}smoa:{reset} {}", printable(&failure.message));
+    }
+}
+
+/// Why stdout took no more.
+#[derive(Debug)]
+pub enum Output {
+    /// The reader has gone; that is no error (`| head`).
+    Closed,
+    /// The write failed.
+    Failed(Failure),
+}
+
+impl From<io::Error> for Output {
+    fn from(e: io::Error) -> Self {
+        match e.kind() {
+            io::ErrorKind::BrokenPipe => Output::Closed,
+            _ => Output::Failed(Failure::new(Code::Other, format!("standard output: {e}"))),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! From flags to a loaded model: found, checked, loaded with a progress bar, ready for requests.
+
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::args::{ModelArgs, read_text};
+use super::models;
+use super::printer::Printer;
+use super::signals::Signals;
+use crate::engine::Tokenizer;
+use crate::engine::llama::{self, LlamaEngine};
+use crate::error::{Code, Failure};
+use crate::gguf::ModelFacts;
+use crate::model_file;
+use crate::pipeline::Pipeline;
+use crate::prompt::{ChatTemplate, SpecialTokens};
+
+/// Jobs that may wait for the engine.
+const QUEUE: usize = 64;
+
+/// Loads the model that the flags name. `sequences` is used where `--parallel` is not given.
+///
+/// # Errors
+/// With the flag or file at fault.
+pub fn start(args: &ModelArgs, sequences: u32, printer: &Printer, signals: &Signals) -> Result<Pipeline, Failure> {
+    let path = model_path(args)?;
+    let facts = model_file::check(&path)?;
+    facts.require_generation().map_err(|e| Failure::new(Code::InvalidFile, format!("model '{}': {e}", path.display())))?;
+    let options = args.options(&path, sequences);
+    let bar = progress_bar(printer, &path);
+    let interrupted = signals.clone();
+    let make = move || {
+        let mut on_progress = |done: f32| {
+            bar.set_position((done.clamp(0.0, 1.0) * 1000.0) as u64);
+            interrupted.code().is_none()
+        };
+        let engine = LlamaEngine::load(&options, &mut on_progress);
+        bar.finish_and_clear();
+        engine
+    };
+    let template = |tokenizer: &dyn Tokenizer, facts: &ModelFacts| chat_template(args, tokenizer, facts, printer);
+    Pipeline::start(facts, QUEUE, make, template).map_err(|f| match signals.code() {
+        Some(code) => Failure::new(code, f.message),
+        None => f,
+    })
+}
+
+/// The model file: `--model`, by path or by a name of `smoa model ls`; else the default model where it is installed.
+///
+/// # Errors
+/// There is no such model.
+pub fn model_path(args: &ModelArgs) -> Result<PathBuf, Failure> {
+    match &args.model {
+        Some(path) if path.exists() || path.components().count() > 1 => Ok(path.clone()),
+        Some(name) => models::find(&name.to_string_lossy()).ok_or_else(|| {
+            let message = format!("model '{}': no such file, and `smoa model ls` lists no such name", name.display());
+            Failure::new(Code::NotFound, message)
+        }),
+        None => models::default_model().ok_or_else(|| {
+            Failure::usage("no model: give -m FILE or set LLAMA_ARG_MODEL (scripts/run.sh fetches a small one)")
+        }),
+    }
+}
+
+fn progress_bar(printer: &Printer, path: &Path) -> ProgressBar {
+    let target = match printer.shows_progress() {
+        true => ProgressDrawTarget::stderr(),
+        false => ProgressDrawTarget::hidden(),
+    };
+    let bar = ProgressBar::with_draw_target(Some(1000), target);
+    if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:30}] {percent}%") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    bar.set_message(format!("loading {}", crate::error::printable(&name)));
+    bar
+}
+
+/// The chat template: the flag's, else the model's, else `chatml` with a note.
+fn chat_template(
+    args: &ModelArgs,
+    tokenizer: &dyn Tokenizer,
+    facts: &ModelFacts,
+    printer: &Printer,
+) -> Result<ChatTemplate, Failure> {
+    let text_of = |id: Option<u32>| id.map(|id| tokenizer.spelling(id)).unwrap_or_default();
+    let tokens = SpecialTokens {
+        bos: text_of(facts.tokenizer.bos),
+        eos: text_of(facts.tokenizer.eos),
+        control: tokenizer.control_texts().to_vec(),
+    };
+    if let Some(path) = &args.chat_template_file {
+        let text = read_text(path, "--chat-template-file")?;
+        return ChatTemplate::parse(&text, tokens)
+            .map_err(|e| Failure::usage(format!("--chat-template-file '{}': {e}", path.display())));
+    }
+    if let Some(text) = &args.chat_template {
+        if let Some(named) = ChatTemplate::named(text, tokens.clone()) {
+            return Ok(named);
+        }
+        if !text.contains("{{") && !text.contains("{%") {
+            let names: Vec<&str> = ChatTemplate::names().collect();
+            let message = format!("--chat-template: there is no template '{text}'; known are {}", names.join(", "));
+            return Err(Failure::usage(message));
+        }
+        return ChatTemplate::parse(text, tokens).map_err(|e| Failure::usage(format!("--chat-template: {e}")));
+    }
+    let refused = |e: crate::prompt::TemplateError| {
+        let message = format!("the model's own template is refused: {e}; give --chat-template");
+        Failure::new(Code::InvalidFile, message)
+    };
+    match &facts.chat_template {
+        Some(text) => ChatTemplate::parse(text, tokens).map_err(refused),
+        None => {
+            printer.note("the model has no chat template; using chatml");
+            ChatTemplate::named("chatml", tokens).ok_or_else(|| Failure::usage("the template chatml is missing"))
+        }
+    }
+}
+
+/// Applies `-v`: 1 shows llama.cpp's warnings, 2 its whole log.
+pub fn set_verbosity(level: u8) {
+    llama::set_verbosity(level);
+}

@@ -1,0 +1,190 @@
+//! How a model is loaded and a context is made: llama.cpp's settings by llama.cpp's names, as plain values.
+
+use std::path::PathBuf;
+
+/// How much of the model goes to the GPU (`-ngl`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GpuLayers {
+    /// All layers where there is a GPU.
+    #[default]
+    All,
+    /// So many layers; 0 keeps the model on the CPU.
+    Count(u32),
+}
+
+/// How a model is split over several GPUs (`-sm`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SplitMode {
+    /// One GPU.
+    None,
+    /// Whole layers.
+    #[default]
+    Layer,
+    /// Rows of matrices.
+    Row,
+}
+
+/// How the model file is read (`--no-mmap`, `--mlock`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoadMode {
+    /// Read instead of mapping.
+    pub no_mmap: bool,
+    /// Keep the weights in RAM.
+    pub mlock: bool,
+}
+
+/// When to use flash attention (`-fa`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FlashAttention {
+    /// Where the backend has it.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+/// Number format of the key or value cache (`-ctk`, `-ctv`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum CacheType {
+    F32,
+    #[default]
+    F16,
+    Bf16,
+    Q8_0,
+    Q4_0,
+    Q4_1,
+    Iq4Nl,
+    Q5_0,
+    Q5_1,
+}
+
+impl CacheType {
+    /// All of them with llama.cpp's names.
+    pub const NAMES: [(&'static str, CacheType); 9] = [
+        ("f32", CacheType::F32),
+        ("f16", CacheType::F16),
+        ("bf16", CacheType::Bf16),
+        ("q8_0", CacheType::Q8_0),
+        ("q4_0", CacheType::Q4_0),
+        ("q4_1", CacheType::Q4_1),
+        ("iq4_nl", CacheType::Iq4Nl),
+        ("q5_0", CacheType::Q5_0),
+        ("q5_1", CacheType::Q5_1),
+    ];
+
+    /// Whether it is a block format, which llama.cpp allows for values only with flash attention.
+    pub const fn is_quantized(self) -> bool {
+        !matches!(self, CacheType::F32 | CacheType::F16 | CacheType::Bf16)
+    }
+}
+
+/// How positions are stretched beyond the trained context (`--rope-scaling`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RopeScaling {
+    /// Not at all.
+    None,
+    /// Linearly.
+    Linear,
+    /// YaRN (<https://arxiv.org/abs/2309.00071>).
+    Yarn,
+}
+
+/// RoPE and YaRN settings; `None` takes the model's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rope {
+    /// `--rope-scaling`.
+    pub scaling: Option<RopeScaling>,
+    /// `--rope-scale`: context scaling factor; expands the context by this factor.
+    pub scale: Option<f32>,
+    /// `--rope-freq-base`.
+    pub freq_base: Option<f32>,
+    /// `--rope-freq-scale`: expands the context by 1/this.
+    pub freq_scale: Option<f32>,
+    /// `--yarn-orig-ctx`: tokens.
+    pub yarn_orig_ctx: Option<u32>,
+    /// `--yarn-ext-factor`.
+    pub yarn_ext_factor: Option<f32>,
+    /// `--yarn-attn-factor`.
+    pub yarn_attn_factor: Option<f32>,
+    /// `--yarn-beta-slow`.
+    pub yarn_beta_slow: Option<f32>,
+    /// `--yarn-beta-fast`.
+    pub yarn_beta_fast: Option<f32>,
+}
+
+/// Everything needed to load a model and make a context.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EngineOptions {
+    /// The GGUF file; of a split model, its first part.
+    pub model: PathBuf,
+    /// `-ngl`.
+    pub gpu_layers: GpuLayers,
+    /// `-sm`.
+    pub split_mode: SplitMode,
+    /// `-ts`: share of each GPU; empty for even.
+    pub tensor_split: Vec<f32>,
+    /// `-mg`.
+    pub main_gpu: usize,
+    /// `-dev`: names as `--list-devices` prints them; empty for all.
+    pub devices: Vec<String>,
+    /// `--no-mmap`, `--mlock`.
+    pub load_mode: LoadMode,
+    /// `-c`: tokens; 0 takes the model's trained context.
+    pub context: u32,
+    /// `-b`: most tokens of one step.
+    pub batch: u32,
+    /// `-ub`: tokens computed at once.
+    pub micro_batch: u32,
+    /// `-np`: sequences.
+    pub sequences: u32,
+    /// `-t`: threads for generation.
+    pub threads: u32,
+    /// `-tb`: threads for prompts.
+    pub threads_batch: u32,
+    /// `-fa`.
+    pub flash_attention: FlashAttention,
+    /// `-ctk`.
+    pub cache_type_k: CacheType,
+    /// `-ctv`.
+    pub cache_type_v: CacheType,
+    /// `--rope-*`, `--yarn-*`.
+    pub rope: Rope,
+    /// Most bytes of loaded adapters kept in memory; those in use always stay.
+    pub adapter_cache_bytes: u64,
+}
+
+impl EngineOptions {
+    /// llama.cpp's defaults for `model`, with one sequence and as many threads as physical cores.
+    pub fn new(model: impl Into<PathBuf>) -> Self {
+        let threads = default_threads();
+        Self {
+            model: model.into(),
+            gpu_layers: GpuLayers::All,
+            split_mode: SplitMode::Layer,
+            tensor_split: Vec::new(),
+            main_gpu: 0,
+            devices: Vec::new(),
+            load_mode: LoadMode::default(),
+            context: 0,
+            batch: 2048,
+            micro_batch: 512,
+            sequences: 1,
+            threads,
+            threads_batch: threads,
+            flash_attention: FlashAttention::Auto,
+            cache_type_k: CacheType::F16,
+            cache_type_v: CacheType::F16,
+            rope: Rope::default(),
+            adapter_cache_bytes: 1 << 30,
+        }
+    }
+}
+
+/// One thread per physical core that this process may use.
+pub fn default_threads() -> u32 {
+    let usable = std::thread::available_parallelism().map_or(1, usize::from);
+    u32::try_from(num_cpus::get_physical().min(usable).max(1)).unwrap_or(1)
+}

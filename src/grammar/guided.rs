@@ -1,0 +1,289 @@
+//! JSON Schemas, enforced by the crate `llguidance`.
+//!
+//! Strict: what it does not support is an error at compile time. White space between the parts of a value is optional
+//! and bounded, see [`WHITESPACE`]. Object keys come in the order of the schema, as the engine demands.
+//!
+//! Once a matcher of `llguidance` has failed it stays failed, and so does ours.
+
+use std::sync::{Arc, OnceLock};
+
+use llguidance::api::{StopReason, TopLevelGrammar};
+use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
+use llguidance::{Matcher, ParserFactory};
+use serde_json::{Value, json};
+
+use super::compiled::MatchResult;
+use super::error::{GrammarError, MatcherError, one_line};
+use super::mask::TokenMask;
+use super::vocabulary::Vocabulary;
+
+/// White space that may stand between two parts of a JSON value: none, one blank, or a new line with indentation.
+///
+/// The language of llama.cpp's schema converter, for the same reason: a small model that may write white space
+/// without end does, and never finishes. One blank covers `{"a": 1, "b": 2}`, a new line covers pretty printing.
+const WHITESPACE: &str = r" |\n{1,2}[ \t]{0,20}";
+
+/// Stack of the thread that compiles, for a schema without references.
+const STACK: usize = 8 << 20;
+/// More stack per reference: the engine follows chains of them by recursion.
+const STACK_PER_REFERENCE: usize = 32 << 10;
+/// No more stack than this. Only touched pages count.
+const STACK_MOST: usize = 256 << 20;
+
+/// A compiled schema.
+pub(super) struct Template {
+    vocabulary: Arc<Vocabulary>,
+    grammar: TopLevelGrammar,
+    /// Never advanced; every sequence gets a copy with caches of its own.
+    matcher: Matcher,
+    /// The same over single bytes, for [`Template::matches`].
+    bytes: OnceLock<Matcher>,
+    /// Bytes of the schema's text.
+    size: usize,
+    references: usize,
+}
+
+/// Compiles a schema that `schema::check` has passed.
+pub(super) fn from_schema(schema: Value, vocabulary: &Arc<Vocabulary>) -> Result<Template, GrammarError> {
+    let text = schema.to_string();
+    let mut schema = match schema {
+        Value::Object(object) => object,
+        // Options can only be attached to an object.
+        other => serde_json::Map::from_iter([("allOf".to_owned(), json!([other]))]),
+    };
+    let options = json!({
+        "whitespace_flexible": true,
+        "whitespace_pattern": WHITESPACE,
+        "lenient": false,
+        "coerce_one_of": false,
+    });
+    schema.insert("x-guidance".to_owned(), options);
+    let grammar = TopLevelGrammar::from_json_schema(Value::Object(schema));
+    let references = text.matches("\"$ref\"").count();
+    let matcher = start(vocabulary.factory()?, &grammar, references)?;
+    Ok(Template {
+        vocabulary: Arc::clone(vocabulary),
+        grammar,
+        matcher,
+        bytes: OnceLock::new(),
+        size: text.len(),
+        references,
+    })
+}
+
+/// Compiles `grammar` on a thread with room for its recursion.
+fn start(factory: &ParserFactory, grammar: &TopLevelGrammar, references: usize) -> Result<Matcher, GrammarError> {
+    let stack = (STACK + references * STACK_PER_REFERENCE).min(STACK_MOST);
+    let failed = |message: &str| GrammarError::Engine {
+        message: message.to_owned(),
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("grammar".to_owned())
+            .stack_size(stack)
+            .spawn_scoped(scope, || factory.create_parser(grammar.clone()))
+            .map_err(|_| failed("no memory for the compiler's stack"))?;
+        let parser = thread
+            .join()
+            .map_err(|_| failed("the schema compiler gave up"))?
+            .map_err(|error| refusal(&format!("{error:#}")))?;
+        let matcher = Matcher::new(Ok(parser));
+        match matcher.get_error() {
+            Some(error) => Err(refusal(&error)),
+            None => Ok(matcher),
+        }
+    })
+}
+
+/// A compile error of the engine, with the place it names if it names one.
+fn refusal(message: &str) -> GrammarError {
+    let mut pointer = String::new();
+    let mut lines: Vec<&str> = Vec::new();
+    let text = message.split("\n<backtrace>").next().unwrap_or_default();
+    for line in text.lines() {
+        match line.trim().strip_prefix("while processing ") {
+            Some(place) => pointer = place.trim_start_matches('#').to_owned(),
+            // The engine repeats the message for each level it passes.
+            None if lines.contains(&line) => {}
+            None => lines.push(line),
+        }
+    }
+    let message = one_line(&lines.join("\n"));
+    let message = match message.contains("oneOf constraints are not supported") {
+        true => "the branches of 'oneOf' may overlap, which cannot be enforced; use 'anyOf'".to_owned(),
+        false => message,
+    };
+    let keyword = ["oneOf", "patternProperties", "pattern", "format", "multipleOf"]
+        .into_iter()
+        .find(|keyword| message.contains(keyword));
+    GrammarError::Schema {
+        pointer,
+        keyword: keyword.map(str::to_owned),
+        message,
+    }
+}
+
+impl Template {
+    pub fn start(&self) -> Guided {
+        Guided {
+            vocabulary: Arc::clone(&self.vocabulary),
+            matcher: self.matcher.deep_clone(),
+            mask: TokenMask::default(),
+            finished: false,
+        }
+    }
+
+    /// See [`Compiled::matches`](super::Compiled::matches).
+    pub fn matches(&self, text: &[u8]) -> Result<MatchResult, MatcherError> {
+        let mut matcher = match self.bytes.get() {
+            Some(matcher) => matcher.deep_clone(),
+            None => {
+                let matcher = start(byte_factory()?, &self.grammar, self.references).map_err(|error| engine(&error))?;
+                self.bytes.get_or_init(|| matcher).deep_clone()
+            }
+        };
+        // Byte 0xFF is in no text, and is no token of the byte vocabulary.
+        let plain = text.split(|&byte| byte == 0xFF).next().unwrap_or_default();
+        let tokens: Vec<u32> = plain.iter().map(|&byte| u32::from(byte)).collect();
+        let taken = matcher.try_consume_tokens(&tokens).map_err(|error| engine(&error))?;
+        if taken < text.len() {
+            return Ok(MatchResult::Rejected { at: taken });
+        }
+        Ok(match complete(&mut matcher)? {
+            true => MatchResult::Complete,
+            false => MatchResult::Prefix,
+        })
+    }
+
+    /// Bytes held, roughly: the engine does not tell. Its automata take some hundred times the text.
+    pub fn bytes(&self) -> usize {
+        (256 << 10) + self.size * 200
+    }
+}
+
+/// One sequence.
+pub(super) struct Guided {
+    vocabulary: Arc<Vocabulary>,
+    matcher: Matcher,
+    mask: TokenMask,
+    /// An end token was accepted.
+    finished: bool,
+}
+
+impl Guided {
+    pub fn allows(&mut self, token: u32) -> Result<bool, MatcherError> {
+        self.check()?;
+        if self.vocabulary.is_end(token) {
+            return complete(&mut self.matcher);
+        }
+        if !self.vocabulary.is_text(token) || self.matcher.is_stopped() {
+            return Ok(false);
+        }
+        self.matcher
+            .validate_tokens(&[token])
+            .map(|count| count == 1)
+            .map_err(|error| engine(&error))
+    }
+
+    pub fn accept(&mut self, token: u32) -> Result<(), MatcherError> {
+        // Asked first, because a token that the engine itself refuses leaves it failed.
+        if !self.allows(token)? {
+            return Err(MatcherError::Refused { token });
+        }
+        if self.vocabulary.is_end(token) {
+            self.finished = true;
+            return Ok(());
+        }
+        self.matcher.consume_token(token).map_err(|error| engine(&error))
+    }
+
+    pub fn mask(&mut self) -> Result<&TokenMask, MatcherError> {
+        self.check()?;
+        let complete = complete(&mut self.matcher)?;
+        let tokens = self.vocabulary.len();
+        let mut mask = match self.matcher.is_stopped() {
+            true => TokenMask::empty(tokens),
+            false => {
+                let set = self.matcher.compute_mask().map_err(|error| engine(&error))?;
+                TokenMask::from_words(set.as_slice(), tokens)
+            }
+        };
+        for &end in self.vocabulary.end_tokens() {
+            match complete {
+                true => mask.insert(end),
+                false => mask.remove(end),
+            }
+        }
+        if mask.is_empty() {
+            return Err(MatcherError::DeadEnd);
+        }
+        self.mask = mask;
+        Ok(&self.mask)
+    }
+
+    pub fn may_stop(&mut self) -> bool {
+        self.check().is_ok() && complete(&mut self.matcher).unwrap_or(false)
+    }
+
+    pub fn must_stop(&mut self) -> bool {
+        self.may_stop() && self.matcher.is_stopped()
+    }
+
+    fn check(&self) -> Result<(), MatcherError> {
+        if self.finished {
+            return Err(MatcherError::Finished);
+        }
+        match self.matcher.get_error() {
+            Some(message) => Err(MatcherError::Engine {
+                message: one_line(&message),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether the text so far is a whole value.
+fn complete(matcher: &mut Matcher) -> Result<bool, MatcherError> {
+    match matcher.stop_reason() {
+        // It stops by itself only where the text is complete and nothing can follow.
+        StopReason::NoExtension | StopReason::NoExtensionBias | StopReason::EndOfSentence => Ok(true),
+        _ => matcher.is_accepting().map_err(|error| engine(&error)),
+    }
+}
+
+fn engine(error: &impl std::fmt::Display) -> MatcherError {
+    MatcherError::Engine {
+        message: one_line(&error.to_string()),
+    }
+}
+
+/// A parser factory over `environment`. `slices`: sets of tokens whose masks are worked out ahead.
+pub(super) fn factory(environment: &TokEnv, slices: &[String]) -> Result<ParserFactory, String> {
+    let mut factory = ParserFactory::new(environment, InferenceCapabilities::default(), slices)
+        .map_err(|error| one_line(&error.to_string()))?;
+    factory.quiet();
+    // Messages for users, not dumps of the parser.
+    factory.limits_mut().verbose_errors = false;
+    // A thousand optional keys are some four thousand items.
+    factory.limits_mut().max_items_in_row = 10_000;
+    Ok(factory)
+}
+
+/// The factory for texts without tokens: every byte is one, 256 ends.
+fn byte_factory() -> Result<&'static ParserFactory, MatcherError> {
+    static FACTORY: OnceLock<Result<ParserFactory, String>> = OnceLock::new();
+    FACTORY
+        .get_or_init(|| {
+            let words: Vec<Vec<u8>> = (0..=256u32)
+                .map(|id| u8::try_from(id).ok().filter(|&byte| byte != 0xFF))
+                .map(|byte| byte.into_iter().collect())
+                .collect();
+            let trie = TokTrie::from(&TokRxInfo::new(257, 256), &words);
+            let environment: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
+            factory(&environment, &[])
+        })
+        .as_ref()
+        .map_err(|message| MatcherError::Engine {
+            message: message.clone(),
+        })
+}

@@ -1,0 +1,41 @@
+//! Guarantees the form of an answer: which tokens may come next, and when the text is complete.
+//!
+//! A [`Source`] (a ready format, GBNF text, a JSON Schema or a regular expression) is compiled once into a
+//! [`Compiled`] grammar; every request takes its own [`Matcher`] from it and asks, token by token, what is
+//! allowed. Everything fails closed: what cannot be enforced is an error before the first token, and a
+//! [`MatcherError`] ends the request. There is no path on which a text continues unconstrained.
+//!
+//! What this module does not know: the engine, the model, the disk, the network, the clock. All it is given is a
+//! [`Vocabulary`]: the tokens of a model as bytes.
+//!
+//! Two engines stand behind the one interface. GBNF is parsed (`gbnf`), turned into a network of byte automata
+//! (`network`) and run by our own matcher (`engine`); regular expressions take the same way (`regex`). JSON Schemas are
+//! checked (`schema`) and then enforced by the crate `llguidance` (`guided`).
+
+mod compiled;
+mod compiler;
+mod engine;
+mod error;
+mod formats;
+mod gbnf;
+mod guided;
+mod limits;
+mod mask;
+mod matcher;
+mod network;
+mod regex;
+mod schema;
+mod trie;
+mod vocabulary;
+
+#[cfg(test)]
+mod tests;
+
+pub use compiled::{Compiled, MatchResult};
+pub use compiler::{Compiler, Source};
+pub use error::{GrammarError, MatcherError, Place, SyntaxError};
+pub use formats::{Format, get as format, names as format_names};
+pub use limits::Limits;
+pub use mask::TokenMask;
+pub use matcher::Matcher;
+pub use vocabulary::Vocabulary;

@@ -1,0 +1,45 @@
+//! A model file on disk: found, checked, described. llama.cpp reads it only after this.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Code, Failure};
+use crate::gguf::{self, ModelFacts, ShardFacts};
+use crate::mapped::Mapped;
+
+/// Maps and checks the model at `path`, with all its parts when it is split.
+///
+/// # Errors
+/// [`Code::NotFound`] when a file is missing, [`Code::InvalidFile`] with file, field and reason when one is refused.
+pub fn check(path: &Path) -> Result<ModelFacts, Failure> {
+    let map = open(path)?;
+    let refused = |file: &Path, e: gguf::GgufError| {
+        Failure::new(Code::InvalidFile, format!("model '{}': {e}", file.display()))
+    };
+    let facts = gguf::check_model(map.bytes()).map_err(|e| refused(path, e))?;
+    let Some(split) = facts.split else { return Ok(facts) };
+    let name = path.to_string_lossy();
+    let Some(paths) = gguf::shard_paths(&name, split.count) else {
+        let message = format!(
+            "model '{name}': is part 1 of {}, but its name does not end in -00001-of-{:05}.gguf, so the others cannot be found",
+            split.count, split.count
+        );
+        return Err(Failure::new(Code::InvalidFile, message));
+    };
+    let mut shards: Vec<(String, ShardFacts)> = Vec::new();
+    for shard in &paths[1..] {
+        let shard_path = PathBuf::from(shard);
+        let map = open(&shard_path)?;
+        let facts = gguf::check_shard(map.bytes()).map_err(|e| refused(&shard_path, e))?;
+        shards.push((shard.clone(), facts));
+    }
+    gguf::check_shards(facts, shards).map_err(|e| refused(path, e))
+}
+
+fn open(path: &Path) -> Result<Mapped, Failure> {
+    Mapped::open(path).map_err(|e| Failure::new(open_code(&e), format!("model '{}': {e}", path.display())))
+}
+
+/// A file that is not there is "not found"; one that cannot be read or is no file is "invalid".
+pub fn open_code(e: &std::io::Error) -> Code {
+    if e.kind() == std::io::ErrorKind::NotFound { Code::NotFound } else { Code::InvalidFile }
+}

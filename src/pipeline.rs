@@ -1,0 +1,220 @@
+//! THE flow, in one screen: validate, pin the adapters, render the prompt, compile the format, submit, events.
+//!
+//! Every front end (chat, pipe, server) goes through [`Pipeline::submit`]. Knows no terminal, no HTTP, no flags.
+
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, OnceLock};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::adapter::{AdapterDigest, AdapterError, AdapterSet, LooseAdapters};
+use crate::engine::{Engine, EngineFacts, Token, Tokenizer};
+use crate::error::{Code, Failure};
+use crate::event::{Event, Finished, TokenProbability};
+use crate::gguf::ModelFacts;
+use crate::grammar::{Compiler, GrammarError, Source};
+use crate::model_file::open_code;
+use crate::prompt::{ChatTemplate, CivilTime, Prompt, RenderOptions};
+use crate::request::{Input, Request, ValidRequest};
+use crate::scheduler::{CancelToken, Job, Lease, Ready, Worker};
+
+/// A loaded model, ready for requests from any thread.
+pub struct Pipeline {
+    worker: Worker,
+    ready: Ready,
+    base: ModelFacts,
+    template: ChatTemplate,
+    adapters: LooseAdapters,
+    compiler: OnceLock<Compiler>,
+}
+
+/// A request under way.
+pub struct Ticket {
+    /// What happens; ends with `Finished` or `Failed`.
+    pub events: Receiver<Event>,
+    /// Ends it.
+    pub cancel: CancelToken,
+    /// The adapters it runs under.
+    pub adapters: Vec<Applied>,
+    /// What the user should know about them, one line each.
+    pub warnings: Vec<String>,
+}
+
+/// An adapter that a request runs under.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Applied {
+    /// For people.
+    pub name: String,
+    /// Identity of the content.
+    pub digest: AdapterDigest,
+    /// Its weight.
+    pub scale: f32,
+}
+
+/// A whole answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The text.
+    pub text: String,
+    /// Its tokens, the end token included.
+    pub tokens: Vec<Token>,
+    /// Probabilities, when asked for.
+    pub probabilities: Vec<TokenProbability>,
+    /// How it ended.
+    pub finished: Finished,
+}
+
+impl Pipeline {
+    /// Starts the engine thread. `template` makes the chat template once the tokenizer is known.
+    ///
+    /// # Errors
+    /// The engine could not be made, or the template is refused.
+    pub fn start<E, F>(
+        base: ModelFacts,
+        queue: usize,
+        make: F,
+        template: impl FnOnce(&dyn Tokenizer, &ModelFacts) -> Result<ChatTemplate, Failure>,
+    ) -> Result<Self, Failure>
+    where
+        E: Engine,
+        F: FnOnce() -> Result<E, Failure> + Send + 'static,
+    {
+        let (worker, ready) = Worker::spawn(queue, make)?;
+        let template = template(&*ready.tokenizer, &base)?;
+        Ok(Self { worker, ready, base, template, adapters: LooseAdapters::default(), compiler: OnceLock::new() })
+    }
+
+    /// Checks a request and queues it; waits while the queue is full.
+    ///
+    /// # Errors
+    /// The request, an adapter or the format is refused: nothing has been generated then.
+    pub fn submit(&self, request: Request) -> Result<Ticket, Failure> {
+        let submitted = Instant::now();
+        let request = request.validate(self.ready.facts.vocabulary)?;
+        let (lease, adapters) = self.pin(&request)?;
+        let idle = lease.files.iter().filter(|f| f.facts().all_zero);
+        let warnings = idle.map(|f| format!("adapter '{}': all weights are zero; it changes nothing", f.label())).collect();
+        let request = request.into_inner();
+        let matcher = request.format.as_ref().map(|source| self.compile(source)).transpose()?;
+        let prompt = self.tokens(request.input)?;
+        let (sender, events) = channel();
+        let cancel = CancelToken::default();
+        self.worker.submit(Job {
+            prompt,
+            lease,
+            matcher,
+            sampling: request.sampling,
+            limits: request.limits,
+            cache_prompt: request.cache_prompt,
+            n_probs: request.n_probs,
+            events: sender,
+            cancel: cancel.clone(),
+            submitted,
+        })?;
+        Ok(Ticket { events, cancel, adapters, warnings })
+    }
+
+    /// Fixed properties of the engine.
+    pub fn facts(&self) -> &EngineFacts {
+        &self.ready.facts
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &dyn Tokenizer {
+        &*self.ready.tokenizer
+    }
+
+    /// The tokens a conversation or text becomes.
+    ///
+    /// # Errors
+    /// The template refuses it, it is empty, or it does not fit into the context.
+    pub fn tokens(&self, input: Input) -> Result<Vec<Token>, Failure> {
+        let tokens = match input {
+            Input::Tokens(tokens) => tokens,
+            Input::Raw(text) => self.ready.tokenizer.tokenize(&Prompt::raw(text), true),
+            Input::Chat { messages, tools, kwargs } => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let now = i64::try_from(now.as_secs()).ok().map(CivilTime::from_unix);
+                let options = RenderOptions { add_generation_prompt: true, tools, kwargs, now };
+                let prompt = self.template.render(&messages, &options).map_err(|e| Failure::usage(e.to_string()))?;
+                self.ready.tokenizer.tokenize(&prompt, true)
+            }
+        };
+        let context = self.ready.facts.context;
+        match tokens.len() {
+            0 => Err(Failure::usage("the prompt is empty and the model has no token to begin with")),
+            n if n >= context => Err(Failure::usage(format!(
+                "the prompt has {n} tokens, the context holds {context}; shorten it or give a larger -c"
+            ))),
+            _ => Ok(tokens),
+        }
+    }
+
+    /// Opens and checks the adapters; what the lease holds does not change while the request runs.
+    fn pin(&self, request: &ValidRequest) -> Result<(Lease, Vec<Applied>), Failure> {
+        let mut members = Vec::new();
+        let mut files = Vec::new();
+        let mut applied = Vec::new();
+        for (choice, scale) in request.adapters() {
+            let file = self.adapters.get(&choice.path, &self.base).map_err(|e| {
+                let code = match &e {
+                    AdapterError::Open { source, .. } => open_code(source),
+                    AdapterError::Invalid { .. } | AdapterError::Activated { .. } => Code::InvalidFile,
+                };
+                Failure::new(code, e.to_string())
+            })?;
+            members.push((file.digest(), scale));
+            applied.push(Applied { name: file.label(), digest: file.digest(), scale: scale.get() });
+            files.push(file);
+        }
+        let set = AdapterSet::new(members).map_err(|e| Failure::usage(e.to_string()))?;
+        Ok((Lease { set, files }, applied))
+    }
+
+    fn compile(&self, source: &Source) -> Result<crate::grammar::Matcher, Failure> {
+        let compiler = self.compiler.get_or_init(|| Compiler::new(self.ready.tokenizer.vocabulary()));
+        Ok(compiler.compile(source).map_err(format_failure)?.matcher())
+    }
+}
+
+/// The failure that a refused format becomes.
+pub fn format_failure(e: GrammarError) -> Failure {
+    let code = match &e {
+        GrammarError::UnknownFormat { .. } => Code::NotFound,
+        _ => Code::FormatRejected,
+    };
+    Failure::new(code, e.to_string())
+}
+
+impl Ticket {
+    /// Waits for the whole answer; `on_text` sees the text as it comes.
+    ///
+    /// # Errors
+    /// The request failed, or the engine stopped.
+    pub fn wait(self, mut on_text: impl FnMut(&str)) -> Result<Answer, Failure> {
+        let mut text = String::new();
+        let mut tokens = Vec::new();
+        let mut probabilities = Vec::new();
+        loop {
+            match self.events.recv() {
+                Ok(Event::Prefilled { .. }) => (),
+                Ok(Event::Token(event)) => {
+                    if !event.text.is_empty() {
+                        on_text(&event.text);
+                    }
+                    text += &event.text;
+                    tokens.extend(event.tokens);
+                    probabilities.extend(event.probabilities);
+                }
+                Ok(Event::Finished(finished)) => return Ok(Answer { text, tokens, probabilities, finished }),
+                Ok(Event::Failed(failure)) => return Err(failure),
+                Err(_) => return Err(Failure::new(Code::Other, "the engine stopped before the answer was complete")),
+            }
+        }
+    }
+}
+
+/// Kept so that a pipeline can be shared between threads.
+const _: fn() = || {
+    fn shared<T: Send + Sync>() {}
+    shared::<Arc<Pipeline>>();
+};

@@ -1,0 +1,335 @@
+//! The continuous batch: slots, admission, and one engine step after another.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use super::plan::{Plan, Policy, Turn, Waiting, plan};
+use super::prefix::{Cached, InFlight, place, worth_waiting};
+use super::sequence::{Next, Running};
+use super::{Job, Lease};
+use crate::adapter::{AdapterDigest, AdapterSet};
+use crate::engine::{Engine, EngineError, Row, Token, Tokenizer};
+use crate::error::{Code, Failure};
+use crate::event::FinishReason;
+
+/// Steps an adapter set keeps its turn. A change of set makes llama.cpp reserve its graph anew; the figure is
+/// a balance of that cost against how long other sets wait (`docs/measurements.md`).
+const QUANTUM: usize = 8;
+
+/// A sequence of the engine: what its cache holds, and the request that runs in it.
+struct Slot {
+    /// Tokens whose keys and values are in the cache.
+    cached: Vec<Token>,
+    /// The set they were computed under.
+    set: AdapterSet,
+    running: Option<Running>,
+    /// When it was last used.
+    used: u64,
+    /// Slots of one family may share cells of the cache.
+    family: u64,
+}
+
+/// The state of the decode loop.
+pub(super) struct Batch<E> {
+    pub(super) engine: E,
+    tokenizer: Arc<dyn Tokenizer>,
+    slots: Vec<Slot>,
+    queue: VecDeque<Job>,
+    turn: Option<Turn<AdapterSet>>,
+    /// Counts steps and admissions.
+    clock: u64,
+    /// Counts families.
+    families: u64,
+}
+
+impl<E: Engine> Batch<E> {
+    pub(super) fn new(engine: E) -> Self {
+        let empty = || Slot { cached: Vec::new(), set: AdapterSet::base(), running: None, used: 0, family: 0 };
+        Self {
+            tokenizer: engine.tokenizer(),
+            slots: (0..engine.facts().sequences).map(|_| empty()).collect(),
+            engine,
+            queue: VecDeque::new(),
+            turn: None,
+            clock: 0,
+            families: 0,
+        }
+    }
+
+    /// Nothing runs and nothing waits.
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.slots.iter().all(|s| s.running.is_none())
+    }
+
+    /// Whether jobs should be taken from the inbox: as many as there are slots wait here, the rest stay in the
+    /// bounded queue so that it can refuse.
+    pub(super) fn wants_more(&self) -> bool {
+        self.queue.len() < self.slots.len()
+    }
+
+    pub(super) fn enqueue(&mut self, job: Job) {
+        self.queue.push_back(job);
+    }
+
+    /// Ends everything, saying so to each request.
+    pub(super) fn cancel_all(&mut self) {
+        for slot in 0..self.slots.len() {
+            self.end(slot, |running| running.stop(FinishReason::Cancelled));
+        }
+        for job in self.queue.drain(..) {
+            let _ = job.events.send(crate::event::Event::Failed(Failure::new(Code::Busy, "the engine is stopping")));
+        }
+    }
+
+    /// One round: cancellations, admissions, one engine step, one token for each sequence that is due one.
+    pub(super) fn step(&mut self) {
+        self.clock += 1;
+        self.drop_cancelled();
+        self.admit();
+        let policy = Policy { budget: self.engine.facts().micro_batch.min(self.engine.facts().batch), quantum: QUANTUM };
+        let Some(plan) = plan(&self.waiting(), self.turn.as_ref(), policy) else { return };
+        let Some(plan) = self.shift_full_sequences(plan) else { return };
+        match self.evaluate(&plan) {
+            Ok(()) => {
+                self.turn = Some(plan.turn.clone());
+                self.advance(&plan);
+            }
+            Err(EngineError::ContextFull) => self.make_room(),
+            Err(error) => {
+                let code = if matches!(error, EngineError::OutOfMemory(_)) { Code::OutOfMemory } else { Code::Other };
+                let failure = Failure::new(code, error.to_string());
+                for (slot, _) in plan.rows {
+                    self.end(slot, |running| drop(running.fail(failure.clone())));
+                    self.clear(slot);
+                }
+            }
+        }
+    }
+
+    fn drop_cancelled(&mut self) {
+        for slot in 0..self.slots.len() {
+            if self.slots[slot].running.as_ref().is_some_and(|r| r.job.cancel.is_cancelled()) {
+                self.end(slot, |running| running.stop(FinishReason::Cancelled));
+            }
+        }
+        self.queue.retain(|job| {
+            let keep = !job.cancel.is_cancelled();
+            if !keep {
+                let failure = Failure::new(Code::Interrupted, "cancelled before it began");
+                let _ = job.events.send(crate::event::Event::Failed(failure));
+            }
+            keep
+        });
+    }
+
+    /// Gives free slots to waiting jobs, in order; a job whose prefix another one is just computing is passed over.
+    fn admit(&mut self) {
+        let mut at = 0;
+        while at < self.queue.len() {
+            let job = &self.queue[at];
+            let reuse = job.cache_prompt && self.engine.facts().prefix_reuse;
+            let set = &job.lease.set;
+            if reuse && worth_waiting(&self.in_flight(), &job.prompt, set) {
+                at += 1;
+                continue;
+            }
+            let cached: Vec<Cached<'_>> = self.slots.iter().enumerate().map(|(slot, s)| s.view(slot)).collect();
+            let Some(placement) = place(&cached, &job.prompt, set, reuse) else { return };
+            let Some(job) = self.queue.remove(at) else { return };
+            if let Err((job, failure)) = self.start(job, placement) {
+                let _ = job.events.send(crate::event::Event::Failed(failure));
+            }
+        }
+    }
+
+    /// Puts a job into its slot.
+    fn start(&mut self, job: Job, placement: super::prefix::Placement) -> Result<(), (Job, Failure)> {
+        let Lease { set, files } = &job.lease;
+        if let Err(e) = self.engine.load_adapters(files, &self.adapters_in_use()) {
+            let code = if matches!(e, EngineError::OutOfMemory(_)) { Code::OutOfMemory } else { Code::InvalidFile };
+            return Err((job, Failure::new(code, e.to_string())));
+        }
+        let sampler = match self.engine.sampler(&job.sampling) {
+            Ok(sampler) => sampler,
+            Err(e) => return Err((job, Failure::new(Code::Other, e.to_string()))),
+        };
+        let set = set.clone();
+        let slot = placement.slot;
+        let mut reused = placement.reuse;
+        match placement.share_from {
+            Some(from) => {
+                self.clear(slot);
+                self.engine.share(from, slot, reused);
+                self.slots[slot].cached = self.slots[from].cached[..reused].to_vec();
+                self.slots[slot].family = self.slots[from].family;
+            }
+            None if reused == 0 => self.clear(slot),
+            None if self.engine.truncate(slot, reused) => self.slots[slot].cached.truncate(reused),
+            None => {
+                self.clear(slot);
+                reused = 0;
+            }
+        }
+        let s = &mut self.slots[slot];
+        s.set = set;
+        s.used = self.clock;
+        s.running = Some(Running::new(job, sampler, reused, self.clock));
+        Ok(())
+    }
+
+    /// Digests that running requests still need.
+    fn adapters_in_use(&self) -> HashSet<AdapterDigest> {
+        let running = self.slots.iter().filter(|s| s.running.is_some());
+        running.flat_map(|s| s.set.members().iter().map(|(digest, _)| *digest)).collect()
+    }
+
+    fn waiting(&self) -> Vec<Waiting<AdapterSet>> {
+        let of = |(slot, s): (usize, &Slot)| {
+            let r = s.running.as_ref().filter(|r| !r.paused)?;
+            Some(Waiting {
+                slot,
+                set: s.set.clone(),
+                pending: r.tokens.len() - s.cached.len(),
+                prefill: r.in_prefill(),
+                admitted: r.admitted,
+                served: r.served,
+            })
+        };
+        self.slots.iter().enumerate().filter_map(of).collect()
+    }
+
+    fn in_flight(&self) -> Vec<InFlight<'_>> {
+        let running = self.slots.iter().filter_map(|s| s.running.as_ref().map(|r| (s, r)));
+        let reading = running.filter(|(_, r)| r.in_prefill());
+        reading.map(|(s, r)| InFlight { prompt: &r.tokens, evaluated: s.cached.len(), set: &s.set }).collect()
+    }
+
+    /// Makes room inside sequences that fill the whole context. The plan is void when that changed what is
+    /// to be evaluated.
+    fn shift_full_sequences(&mut self, plan: Plan<AdapterSet>) -> Option<Plan<AdapterSet>> {
+        let (context, can_shift) = (self.engine.facts().context, self.engine.facts().shift);
+        for (slot, n) in &plan.rows {
+            let s = &self.slots[*slot];
+            let Some(running) = &s.running else { continue };
+            if s.cached.len() + n <= context {
+                continue;
+            }
+            match running.shift_range().filter(|_| can_shift) {
+                Some((from, to)) if to <= s.cached.len() => {
+                    self.shift(*slot, from, to);
+                    return None;
+                }
+                _ => {
+                    self.end(*slot, |running| running.stop(FinishReason::ContextFull));
+                    return None;
+                }
+            }
+        }
+        Some(plan)
+    }
+
+    fn evaluate(&mut self, plan: &Plan<AdapterSet>) -> Result<(), EngineError> {
+        let mut rows = Vec::new();
+        for (slot, n) in &plan.rows {
+            let s = &mut self.slots[*slot];
+            let Some(running) = &mut s.running else { continue };
+            running.begin_step(self.clock);
+            let from = s.cached.len();
+            let all = running.tokens.len();
+            for position in from..from + n {
+                let token = running.tokens[position];
+                rows.push(Row { token, position, sequence: *slot, logits: position + 1 == all });
+            }
+        }
+        self.engine.decode(&rows, &plan.turn.set)?;
+        for row in &rows {
+            self.slots[row.sequence].cached.push(row.token);
+        }
+        Ok(())
+    }
+
+    /// Chooses the next token of every sequence whose last row was evaluated.
+    fn advance(&mut self, plan: &Plan<AdapterSet>) {
+        let (context, can_shift) = (self.engine.facts().context, self.engine.facts().shift);
+        let mut row = 0;
+        for (slot, n) in &plan.rows {
+            row += n;
+            let s = &mut self.slots[*slot];
+            let Some(running) = &mut s.running else { continue };
+            if s.cached.len() < running.tokens.len() {
+                continue;
+            }
+            let next = match self.engine.logits(row - 1) {
+                Ok(logits) => running.advance(logits, &*self.tokenizer, context, can_shift),
+                Err(e) => running.fail(Failure::new(Code::Other, e.to_string())),
+            };
+            if matches!(next, Next::Ended) {
+                self.end(*slot, |_| ());
+            }
+        }
+    }
+
+    /// The cache has no room for a step: forget the least recently used idle prefix; else set the youngest
+    /// request aside until another ends; else the only one has filled the context.
+    fn make_room(&mut self) {
+        let idle = self.slots.iter().enumerate().filter(|(_, s)| s.running.is_none() && !s.cached.is_empty());
+        if let Some((slot, _)) = idle.min_by_key(|(_, s)| s.used) {
+            return self.clear(slot);
+        }
+        let mut active: Vec<(u64, usize)> = self.slots.iter().enumerate().filter_map(|(slot, s)| {
+            s.running.as_ref().filter(|r| !r.paused).map(|r| (r.admitted, slot))
+        }).collect();
+        active.sort_unstable();
+        let Some((_, youngest)) = active.pop() else { return };
+        if active.is_empty() {
+            return self.end(youngest, |running| running.stop(FinishReason::ContextFull));
+        }
+        self.clear(youngest);
+        if let Some(running) = &mut self.slots[youngest].running {
+            running.paused = true;
+        }
+    }
+
+    /// Ends the request in a slot, if one runs, and lets paused ones go on. Its cache stays for reuse.
+    fn end(&mut self, slot: usize, last_words: impl FnOnce(&mut Running)) {
+        let Some(mut running) = self.slots[slot].running.take() else { return };
+        last_words(&mut running);
+        self.slots[slot].used = self.clock;
+        for s in &mut self.slots {
+            if let Some(r) = &mut s.running {
+                r.paused = false;
+            }
+        }
+    }
+
+    /// Forgets a slot's cache.
+    fn clear(&mut self, slot: usize) {
+        self.engine.truncate(slot, 0);
+        self.slots[slot].cached.clear();
+        self.families += 1;
+        self.slots[slot].family = self.families;
+    }
+
+    /// Moves positions of a sequence. A cell has one position for all its sequences, so others that may share cells
+    /// with it forget theirs first; a running one evaluates its tokens again.
+    fn shift(&mut self, slot: usize, from: usize, to: usize) {
+        let family = self.slots[slot].family;
+        for other in (0..self.slots.len()).filter(|other| *other != slot).collect::<Vec<_>>() {
+            if self.slots[other].family == family && !self.slots[other].cached.is_empty() {
+                self.clear(other);
+            }
+        }
+        self.engine.shift(slot, from, to);
+        let s = &mut self.slots[slot];
+        s.cached.drain(from..to);
+        if let Some(running) = &mut s.running {
+            running.forget(from, to);
+        }
+    }
+}
+
+impl Slot {
+    fn view(&self, slot: usize) -> Cached<'_> {
+        Cached { slot, tokens: &self.cached, set: &self.set, free: self.running.is_none(), used: self.used }
+    }
+}

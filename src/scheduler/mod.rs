@@ -1,0 +1,210 @@
+//! Many requests, one engine: the thread that owns the engine, its queue, and the handle front ends hold.
+//!
+//! Policy is in [`plan`] (which rows next, under which adapters) and [`prefix`] (where a request goes and what it
+//! may reuse), both pure; [`batch`] carries decisions out; [`sequence`] is one request's way to its last token.
+
+mod batch;
+pub mod plan;
+pub mod prefix;
+mod sequence;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::adapter::{AdapterFile, AdapterSet};
+use crate::engine::{Engine, EngineFacts, Token, Tokenizer};
+use crate::error::{Code, Failure};
+use crate::event::Event;
+use crate::grammar::Matcher;
+use crate::sampling::Sampling;
+
+/// Stack of the engine thread. llama.cpp's kernels expect the 8 MiB of a main thread; those for AMX overrun the 2 MiB
+/// that Rust gives to others.
+const STACK_BYTES: usize = 16 << 20;
+
+/// The adapters of one request: the set is the key, the files keep the bytes alive until the request ends.
+#[derive(Clone, Debug, Default)]
+pub struct Lease {
+    /// The weighted set.
+    pub set: AdapterSet,
+    /// The files of its members.
+    pub files: Vec<Arc<AdapterFile>>,
+}
+
+/// A request as the decode loop sees it: nothing left to check but the engine's own limits.
+pub struct Job {
+    /// At least one token, fewer than the context holds.
+    pub prompt: Vec<Token>,
+    /// Adapters to apply.
+    pub lease: Lease,
+    /// Format to enforce.
+    pub matcher: Option<Matcher>,
+    /// How tokens are chosen; validated, ids below the vocabulary's size.
+    pub sampling: Sampling,
+    /// When to end.
+    pub limits: JobLimits,
+    /// Reuse and keep a cached prefix.
+    pub cache_prompt: bool,
+    /// How many alternatives to report for each token; 0 for none.
+    pub n_probs: usize,
+    /// Where events go. A receiver that is gone cancels the request.
+    pub events: Sender<Event>,
+    /// Cancels the request.
+    pub cancel: CancelToken,
+    /// When it was submitted.
+    pub submitted: Instant,
+}
+
+/// When a request ends.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct JobLimits {
+    /// Most tokens to generate; `None` until the model ends or the context is full.
+    pub max_tokens: Option<usize>,
+    /// Most time for generating, counted from the first token.
+    pub max_time: Option<Duration>,
+    /// Texts that end the answer.
+    pub stop: Vec<String>,
+    /// What to do when the context is full: `None` ends the answer.
+    pub shift: Option<Shift>,
+}
+
+/// Context shift: forget old tokens and go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shift {
+    /// Leading tokens that are never forgotten.
+    pub keep: usize,
+    /// Tokens forgotten at once; `None` for half of what is not kept.
+    pub discard: Option<usize>,
+}
+
+/// Cancels a request from any thread. Takes effect within one step.
+#[derive(Clone, Debug, Default)]
+pub struct CancelToken(Arc<AtomicBool>);
+
+impl CancelToken {
+    /// Asks the request to end.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was asked to end.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What is known once the engine is up.
+#[derive(Clone)]
+pub struct Ready {
+    /// Fixed properties of the engine.
+    pub facts: EngineFacts,
+    /// Shared tokenizer.
+    pub tokenizer: Arc<dyn Tokenizer>,
+}
+
+/// The engine thread. Dropping it lets running requests be cancelled and waits for the thread.
+pub struct Worker {
+    jobs: Option<SyncSender<Job>>,
+    stop: CancelToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Starts the thread, which makes its engine with `make` and then serves jobs until the worker is dropped.
+    /// At most `queue` jobs wait; more are refused.
+    ///
+    /// # Errors
+    /// What `make` answers, or that the thread could not be started.
+    pub fn spawn<E, F>(queue: usize, make: F) -> Result<(Self, Ready), Failure>
+    where
+        E: Engine,
+        F: FnOnce() -> Result<E, Failure> + Send + 'static,
+    {
+        let (jobs, inbox) = sync_channel(queue);
+        let (ready_out, ready_in) = channel();
+        let stop = CancelToken::default();
+        let stopping = stop.clone();
+        let thread = std::thread::Builder::new()
+            .name("engine".into())
+            .stack_size(STACK_BYTES)
+            .spawn(move || {
+                let engine = match make() {
+                    Ok(engine) => engine,
+                    Err(failure) => return drop(ready_out.send(Err(failure))),
+                };
+                let ready = Ready { facts: engine.facts().clone(), tokenizer: engine.tokenizer() };
+                if ready_out.send(Ok(ready)).is_ok() {
+                    serve(engine, &inbox, &stopping);
+                }
+            })
+            .map_err(|e| Failure::new(Code::Other, format!("the engine thread could not be started: {e}")))?;
+        let worker = Self { jobs: Some(jobs), stop, thread: Some(thread) };
+        let gone = || Failure::new(Code::Other, "the engine stopped while it was starting");
+        let ready = ready_in.recv().map_err(|_| gone())??;
+        Ok((worker, ready))
+    }
+
+    /// Queues a job and does not wait.
+    ///
+    /// # Errors
+    /// The queue is full, or the engine has stopped.
+    pub fn try_submit(&self, job: Job) -> Result<(), Failure> {
+        let Some(jobs) = &self.jobs else { return Err(stopped()) };
+        jobs.try_send(job).map_err(|e| match e {
+            TrySendError::Full(_) => Failure::new(Code::Busy, "the queue is full; try again later"),
+            TrySendError::Disconnected(_) => stopped(),
+        })
+    }
+
+    /// Queues a job; waits while the queue is full.
+    ///
+    /// # Errors
+    /// The engine has stopped.
+    pub fn submit(&self, job: Job) -> Result<(), Failure> {
+        self.jobs.as_ref().ok_or_else(stopped)?.send(job).map_err(|_| stopped())
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic there has already ended its requests with a disconnected channel.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn stopped() -> Failure {
+    Failure::new(Code::Other, "the engine has stopped")
+}
+
+/// Serves jobs until the sender is gone and nothing runs, or until told to stop.
+fn serve<E: Engine>(engine: E, inbox: &Receiver<Job>, stop: &CancelToken) {
+    let mut batch = batch::Batch::new(engine);
+    loop {
+        if stop.is_cancelled() {
+            return batch.cancel_all();
+        }
+        if batch.is_idle() {
+            match inbox.recv() {
+                Ok(job) => batch.enqueue(job),
+                Err(_) => return,
+            }
+        }
+        while batch.wants_more() {
+            match inbox.try_recv() {
+                Ok(job) => batch.enqueue(job),
+                Err(_) => break,
+            }
+        }
+        batch.step();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,238 @@
+//! One request's way from its first prompt token to its last event.
+
+use std::time::{Duration, Instant};
+
+use super::{Job, Shift};
+use crate::decode::TextStream;
+use crate::engine::{EngineError, Sampler, Token, Tokenizer};
+use crate::error::{Code, Failure};
+use crate::event::{Candidate, Event, FinishReason, Finished, Timings, TokenEvent, TokenProbability};
+use crate::grammar::Matcher;
+
+/// A request that holds a slot.
+pub(super) struct Running {
+    /// As submitted. Its `prompt` has moved into `tokens`.
+    pub(super) job: Job,
+    /// Prompt and answer so far.
+    pub(super) tokens: Vec<Token>,
+    /// Order of admission.
+    pub(super) admitted: u64,
+    /// The step it was last part of.
+    pub(super) served: u64,
+    /// Set aside until another request ends, because the cache had no room for both.
+    pub(super) paused: bool,
+    sampler: Box<dyn Sampler>,
+    text: TextStream,
+    prompt_len: usize,
+    reused: usize,
+    generated: usize,
+    started: Option<Instant>,
+    first: Option<Instant>,
+    last: Option<Instant>,
+}
+
+/// What follows from a new token.
+pub(super) enum Next {
+    /// The token is to be evaluated.
+    Continue,
+    /// The request has ended and its last event is sent.
+    Ended,
+}
+
+impl Running {
+    pub(super) fn new(mut job: Job, mut sampler: Box<dyn Sampler>, reused: usize, admitted: u64) -> Self {
+        let tokens = std::mem::take(&mut job.prompt);
+        // Penalties count the prompt too, as llama-server's do.
+        tokens.iter().for_each(|t| sampler.accept(*t));
+        Self {
+            text: TextStream::new(&job.limits.stop),
+            prompt_len: tokens.len(),
+            reused,
+            generated: 0,
+            tokens,
+            admitted,
+            served: admitted,
+            paused: false,
+            sampler,
+            job,
+            started: None,
+            first: None,
+            last: None,
+        }
+    }
+
+    /// Whether the prompt is still being read.
+    pub(super) fn in_prefill(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// Notes that a step holds rows of this request.
+    pub(super) fn begin_step(&mut self, step: u64) {
+        self.served = step;
+        self.started.get_or_insert_with(Instant::now);
+    }
+
+    /// Chooses the next token from `logits` and says what follows. `context` is the most tokens a sequence can hold.
+    pub(super) fn advance(&mut self, logits: &[f32], tokenizer: &dyn Tokenizer, context: usize, can_shift: bool) -> Next {
+        let greedy = self.job.sampling.is_greedy();
+        let token = match choose(&mut *self.sampler, self.job.matcher.as_mut(), greedy, logits) {
+            Ok(token) => token,
+            Err(failure) => return self.fail(failure),
+        };
+        self.note_time();
+        let probabilities = self.probabilities(logits, token, tokenizer);
+        if tokenizer.is_end(token) {
+            return self.finish(FinishReason::Stop, None, TokenEvent { tokens: vec![token], probabilities, ..Default::default() });
+        }
+        self.tokens.push(token);
+        self.generated += 1;
+        self.sampler.accept(token);
+        if let Some(matcher) = &mut self.job.matcher
+            && let Err(e) = matcher.accept(token)
+        {
+            return self.fail(Failure::new(Code::FormatRejected, format!("the format could not be enforced: {e}")));
+        }
+        let out = self.text.push(&tokenizer.piece(token));
+        let event = TokenEvent { text: out.text, tokens: vec![token], probabilities };
+        if out.stopped.is_some() {
+            return self.finish(FinishReason::StopString, out.stopped, event);
+        }
+        if let Some(reason) = self.limit(context, can_shift) {
+            return self.finish(reason, None, event);
+        }
+        if self.job.events.send(Event::Token(event)).is_err() {
+            self.job.cancel.cancel();
+        }
+        Next::Continue
+    }
+
+    /// The limit that the answer has reached, if any.
+    fn limit(&mut self, context: usize, can_shift: bool) -> Option<FinishReason> {
+        if self.job.matcher.as_mut().is_some_and(Matcher::must_stop) {
+            return Some(FinishReason::Stop);
+        }
+        if self.job.limits.max_tokens.is_some_and(|max| self.generated >= max) {
+            return Some(FinishReason::Length);
+        }
+        let elapsed = self.first.map_or(Duration::ZERO, |t| t.elapsed());
+        if self.job.limits.max_time.is_some_and(|max| elapsed >= max) {
+            return Some(FinishReason::TimeLimit);
+        }
+        let shifts = can_shift && self.job.limits.shift.is_some();
+        (self.tokens.len() >= context && !shifts).then_some(FinishReason::ContextFull)
+    }
+
+    /// Which positions to forget when the context is full: `from..to`. `None` when nothing can be.
+    pub(super) fn shift_range(&self) -> Option<(usize, usize)> {
+        let Shift { keep, discard } = self.job.limits.shift?;
+        let keep = keep.min(self.prompt_len).min(self.tokens.len().saturating_sub(4));
+        let left = self.tokens.len() - keep;
+        let discard = discard.unwrap_or(left / 2).clamp(1, left.saturating_sub(1).max(1));
+        Some((keep, keep + discard))
+    }
+
+    /// Forgets the tokens of a shift.
+    pub(super) fn forget(&mut self, from: usize, to: usize) {
+        self.tokens.drain(from..to);
+    }
+
+    /// Ends with an error.
+    pub(super) fn fail(&mut self, failure: Failure) -> Next {
+        let _ = self.job.events.send(Event::Failed(failure));
+        Next::Ended
+    }
+
+    /// Ends with what there is.
+    pub(super) fn stop(&mut self, reason: FinishReason) {
+        self.finish(reason, None, TokenEvent::default());
+    }
+
+    fn finish(&mut self, reason: FinishReason, stop: Option<usize>, mut last: TokenEvent) -> Next {
+        if stop.is_none() {
+            last.text += &self.text.finish();
+        }
+        let format_complete = self.job.matcher.as_mut().map(Matcher::may_stop);
+        let stopping_text = stop.map(|index| self.job.limits.stop[index].clone());
+        let finished = Finished { reason, stopping_text, format_complete, timings: self.timings() };
+        let _ = self.job.events.send(Event::Token(last));
+        let _ = self.job.events.send(Event::Finished(finished));
+        Next::Ended
+    }
+
+    fn note_time(&mut self) {
+        let now = Instant::now();
+        if self.first.is_none() {
+            self.first = Some(now);
+            let _ = self.job.events.send(Event::Prefilled { prompt: self.prompt_len, cached: self.reused });
+        }
+        self.last = Some(now);
+    }
+
+    fn timings(&self) -> Timings {
+        let between = |a: Option<Instant>, b: Option<Instant>| match (a, b) {
+            (Some(a), Some(b)) => b.saturating_duration_since(a),
+            _ => Duration::ZERO,
+        };
+        Timings {
+            cache_n: self.reused,
+            prompt_n: self.prompt_len - self.reused,
+            prompt: between(self.started, self.first),
+            predicted_n: self.generated,
+            predicted: between(self.first, self.last),
+            queued: between(Some(self.job.submitted), self.started),
+        }
+    }
+
+    fn probabilities(&self, logits: &[f32], chosen: Token, tokenizer: &dyn Tokenizer) -> Vec<TokenProbability> {
+        let n = self.job.n_probs.min(logits.len());
+        if n == 0 {
+            return Vec::new();
+        }
+        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = logits.iter().map(|l| f64::from(l - max).exp()).sum();
+        let log_sum = max + sum.ln() as f32;
+        let candidate = |token: Token| Candidate {
+            token,
+            bytes: tokenizer.piece(token),
+            logprob: (logits[token as usize] - log_sum).min(0.0),
+        };
+        let mut ids: Vec<Token> = (0..logits.len() as Token).collect();
+        let better = |a: &Token, b: &Token| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
+        if n < ids.len() {
+            ids.select_nth_unstable_by(n, better);
+            ids.truncate(n);
+        }
+        ids.sort_unstable_by(better);
+        vec![TokenProbability { chosen: candidate(chosen), top: ids.into_iter().map(candidate).collect() }]
+    }
+}
+
+/// Chooses a token that the format allows.
+///
+/// Greedy: the best token is tried first and the mask is computed only when it is refused; the result is the best
+/// allowed token either way. Otherwise the mask comes first, before anything truncates, so that what is sampled
+/// follows exactly the masked distribution. A matcher that fails ends the request: never an unmasked choice.
+fn choose(
+    sampler: &mut dyn Sampler,
+    matcher: Option<&mut Matcher>,
+    greedy: bool,
+    logits: &[f32],
+) -> Result<Token, Failure> {
+    let rejected = |e: &dyn std::fmt::Display| {
+        Failure::new(Code::FormatRejected, format!("the format could not be enforced: {e}"))
+    };
+    let engine = |e: EngineError| Failure::new(Code::Other, e.to_string());
+    let Some(matcher) = matcher else { return sampler.choose(logits, None).map_err(engine) };
+    if greedy {
+        let best = sampler.choose(logits, None).map_err(engine)?;
+        if matcher.allows(best).map_err(|e| rejected(&e))? {
+            return Ok(best);
+        }
+    }
+    let mask = matcher.mask().map_err(|e| rejected(&e))?;
+    let allowed = |token: Token| mask.allows(token);
+    sampler.choose(logits, Some(&allowed)).map_err(|e| match e {
+        EngineError::NoCandidate => rejected(&"no token can continue it"),
+        other => Failure::new(Code::Other, other.to_string()),
+    })
+}

@@ -1,0 +1,353 @@
+//! Laws of the decode loop, held by the scripted engine: its answers depend on every token and on the adapters each
+//! token was evaluated under, so any wrong reuse of a cache gives another answer than a cold run.
+
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Instant;
+
+use proptest::prelude::*;
+
+use super::batch::Batch;
+use super::*;
+use crate::adapter::{AdapterDigest, Scale};
+use crate::engine::fake::FakeEngine;
+use crate::event::{FinishReason, Finished};
+use crate::grammar::{Compiler, Source};
+
+fn set(members: &[(u8, f32)]) -> AdapterSet {
+    let member = |(n, s): &(u8, f32)| (AdapterDigest::of(&[*n]), Scale::new(*s).expect("in range"));
+    AdapterSet::new(members.iter().map(member).collect()).expect("a valid set")
+}
+
+fn job(prompt: &str, set: AdapterSet, max_tokens: usize) -> (Job, Receiver<Event>) {
+    let (events, receiver) = channel();
+    let job = Job {
+        prompt: prompt.bytes().map(Token::from).collect(),
+        lease: Lease { set, files: Vec::new() },
+        matcher: None,
+        sampling: Sampling::default(),
+        limits: JobLimits { max_tokens: Some(max_tokens), ..JobLimits::default() },
+        cache_prompt: true,
+        n_probs: 0,
+        events,
+        cancel: CancelToken::default(),
+        submitted: Instant::now(),
+    };
+    (job, receiver)
+}
+
+fn run(batch: &mut Batch<FakeEngine>) {
+    for _ in 0..100_000 {
+        if batch.is_idle() {
+            return;
+        }
+        batch.step();
+    }
+    panic!("the batch never becomes idle");
+}
+
+/// Text and end of an answer.
+fn outcome(events: &Receiver<Event>) -> (String, Result<Finished, Failure>) {
+    let mut text = String::new();
+    for event in events.try_iter() {
+        match event {
+            Event::Token(t) => text += &t.text,
+            Event::Finished(f) => return (text, Ok(f)),
+            Event::Failed(f) => return (text, Err(f)),
+            Event::Prefilled { .. } => (),
+        }
+    }
+    panic!("no last event; so far {text:?}");
+}
+
+fn finished(events: &Receiver<Event>) -> (String, Finished) {
+    let (text, end) = outcome(events);
+    (text, end.expect("finished"))
+}
+
+/// The answer of a fresh engine to this request alone.
+fn cold(prompt: &str, set: AdapterSet, max_tokens: usize) -> String {
+    let mut batch = Batch::new(FakeEngine::new(4096, 1));
+    let (job, events) = job(prompt, set, max_tokens);
+    batch.enqueue(job);
+    run(&mut batch);
+    finished(&events).0
+}
+
+#[test]
+fn the_script_is_answered() {
+    let mut batch = Batch::new(FakeEngine::new(256, 1).scripted([("2+2=", "4")]));
+    let (job, events) = job("what is 2+2=", AdapterSet::base(), 50);
+    batch.enqueue(job);
+    run(&mut batch);
+    let (text, end) = finished(&events);
+    assert_eq!((text.as_str(), end.reason), ("4", FinishReason::Stop));
+    assert_eq!((end.timings.prompt_n, end.timings.cache_n, end.timings.predicted_n), (12, 0, 1));
+}
+
+#[test]
+fn a_prefix_is_reused_under_the_same_set_only() {
+    let mut batch = Batch::new(FakeEngine::new(1024, 1));
+    let prompt = "the same long question";
+    for (members, cached) in [
+        (vec![(1, 1.0)], 0),
+        (vec![(1, 1.0)], 21),
+        (vec![(1, 0.5)], 0),
+        (vec![(2, 1.0)], 0),
+        (vec![], 0),
+        (vec![], 21),
+        (vec![(1, 1.0), (2, 1.0)], 0),
+        (vec![(2, 1.0), (1, 1.0)], 21),
+    ] {
+        let (job, events) = job(prompt, set(&members), 5);
+        batch.enqueue(job);
+        run(&mut batch);
+        let (text, end) = finished(&events);
+        assert_eq!(end.timings.cache_n, cached, "{members:?}");
+        assert_eq!(text, cold(prompt, set(&members), 5), "{members:?}");
+    }
+}
+
+#[test]
+fn a_running_prefix_is_shared_and_waited_for() {
+    let mut batch = Batch::new(FakeEngine::new(2048, 4));
+    let common = "s".repeat(200);
+    let jobs: Vec<_> = (0..4).map(|i| job(&format!("{common}{i}"), AdapterSet::base(), 4)).collect();
+    let mut receivers = Vec::new();
+    for (job, events) in jobs {
+        batch.enqueue(job);
+        receivers.push(events);
+    }
+    run(&mut batch);
+    for (i, events) in receivers.iter().enumerate() {
+        let (text, end) = finished(events);
+        assert_eq!(text, cold(&format!("{common}{i}"), AdapterSet::base(), 4));
+        assert_eq!(end.timings.cache_n, if i == 0 { 0 } else { 200 });
+    }
+    let rows: usize = batch.engine.steps.iter().map(|(rows, _)| rows).sum();
+    assert!(rows < 2 * 200, "the common prefix is evaluated once, not four times: {rows} rows");
+}
+
+#[test]
+fn a_long_prompt_does_not_stall_a_running_answer() {
+    let mut batch = Batch::new(FakeEngine::new(4096, 2));
+    let (short, short_events) = job("hi", AdapterSet::base(), 40);
+    batch.enqueue(short);
+    batch.step();
+    let (long, long_events) = job(&"x".repeat(500), AdapterSet::base(), 1);
+    batch.enqueue(long);
+    let tokens = |events: &Receiver<Event>| events.try_iter().filter(|e| matches!(e, Event::Token(_))).count();
+    tokens(&short_events);
+    for step in 0..30 {
+        batch.step();
+        assert_eq!(tokens(&short_events), 1, "one token in step {step}, however long the other prompt is");
+    }
+    run(&mut batch);
+    assert_eq!(finished(&long_events).1.reason, FinishReason::Length);
+}
+
+#[test]
+fn cancelling_takes_effect_within_one_step() {
+    let mut batch = Batch::new(FakeEngine::new(4096, 1));
+    let (running, events) = job(&"x".repeat(1000), AdapterSet::base(), 1000);
+    let cancel = running.cancel.clone();
+    batch.enqueue(running);
+    batch.step();
+    cancel.cancel();
+    batch.step();
+    assert_eq!(finished(&events).1.reason, FinishReason::Cancelled);
+    assert!(batch.is_idle());
+}
+
+#[test]
+fn a_client_that_is_gone_frees_its_slot() {
+    let mut batch = Batch::new(FakeEngine::new(4096, 1));
+    let (running, events) = job("hello", AdapterSet::base(), 1000);
+    batch.enqueue(running);
+    batch.step();
+    drop(events);
+    batch.step();
+    batch.step();
+    assert!(batch.is_idle());
+}
+
+#[test]
+fn a_full_context_ends_the_answer_or_shifts() {
+    let mut batch = Batch::new(FakeEngine::new(32, 1));
+    let (plain, events) = job("0123456789", AdapterSet::base(), 1000);
+    batch.enqueue(plain);
+    run(&mut batch);
+    let (text, end) = finished(&events);
+    assert_eq!((end.reason, text.len()), (FinishReason::ContextFull, 22));
+
+    let (mut shifting, events) = job("0123456789", AdapterSet::base(), 100);
+    shifting.limits.shift = Some(Shift { keep: 4, discard: None });
+    batch.enqueue(shifting);
+    run(&mut batch);
+    let (text, end) = finished(&events);
+    assert_eq!((end.reason, text.len()), (FinishReason::Length, 100));
+}
+
+#[test]
+fn a_shift_does_not_disturb_a_sequence_that_shared_its_cells() {
+    let mut batch = Batch::new(FakeEngine::new(160, 2));
+    let common = "c".repeat(40);
+    let (mut shifting, a) = job(&format!("{common}1"), AdapterSet::base(), 200);
+    shifting.limits.shift = Some(Shift::default());
+    batch.enqueue(shifting);
+    for _ in 0..6 {
+        batch.step();
+    }
+    let (steady, b) = job(&format!("{common}2"), AdapterSet::base(), 30);
+    batch.enqueue(steady);
+    run(&mut batch);
+    assert_eq!(finished(&a).1.timings.predicted_n, 200);
+    assert_eq!(finished(&b).0, cold(&format!("{common}2"), AdapterSet::base(), 30));
+}
+
+#[test]
+fn requests_that_do_not_fit_together_take_turns_and_none_is_lost() {
+    let mut batch = Batch::new(FakeEngine::new(100, 4));
+    let prompts: Vec<String> = (0..4).map(|i| format!("{i}{}", "p".repeat(30))).collect();
+    let receivers: Vec<_> = prompts
+        .iter()
+        .map(|p| {
+            let (job, events) = job(p, AdapterSet::base(), 40);
+            batch.enqueue(job);
+            events
+        })
+        .collect();
+    run(&mut batch);
+    for (prompt, events) in prompts.iter().zip(&receivers) {
+        let (text, end) = finished(events);
+        assert_eq!((text, end.reason), (cold(prompt, AdapterSet::base(), 40), FinishReason::Length));
+    }
+}
+
+#[test]
+fn a_format_is_enforced_and_ends_the_answer() {
+    let engine = FakeEngine::new(256, 1).scripted([("say:", "nonsense")]);
+    let compiler = Compiler::new(engine.tokenizer().vocabulary());
+    let mut batch = Batch::new(engine);
+    let compiled = compiler.compile(&Source::Gbnf("root ::= \"yes\" | \"no\"".into())).expect("compiled");
+    let (mut asked, events) = job("say:", AdapterSet::base(), 50);
+    asked.matcher = Some(compiled.matcher());
+    batch.enqueue(asked);
+    run(&mut batch);
+    let (text, end) = finished(&events);
+    assert!(["yes", "no"].contains(&text.as_str()), "{text:?}");
+    assert_eq!((end.reason, end.format_complete), (FinishReason::Stop, Some(true)));
+}
+
+#[test]
+fn a_format_cut_by_the_limit_says_so() {
+    let engine = FakeEngine::new(256, 1);
+    let compiler = Compiler::new(engine.tokenizer().vocabulary());
+    let mut batch = Batch::new(engine);
+    let compiled = compiler.compile(&Source::Gbnf("root ::= \"[\" [0-9]{20} \"]\"".into())).expect("compiled");
+    let (mut asked, events) = job("x", AdapterSet::base(), 5);
+    asked.matcher = Some(compiled.matcher());
+    batch.enqueue(asked);
+    run(&mut batch);
+    let (text, end) = finished(&events);
+    assert_eq!((text.len(), end.reason, end.format_complete), (5, FinishReason::Length, Some(false)));
+}
+
+#[test]
+fn stop_strings_end_the_answer_without_being_shown() {
+    let mut batch = Batch::new(FakeEngine::new(256, 1).scripted([("go:", "one END two")]));
+    let (mut asked, events) = job("go:", AdapterSet::base(), 50);
+    asked.limits.stop = vec!["END".into()];
+    batch.enqueue(asked);
+    run(&mut batch);
+    let (text, end) = finished(&events);
+    assert_eq!((text.as_str(), end.reason, end.stopping_text.as_deref()), ("one ", FinishReason::StopString, Some("END")));
+}
+
+#[test]
+fn a_full_queue_refuses_and_a_dropped_worker_ends_its_requests() {
+    let (worker, _ready) = Worker::spawn(1, || Ok(FakeEngine::new(1 << 20, 1))).expect("started");
+    let (endless, events) = job("x", AdapterSet::base(), usize::MAX);
+    worker.submit(endless).expect("queued");
+    assert!(matches!(events.recv(), Ok(Event::Prefilled { .. })));
+    let mut waiting = Vec::new();
+    let busy = (0..50).find_map(|_| {
+        let (job, events) = job("y", AdapterSet::base(), 1);
+        waiting.push(events);
+        worker.try_submit(job).err()
+    });
+    assert_eq!(busy.expect("refused at last").code, Code::Busy);
+    drop(worker);
+    let last = events.iter().last().expect("a last event");
+    assert!(matches!(last, Event::Finished(Finished { reason: FinishReason::Cancelled, .. })), "{last:?}");
+}
+
+#[test]
+fn an_engine_that_cannot_be_made_is_reported() {
+    let refused = Worker::spawn(1, || Err::<FakeEngine, _>(Failure::usage("no such model")));
+    assert_eq!(refused.err().expect("refused").message, "no such model");
+}
+
+/// One thing that happens to the loop.
+#[derive(Clone, Debug)]
+enum Act {
+    Submit { prompt: u8, length: usize, set: u8, tokens: usize },
+    Cancel(usize),
+    Steps(usize),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        4 => (0u8..3, 1usize..60, 0u8..6, 1usize..12)
+            .prop_map(|(prompt, length, set, tokens)| Act::Submit { prompt, length, set, tokens }),
+        1 => (0usize..40).prop_map(Act::Cancel),
+        3 => (1usize..6).prop_map(Act::Steps),
+    ]
+}
+
+fn numbered(n: u8) -> AdapterSet {
+    match n {
+        0 => AdapterSet::base(),
+        1 => set(&[(1, 1.0)]),
+        2 => set(&[(1, 0.5)]),
+        3 => set(&[(2, 1.0)]),
+        4 => set(&[(1, 1.0), (2, 1.0)]),
+        _ => set(&[(1, 1.0), (2, 0.5)]),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Random traces of submit, cancel and step, with prompts that share prefixes: whatever is answered is what a
+    /// cold run answers. Fails if the cache key forgets the adapter or its scale.
+    #[test]
+    fn no_trace_reads_a_cache_of_another_set(acts in proptest::collection::vec(act(), 1..60), context in 80usize..400) {
+        let mut batch = Batch::new(FakeEngine::new(context, 3));
+        let mut asked = Vec::new();
+        for act in acts {
+            match act {
+                Act::Submit { prompt, length, set, tokens } => {
+                    let text: String = (0..length).map(|i| char::from(b'a' + prompt * (u8::from(i > 20)) + (i % 5) as u8)).collect();
+                    let (job, events) = job(&text, numbered(set), tokens);
+                    let cancel = job.cancel.clone();
+                    batch.enqueue(job);
+                    asked.push((text, numbered(set), tokens, events, cancel));
+                }
+                Act::Cancel(n) => if let Some((.., cancel)) = asked.get(n) { cancel.cancel() },
+                Act::Steps(n) => (0..n).for_each(|_| batch.step()),
+            }
+        }
+        run(&mut batch);
+        for (text, set, tokens, events, cancel) in asked {
+            let (answer, end) = outcome(&events);
+            let expected = cold(&text, set, tokens);
+            match end {
+                Ok(Finished { reason: FinishReason::Length | FinishReason::Stop, .. }) => prop_assert_eq!(answer, expected),
+                _ => {
+                    prop_assert!(cancel.is_cancelled());
+                    prop_assert!(expected.starts_with(&answer));
+                }
+            }
+        }
+    }
+}

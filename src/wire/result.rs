@@ -1,0 +1,102 @@
+//! One answer to one JSON object.
+
+use serde_json::{Map, Value, json};
+
+use crate::error::{Code, Failure};
+use crate::event::{Candidate, Timings, TokenProbability};
+use crate::pipeline::{Answer, Applied};
+
+/// The result of a request. An answer that ended before its format was complete carries an `error` beside what
+/// there is of it.
+pub fn result_value(id: Option<&Value>, answer: &Answer, adapters: &[Applied], return_tokens: bool) -> Value {
+    let f = &answer.finished;
+    let mut object = Map::new();
+    if let Some(id) = id {
+        object.insert("id".into(), id.clone());
+    }
+    object.insert("content".into(), answer.text.clone().into());
+    let adapters: Vec<Value> = adapters
+        .iter()
+        .map(|a| json!({"name": a.name, "digest": a.digest.to_hex(), "scale": a.scale}))
+        .collect();
+    object.insert("adapters".into(), adapters.into());
+    object.insert("finish_reason".into(), f.reason.name().into());
+    if let Some(text) = &f.stopping_text {
+        object.insert("stopping_word".into(), text.clone().into());
+    }
+    if let Some(complete) = f.format_complete {
+        object.insert("format_complete".into(), complete.into());
+    }
+    if return_tokens {
+        object.insert("tokens".into(), answer.tokens.clone().into());
+    }
+    if !answer.probabilities.is_empty() {
+        let probabilities: Vec<Value> = answer.probabilities.iter().map(probability).collect();
+        object.insert("completion_probabilities".into(), probabilities.into());
+    }
+    object.insert("usage".into(), usage(&f.timings));
+    object.insert("timings".into(), timings(&f.timings));
+    if let Some(failure) = cut(answer) {
+        object.insert("error".into(), error_object(&failure));
+    }
+    object.into()
+}
+
+/// The failure of an answer that ended before its format was complete.
+pub fn cut(answer: &Answer) -> Option<Failure> {
+    let f = &answer.finished;
+    (f.format_complete == Some(false)).then(|| {
+        let why = f.reason.name();
+        Failure::new(Code::FormatCut, format!("the answer ended ({why}) before its format was complete; give a larger -n"))
+    })
+}
+
+/// The result of a refused or failed line.
+pub fn error_value(id: &Value, failure: &Failure) -> Value {
+    json!({"id": id, "error": error_object(failure)})
+}
+
+fn error_object(failure: &Failure) -> Value {
+    json!({"code": failure.code.name(), "exit_code": failure.code.exit_code(), "message": failure.message})
+}
+
+fn usage(t: &Timings) -> Value {
+    let prompt = t.cache_n + t.prompt_n;
+    json!({
+        "prompt_tokens": prompt,
+        "completion_tokens": t.predicted_n,
+        "total_tokens": prompt + t.predicted_n,
+        "prompt_tokens_details": {"cached_tokens": t.cache_n},
+    })
+}
+
+fn timings(t: &Timings) -> Value {
+    let ms = |d: std::time::Duration| (d.as_secs_f64() * 1e6).round() / 1e3;
+    let rate = |r: f64| (r * 1e3).round() / 1e3;
+    json!({
+        "cache_n": t.cache_n,
+        "prompt_n": t.prompt_n,
+        "prompt_ms": ms(t.prompt),
+        "prompt_per_second": rate(t.prompt_per_second()),
+        "predicted_n": t.predicted_n,
+        "predicted_ms": ms(t.predicted),
+        "predicted_per_second": rate(t.predicted_per_second()),
+        "queued_ms": ms(t.queued),
+    })
+}
+
+fn probability(p: &TokenProbability) -> Value {
+    let mut object = candidate(&p.chosen);
+    let top: Vec<Value> = p.top.iter().map(|c| candidate(c).into()).collect();
+    object.insert("top_logprobs".into(), top.into());
+    object.into()
+}
+
+fn candidate(c: &Candidate) -> Map<String, Value> {
+    let mut object = Map::new();
+    object.insert("id".into(), c.token.into());
+    object.insert("token".into(), String::from_utf8_lossy(&c.bytes).into_owned().into());
+    object.insert("bytes".into(), c.bytes.clone().into());
+    object.insert("logprob".into(), json!(c.logprob));
+    object
+}

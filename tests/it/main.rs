@@ -1,0 +1,13 @@
+//! End-to-end tests: the real program, the real small model, a sealed environment. One binary.
+//!
+//! - `support`: how a test runs the program, and adapters made for tests
+//! - `answers`: what a user gets: text, formats, JSON, adapters
+//! - `batch`: many lines at once: order, isolation between adapters, flat memory
+//! - `bad_inputs`: the table of wrong files, flags, formats and pipes, with their exit codes
+//! - `tidy`: the architecture table of ARCHITECTURE.md against the `use` lines
+
+mod answers;
+mod bad_inputs;
+mod batch;
+mod support;
+mod tidy;
