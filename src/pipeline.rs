@@ -14,7 +14,7 @@ use crate::gguf::ModelFacts;
 use crate::grammar::{Compiler, GrammarError, Source};
 use crate::model_file::open_code;
 use crate::prompt::{ChatTemplate, CivilTime, Prompt, RenderOptions};
-use crate::request::{Input, Request, ValidRequest};
+use crate::request::{AdapterChoice, Input, Request, ValidRequest};
 use crate::scheduler::{CancelToken, Job, Lease, Ready, Worker};
 
 /// A loaded model, ready for requests from any thread.
@@ -111,6 +111,24 @@ impl Pipeline {
             submitted,
         })?;
         Ok(Ticket { events, cancel, adapters, warnings })
+    }
+
+    /// Opens and checks adapters as [`Pipeline::submit`] does, without a request.
+    ///
+    /// # Errors
+    /// One of them, or their set, is refused.
+    pub fn check_adapters(&self, adapters: &[AdapterChoice]) -> Result<Vec<Applied>, Failure> {
+        let request = Request { adapters: adapters.to_vec(), ..Request::new(Input::Raw(String::new())) };
+        let (_, applied) = self.pin(&request.validate(self.ready.facts.vocabulary)?)?;
+        Ok(applied)
+    }
+
+    /// Compiles a format; a later request with it finds it ready.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn check_format(&self, source: &Source) -> Result<(), Failure> {
+        self.compile(source).map(drop)
     }
 
     /// Fixed properties of the engine.

@@ -46,7 +46,8 @@ pub fn run(args: &RunArgs, defaults: Request, context: &Context) -> Result<(), O
         .map_err(|e| Failure::new(Code::Other, format!("signals: {e}")))?;
     let pipeline = Arc::new(start::start(&args.model, 4, &context.printer, &signals)?);
     let (lines, results) = sync_channel(AHEAD);
-    let reader = Reader { pipeline, defaults, lines, running: running.clone(), signals: signals.clone() };
+    // Both threads hold the pipeline: the engine must outlive the last answer, not only the last line.
+    let reader = Reader { pipeline: pipeline.clone(), defaults, lines, running: running.clone(), signals: signals.clone() };
     std::thread::Builder::new()
         .name("lines".into())
         .spawn(move || reader.run(io::stdin().lock()))
@@ -55,6 +56,7 @@ pub fn run(args: &RunArgs, defaults: Request, context: &Context) -> Result<(), O
     if outcome.is_err() {
         cancel_all(&running);
     }
+    drop(pipeline);
     if let Some(code) = signals.code() {
         return Err(Outcome::Silent(code));
     }
@@ -157,15 +159,19 @@ fn lock(running: &Running) -> std::sync::MutexGuard<'_, HashMap<u64, CancelToken
     running.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A line as read.
 #[derive(Debug, PartialEq)]
-enum LineText {
+pub enum LineText {
+    /// Its text.
     Text(String),
+    /// Nothing but blanks.
     Blank,
+    /// It is too long or no text.
     Refused(Failure),
 }
 
 /// Reads a line of at most `limit` bytes. A longer one is passed over to its end and refused; `None` at the end.
-fn read_line(input: &mut impl BufRead, limit: usize) -> io::Result<Option<LineText>> {
+pub fn read_line(input: &mut impl BufRead, limit: usize) -> io::Result<Option<LineText>> {
     let mut line = Vec::new();
     let read = input.by_ref().take(limit as u64 + 1).read_until(b'\n', &mut line)?;
     if read == 0 {

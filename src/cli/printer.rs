@@ -29,6 +29,17 @@ impl Printer {
         }
     }
 
+    /// The same with colors on or off.
+    #[must_use]
+    pub fn with_color(self, color: bool) -> Self {
+        Self { color, ..self }
+    }
+
+    /// Whether colors are used.
+    pub fn color(&self) -> bool {
+        self.color
+    }
+
     /// Whether answers go to a terminal.
     pub fn answers_on_terminal(&self) -> bool {
         self.stdout_terminal
@@ -68,6 +79,19 @@ impl Printer {
             let (dim, reset) = if self.color { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
             let _ = writeln!(io::stderr(), "{dim}{}{reset}", printable(text));
         }
+    }
+
+    /// Something the user asked to be told, on stderr, so that stdout holds answers only.
+    pub fn told(&self, text: &str) {
+        for line in text.split('\n') {
+            let _ = writeln!(io::stderr(), "{}", printable(line));
+        }
+    }
+
+    /// A prompt on stderr, where no line editor shows it.
+    pub fn prompt(&self, text: &str) {
+        let mut out = io::stderr().lock();
+        let _ = write!(out, "{}", printable(text)).and_then(|()| out.flush());
     }
 
     /// Something the user should know even when nothing is wrong yet. One line; silent only with `--quiet`.

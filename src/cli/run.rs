@@ -23,6 +23,7 @@ use crate::wire;
 /// The answer alone goes to standard output, byte for byte; remarks go to standard error, and only when that is a
 /// terminal. With --jsonl, every line of standard input is a request and every line of output a result, in order.
 #[derive(Args, Debug)]
+#[command(args_override_self = true)]
 pub struct RunArgs {
     /// The instruction. Content piped to standard input follows it in the same message
     pub prompt: Option<String>,

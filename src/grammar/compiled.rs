@@ -28,7 +28,7 @@ pub struct Compiled {
 
 enum Kind {
     Network(Arc<Program>),
-    Guided(Template),
+    Guided(Box<Template>),
 }
 
 impl Compiled {
@@ -40,7 +40,7 @@ impl Compiled {
 
     pub(super) fn guided(template: Template) -> Self {
         Compiled {
-            kind: Kind::Guided(template),
+            kind: Kind::Guided(Box::new(template)),
         }
     }
 

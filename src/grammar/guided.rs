@@ -30,6 +30,12 @@ const STACK_PER_REFERENCE: usize = 32 << 10;
 /// No more stack than this. Only touched pages count.
 const STACK_MOST: usize = 256 << 20;
 
+/// After this many tokens or bytes without a mask, one is worked out for its side effect.
+///
+/// The engine's work limit is renewed only by a mask. Without this a long text checked token by token would use the
+/// limit of one step for all of it, and then every token would be refused.
+const RENEW: usize = 4;
+
 /// A compiled schema.
 pub(super) struct Template {
     vocabulary: Arc<Vocabulary>,
@@ -102,17 +108,25 @@ fn refusal(message: &str) -> GrammarError {
     let text = message.split("\n<backtrace>").next().unwrap_or_default();
     for line in text.lines() {
         match line.trim().strip_prefix("while processing ") {
-            Some(place) => pointer = place.trim_start_matches('#').to_owned(),
+            Some(place) => {
+                // `#/definitions/x: what is wrong there`
+                let place = place.split(": ").next().unwrap_or_default();
+                pointer = place.trim_start_matches('#').to_owned();
+            }
             // The engine repeats the message for each level it passes.
             None if lines.contains(&line) => {}
             None => lines.push(line),
         }
     }
-    let message = one_line(&lines.join("\n"));
-    let message = match message.contains("oneOf constraints are not supported") {
-        true => "the branches of 'oneOf' may overlap, which cannot be enforced; use 'anyOf'".to_owned(),
-        false => message,
-    };
+    let mut message = one_line(&lines.join("\n"));
+    if message.contains("oneOf constraints are not supported") {
+        message = "the branches of 'oneOf' may overlap, which cannot be enforced; use 'anyOf'".to_owned();
+    } else if message.starts_with("regex parse error")
+        && let Some((_, error)) = message.split_once("; error: ")
+    {
+        // The lines between show the pattern with a caret.
+        message = format!("in 'pattern': {error}");
+    }
     let keyword = ["oneOf", "patternProperties", "pattern", "format", "multipleOf"]
         .into_iter()
         .find(|keyword| message.contains(keyword));
@@ -128,31 +142,24 @@ impl Template {
         Guided {
             vocabulary: Arc::clone(&self.vocabulary),
             matcher: self.matcher.deep_clone(),
-            mask: TokenMask::default(),
+            mask: None,
+            unmasked: 0,
             finished: false,
         }
     }
 
     /// See [`Compiled::matches`](super::Compiled::matches).
     pub fn matches(&self, text: &[u8]) -> Result<MatchResult, MatcherError> {
-        let mut matcher = match self.bytes.get() {
-            Some(matcher) => matcher.deep_clone(),
+        let matcher = match self.bytes.get() {
+            Some(matcher) => matcher,
             None => {
                 let matcher = start(byte_factory()?, &self.grammar, self.references).map_err(|error| engine(&error))?;
-                self.bytes.get_or_init(|| matcher).deep_clone()
+                self.bytes.get_or_init(|| matcher)
             }
         };
-        // Byte 0xFF is in no text, and is no token of the byte vocabulary.
-        let plain = text.split(|&byte| byte == 0xFF).next().unwrap_or_default();
-        let tokens: Vec<u32> = plain.iter().map(|&byte| u32::from(byte)).collect();
-        let taken = matcher.try_consume_tokens(&tokens).map_err(|error| engine(&error))?;
-        if taken < text.len() {
-            return Ok(MatchResult::Rejected { at: taken });
-        }
-        Ok(match complete(&mut matcher)? {
-            true => MatchResult::Complete,
-            false => MatchResult::Prefix,
-        })
+        match_bytes(matcher.deep_clone(), text, RENEW)
+            // The work limit was for too many bytes at once.
+            .or_else(|_| match_bytes(matcher.deep_clone(), text, 1))
     }
 
     /// Bytes held, roughly: the engine does not tell. Its automata take some hundred times the text.
@@ -161,11 +168,41 @@ impl Template {
     }
 }
 
+/// Follows `text` from its beginning, `step` bytes at a time.
+fn match_bytes(mut matcher: Matcher, text: &[u8], step: usize) -> Result<MatchResult, MatcherError> {
+    // Byte 0xFF is in no text, and is no token of the byte vocabulary.
+    let plain = text.split(|&byte| byte == 0xFF).next().unwrap_or_default();
+    let tokens: Vec<u32> = plain.iter().map(|&byte| u32::from(byte)).collect();
+    let mut taken = 0;
+    for part in tokens.chunks(step) {
+        let count = matcher.try_consume_tokens(part).map_err(|error| engine(&error))?;
+        taken += count;
+        if matcher.is_stopped() {
+            break;
+        }
+        // Also tells a refusal by the work limit from one by the schema.
+        matcher.compute_mask().map_err(|error| engine(&error))?;
+        if count < part.len() {
+            break;
+        }
+    }
+    if taken < text.len() {
+        return Ok(MatchResult::Rejected { at: taken });
+    }
+    Ok(match complete(&mut matcher)? {
+        true => MatchResult::Complete,
+        false => MatchResult::Prefix,
+    })
+}
+
 /// One sequence.
 pub(super) struct Guided {
     vocabulary: Arc<Vocabulary>,
     matcher: Matcher,
-    mask: TokenMask,
+    /// The mask here, if it is known.
+    mask: Option<TokenMask>,
+    /// Tokens accepted since the last mask.
+    unmasked: usize,
     /// An end token was accepted.
     finished: bool,
 }
@@ -194,11 +231,28 @@ impl Guided {
             self.finished = true;
             return Ok(());
         }
-        self.matcher.consume_token(token).map_err(|error| engine(&error))
+        self.mask = None;
+        self.matcher.consume_token(token).map_err(|error| engine(&error))?;
+        self.unmasked += 1;
+        if self.unmasked >= RENEW && !self.matcher.is_stopped() {
+            self.mask = Some(self.compute_mask()?);
+        }
+        Ok(())
     }
 
     pub fn mask(&mut self) -> Result<&TokenMask, MatcherError> {
         self.check()?;
+        let mask = match self.mask.take() {
+            Some(mask) => mask,
+            None => self.compute_mask()?,
+        };
+        if mask.is_empty() {
+            return Err(MatcherError::DeadEnd);
+        }
+        Ok(self.mask.insert(mask))
+    }
+
+    fn compute_mask(&mut self) -> Result<TokenMask, MatcherError> {
         let complete = complete(&mut self.matcher)?;
         let tokens = self.vocabulary.len();
         let mut mask = match self.matcher.is_stopped() {
@@ -214,11 +268,8 @@ impl Guided {
                 false => mask.remove(end),
             }
         }
-        if mask.is_empty() {
-            return Err(MatcherError::DeadEnd);
-        }
-        self.mask = mask;
-        Ok(&self.mask)
+        self.unmasked = 0;
+        Ok(mask)
     }
 
     pub fn may_stop(&mut self) -> bool {
@@ -266,6 +317,8 @@ pub(super) fn factory(environment: &TokEnv, slices: &[String]) -> Result<ParserF
     factory.limits_mut().verbose_errors = false;
     // A thousand optional keys are some four thousand items.
     factory.limits_mut().max_items_in_row = 10_000;
+    // Some 70 ms for one mask, where the default of 14 ms fails patterns that count words and characters at once.
+    factory.limits_mut().step_lexer_fuel = 1_000_000;
     Ok(factory)
 }
 

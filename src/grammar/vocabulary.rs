@@ -111,10 +111,8 @@ impl Vocabulary {
     /// The byte trie over all text tokens.
     pub(super) fn trie(&self) -> &Trie {
         self.trie.get_or_init(|| {
-            Trie::build(
-                (0..self.len() as u32)
-                    .filter_map(|id| self.is_text(id).then(|| (id, self.pieces[id as usize].as_slice()))),
-            )
+            let text = (0..self.len() as u32).filter(|&id| self.is_text(id));
+            Trie::build(text.map(|id| (id, self.pieces[id as usize].as_slice())))
         })
     }
 

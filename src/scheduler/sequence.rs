@@ -74,6 +74,11 @@ impl Running {
 
     /// Chooses the next token from `logits` and says what follows. `context` is the most tokens a sequence can hold.
     pub(super) fn advance(&mut self, logits: &[f32], tokenizer: &dyn Tokenizer, context: usize, can_shift: bool) -> Next {
+        if self.job.limits.max_tokens == Some(0) {
+            // Only the cache was to be filled.
+            self.note_time();
+            return self.finish(FinishReason::Length, None, TokenEvent::default());
+        }
         let greedy = self.job.sampling.is_greedy();
         let token = match choose(&mut *self.sampler, self.job.matcher.as_mut(), greedy, logits) {
             Ok(token) => token,

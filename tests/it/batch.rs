@@ -13,7 +13,7 @@ fn contents(results: &[Value]) -> Vec<String> {
 fn eight_adapters_in_one_run_answer_as_in_cold_runs() {
     let app = App::new();
     let files: Vec<String> = (0..8)
-        .map(|i| app.write(&format!("r{i}.gguf"), random_lora(100 + i, 8, 0.03)).display().to_string())
+        .map(|i| app.write(&format!("r{i}.gguf"), random_lora(100 + i, 8, 0.05)).display().to_string())
         .collect();
     let line = |i: usize| {
         json!({"id": i, "prompt": "Once upon a time there was a", "n_predict": 16, "ignore_eos": true, "return_tokens": true,

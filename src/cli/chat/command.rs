@@ -185,7 +185,7 @@ const KEYS: [(&str, &str); 6] = [
 fn nearest(name: &str) -> Option<&'static str> {
     let names = TABLE.iter().flat_map(|row| row.names).copied();
     let scored = names.map(|n| (strsim::jaro_winkler(name, n), n));
-    scored.filter(|(score, _)| *score > 0.6).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, n)| n)
+    scored.filter(|(score, _)| *score > 0.7).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, n)| n)
 }
 
 fn bare(arguments: &str, command: Command) -> Result<Command, Failure> {

@@ -121,7 +121,7 @@ mod tests {
     fn tab_offers_what_can_follow() {
         let table: [(&str, usize, &[&str]); 17] = [
             ("hello", 0, &[]),
-            ("/re", 0, &["/read ", "/regen", "/regex ", "/retry"]),
+            ("/re", 0, &["/regen", "/retry", "/regex ", "/read "]),
             ("/q", 0, &["/quit"]),
             ("/nothing x", 0, &[]),
             ("/undo ", 6, &[]),

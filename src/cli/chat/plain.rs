@@ -75,7 +75,13 @@ impl Lines for Plain {
         }
         match self.woken.recv() {
             Ok(Wake::Line(line)) => line.map(Typed::Text),
-            Ok(Wake::Signal) => Ok(Typed::Interrupted { had_text: false }),
+            Ok(Wake::Signal) => {
+                if self.terminal {
+                    // After the ^C that the terminal shows.
+                    self.printer.told("");
+                }
+                Ok(Typed::Interrupted { had_text: false })
+            }
             Ok(Wake::End) | Err(_) => Ok(Typed::End),
         }
     }

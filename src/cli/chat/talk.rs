@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::command::{self, Change, Command, Line};
 use super::complete::expand;
 use super::lines::{Lines, Typed, read_message};
-use super::screen::{excerpt, prompt, short, shown};
+use super::screen::{excerpt, prompt, shown};
 use super::session::Session;
 use super::stats::Totals;
 use super::{Outcome, Printer, Signals, adapter_choice, read_text, settings, store, summary};
@@ -90,7 +90,7 @@ impl<'a> Talk<'a> {
             running,
             defaults: request.clone(),
             request,
-            session: Session { system, ..Session::default() },
+            session: Session::of(system, Vec::new()),
             totals: Totals::default(),
             used: 0,
             files: HashSet::new(),
@@ -286,12 +286,10 @@ impl<'a> Talk<'a> {
 
     /// Counts the context anew after a change that was not an answer.
     fn measure(&mut self) {
-        let messages = self.session.messages();
-        self.used = match self.pipeline.tokens(Input::chat(messages)) {
-            Ok(tokens) => tokens.len(),
-            Err(_) if self.session.turns().is_empty() => 0,
-            Err(_) => self.pipeline.facts().context,
-        };
+        let talked = !self.session.turns().is_empty();
+        let tokens = || self.pipeline.tokens(Input::chat(self.session.messages()));
+        // A conversation that cannot be counted is one that does not fit.
+        self.used = if talked { tokens().map_or(self.pipeline.facts().context, |t| t.len()) } else { 0 };
     }
 
     fn obey(&mut self, command: Command, lines: &mut dyn Lines) -> Result<(), Outcome> {
@@ -350,8 +348,14 @@ impl<'a> Talk<'a> {
                 Some(text) => self.printer.told(text),
                 None => self.printer.told("no system message"),
             },
-            Change::Off => self.session.system = None,
-            Change::To(text) => self.session.system = Some(text),
+            Change::Off => {
+                self.session.system = None;
+                self.printer.note("system message: none");
+            }
+            Change::To(text) => {
+                self.printer.note(&format!("system message: \"{}\"", excerpt(&text, 60)));
+                self.session.system = Some(text);
+            }
         }
         self.measure();
     }
@@ -396,7 +400,10 @@ impl<'a> Talk<'a> {
     ) -> Result<(), Failure> {
         match change {
             Change::Show => self.printer.told(&format!("format: {}", describe(self.request.format.as_ref()))),
-            Change::Off => self.request.format = None,
+            Change::Off => {
+                self.request.format = None;
+                self.printer.note("format: none");
+            }
             Change::To(text) => {
                 let source = source(text)?;
                 self.pipeline.check_format(&source)?;
@@ -455,7 +462,7 @@ impl<'a> Talk<'a> {
 
     fn stats(&self) {
         let facts = self.pipeline.facts();
-        let context = format!("{} of {} tokens (trained with {})", self.used, facts.context, short(facts.context_trained));
+        let context = format!("{} of {} tokens (the model was trained with {})", self.used, facts.context, facts.context_trained);
         let adapters = match self.request.adapters.len() {
             0 => "none (plain base)".to_string(),
             n => format!("{n}; /lora shows them"),

@@ -104,10 +104,14 @@ impl<'a> Parser<'a> {
         let start = self.pos;
         let Some(name) = self.name() else {
             let found = self.describe();
+            let hint = match self.peek() {
+                Some('|') => "a rule ends with its line, unless the line ends with '|'",
+                _ => "a rule is written: name ::= ...",
+            };
             return Err(self.error(
                 self.here(),
                 format!("expected a rule name, found {found}"),
-                Some("a rule is written: name ::= ...".to_owned()),
+                Some(hint.to_owned()),
             ));
         };
         let span = self.since(start);

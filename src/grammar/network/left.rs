@@ -24,11 +24,13 @@ pub(super) fn remove(
         .iter()
         .map(|automaton| first_calls(automaton, fragments))
         .collect();
-    for cycle in graph::components(automata.len(), |index| firsts[index].clone()) {
+    for mut cycle in graph::components(automata.len(), |index| firsts[index].clone()) {
         let recursive = cycle.len() > 1 || firsts[cycle[0]].contains(&cycle[0]);
         if !recursive {
             continue;
         }
+        // Messages begin with the first of them in the text.
+        cycle.sort_by_key(|&member| grammar.rules[fragments.owner[member]].span.start);
         let names = || cycle_names(fragments, grammar, &cycle, &firsts);
         let place = grammar.rules[fragments.owner[cycle[0]]].span;
         if cycle

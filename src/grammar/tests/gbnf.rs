@@ -102,7 +102,12 @@ fn mistakes_are_shown_where_they_are() {
             10,
             "rule 'foo' is not defined (did you mean 'fooo'?)",
         ),
-        ("root ::= \"x\"\na ::=\n  b\n  | nowhere", 4, 3, "expected '::='"),
+        (
+            "root ::= \"x\"\na ::=\n  b\n  | nowhere",
+            4,
+            3,
+            "a rule ends with its line, unless the line ends with '|'",
+        ),
         ("main ::= \"x\"", 1, 1, "no rule 'root'"),
         ("rot ::= \"x\"", 1, 1, "is 'rot' meant to be 'root'?"),
         ("", 1, 1, "no rules"),
@@ -144,9 +149,9 @@ fn mistakes_are_shown_where_they_are() {
         ("root ::= <[12a]>", 1, 10, "a token id is a number"),
         (
             "root ::= x{2,99}\nx ::= root \"a\" | \"b\"",
-            2,
             1,
-            "left recursion through a counted repetition",
+            1,
+            "left recursion through a counted repetition: root -> x -> root",
         ),
     ];
     for (text, line, column, part) in cases {

@@ -184,3 +184,18 @@ fn tokens_follow_a_schema_and_masks_hold_what_is_allowed() {
         assert!(value["b"].is_boolean());
     }
 }
+
+#[test]
+fn the_work_limit_of_one_step_is_not_used_up_by_a_long_text() {
+    let compiled = compile(schema(
+        r#"{"type":"string","maxLength":500,"pattern":"^(?:\\S+\\s+){0,49}\\S+$"}"#,
+    ))
+    .unwrap();
+    let text = format!("\"{}word\"", "word and ".repeat(24));
+    check(&compiled, &[&text], &["\"two  \""]);
+    let mut matcher = compiled.matcher();
+    for byte in text.bytes() {
+        matcher.accept(u32::from(byte)).unwrap();
+    }
+    assert!(matcher.may_stop());
+}
