@@ -26,7 +26,8 @@ pub struct Vocabulary {
 impl Vocabulary {
     /// Takes the tokens of a model.
     ///
-    /// - `pieces[id]`: the exact bytes token `id` adds to the output; empty for tokens that print nothing.
+    /// - `pieces[id]`: the exact bytes token `id` adds to the output; empty for tokens that print nothing. For
+    ///   control tokens the name (`<think>`), if grammars are to call them by it; it is never matched as text.
     /// - `control[id]`: control and special tokens. A grammar never allows them as text, only by name
     ///   (`<[id]>`). Tokens past the end of `control` count as control.
     /// - `end`: every token that ends generation. Ids outside the vocabulary are ignored.

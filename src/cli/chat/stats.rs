@@ -28,7 +28,7 @@ impl Totals {
     pub fn lines(&self) -> [(&'static str, String); 2] {
         let s = &self.sum;
         let all = s.cache_n + s.prompt_n;
-        let percent = if all == 0 { 0 } else { 100 * s.cache_n / all };
+        let percent = (100 * s.cache_n).checked_div(all).unwrap_or(0);
         let read = format!("{} tokens, {percent}% from the cache, the rest at {:.1} tokens/s", short(all), s.prompt_per_second());
         let seconds = s.predicted.as_secs_f64();
         let rate = if seconds > 0.0 { self.timed as f64 / seconds } else { 0.0 };

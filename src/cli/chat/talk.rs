@@ -138,10 +138,10 @@ impl<'a> Talk<'a> {
     /// SIGTERM ends the session, and so does SIGINT where nobody watches; else SIGINT has done its work.
     fn obey_signals(&self, lines: &dyn Lines) -> Result<(), Outcome> {
         match self.signals.code() {
-            Some(code) if code == Code::Terminated || !lines.interactive() => Err(Outcome::Silent(code)),
-            Some(_) => Ok(self.signals.forget_interrupt()),
-            None => Ok(()),
+            Some(code) if code == Code::Terminated || !lines.interactive() => return Err(Outcome::Silent(code)),
+            _ => self.signals.forget_interrupt(),
         }
+        Ok(())
     }
 
     /// Ctrl-C at the prompt.

@@ -83,6 +83,10 @@ pub(super) struct Arena {
     memory: usize,
     /// Work units left for this step.
     fuel: u64,
+    /// Per network state, the last move that led there and what lay below: most doubles are caught here.
+    led: Vec<(u64, SetId)>,
+    /// Number of the current move, for `led`.
+    turn: u64,
 }
 
 impl Arena {
@@ -99,6 +103,8 @@ impl Arena {
             bytes: 0,
             memory,
             fuel: 0,
+            led: Vec::new(),
+            turn: 0,
         };
         let bottom = arena.frame(Frame::Bottom);
         arena.set(vec![bottom]);
@@ -184,13 +190,19 @@ impl Arena {
         let expanded = self.expanded(network, state)?;
         let sample = network.classes.sample(class);
         let mut items = Vec::new();
+        self.led.resize(network.states.len(), (0, 0));
+        self.turn += 1;
         for &(top, below) in expanded.iter() {
             let edges = &network.states[top as usize].bytes;
             let edges = &network.bytes[edges.start as usize..edges.end as usize];
             self.charge(1 + edges.len() / 4)?;
             for edge in edges {
                 if edge.low <= sample && sample <= edge.high {
-                    items.push((edge.to, below));
+                    let led = &mut self.led[edge.to as usize];
+                    if *led != (self.turn, below) {
+                        *led = (self.turn, below);
+                        items.push((edge.to, below));
+                    }
                 }
             }
         }

@@ -143,9 +143,9 @@ fn text(random: &mut Random) -> String {
 
 #[test]
 fn random_grammars_accept_what_the_reference_accepts() {
-    let mut random = Random(0x5EED_9A01);
+    let mut random = Random(0x5EED_0001);
     let (mut grammars, mut accepted, mut refused) = (0, 0, 0);
-    while grammars < 30000 {
+    while grammars < 800 {
         let source = grammar(&mut random);
         let Ok(parsed) = gbnf::parse("grammar", &source, &Limits::default()) else {
             refused += 1; // a rule that never finishes
@@ -170,16 +170,16 @@ fn random_grammars_accept_what_the_reference_accepts() {
         }
     }
     // The test tests something: both answers are common, and few grammars are refused.
-    assert!(accepted > 1, "{accepted}");
+    assert!(accepted > 1000, "{accepted}");
     assert!(refused < grammars, "{refused}");
 }
 
 #[test]
 fn tokens_and_bytes_agree_however_the_text_is_cut() {
-    let mut random = Random(0x5EED_9A02);
+    let mut random = Random(0x5EED_0002);
     let vocabulary = toy();
     let mut compared = 0;
-    while compared < 60000 {
+    while compared < 2000 {
         let source = grammar(&mut random);
         let Ok(compiled) = compile(Source::Gbnf(source.clone())) else {
             continue;
@@ -213,10 +213,10 @@ fn tokens_and_bytes_agree_however_the_text_is_cut() {
 
 #[test]
 fn masks_hold_exactly_the_tokens_that_are_allowed() {
-    let mut random = Random(0x5EED_9A03);
+    let mut random = Random(0x5EED_0003);
     let vocabulary = toy();
     let mut masks = 0;
-    while masks < 20000 {
+    while masks < 800 {
         let source = grammar(&mut random);
         let Ok(compiled) = compile(Source::Gbnf(source.clone())) else {
             continue;
