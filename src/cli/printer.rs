@@ -1,5 +1,6 @@
 //! The only place that prints: answers to stdout, talk to stderr.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
 use crate::error::{Code, Failure, printable};
@@ -55,11 +56,13 @@ impl Printer {
         !self.quiet && self.stderr_terminal
     }
 
-    /// Writes answer text, byte for byte, and flushes so that a reader sees it at once.
+    /// Writes answer text and flushes, so that a reader sees it at once: byte for byte into a pipe or file, with
+    /// control characters escaped on a terminal, so that an answer cannot speak to it.
     ///
     /// # Errors
     /// A closed pipe is [`Output::Closed`]; anything else is a failure.
     pub fn answer(&self, text: &str) -> Result<(), Output> {
+        let text = if self.stdout_terminal { Cow::from(shown(text)) } else { Cow::from(text) };
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Output::from)
     }
@@ -108,6 +111,15 @@ impl Printer {
     }
 }
 
+/// A model's text made safe for a terminal: control characters but line breaks and tabs are escaped.
+pub fn shown(text: &str) -> String {
+    let pieces = text.split_inclusive(['\n', '\t']).map(|piece| match piece.char_indices().next_back() {
+        Some((at, end @ ('\n' | '\t'))) => format!("{}{end}", printable(&piece[..at])),
+        _ => printable(piece),
+    });
+    pieces.collect()
+}
+
 /// Why stdout took no more.
 #[derive(Debug)]
 pub enum Output {
@@ -122,6 +134,26 @@ impl From<io::Error> for Output {
         match e.kind() {
             io::ErrorKind::BrokenPipe => Output::Closed,
             _ => Output::Failed(Failure::new(Code::Other, format!("standard output: {e}"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn an_answer_cannot_send_escape_sequences() {
+        let table = [
+            ("plain\n\ttext é\n", "plain\n\ttext é\n"),
+            ("\x1b[2Jgone", "\\u{1b}[2Jgone"),
+            ("a\x07b\u{9b}31m\n", "a\\u{7}b\\u{9b}31m\n"),
+            ("over\rwritten", "over\\rwritten"),
+            ("\u{202e}abc", "\\u{202e}abc"),
+            ("", ""),
+        ];
+        for (text, expected) in table {
+            assert_eq!(shown(text), expected);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 /// llama.cpp's one-dash spelling and our long flag.
-pub const SPELLINGS: [(&str, &str); 17] = [
+pub const SPELLINGS: [(&str, &str); 16] = [
     ("-ngl", "--n-gpu-layers"),
     ("-sm", "--split-mode"),
     ("-ts", "--tensor-split"),
@@ -20,7 +20,6 @@ pub const SPELLINGS: [(&str, &str); 17] = [
     ("-sysf", "--system-prompt-file"),
     ("-st", "--single-turn"),
     ("-co", "--color"),
-    ("-mli", "--multiline-input"),
 ];
 
 /// Rewrites one-dash spellings, `-ngl 5` and `-ngl=5` alike. Nothing after `--` is touched.

@@ -87,8 +87,12 @@ fn a_thousand_lines_with_a_broken_and_a_huge_one() {
             _ => text += &format!("{}\n", json!({"id": i, "prompt": format!("Number {i}:"), "n_predict": 1})),
         }
     }
+    let head: String = text.lines().take(100).map(|l| format!("{l}\n")).collect();
+    let few = app.answer(&["--jsonl", "-np", "8"], head).ok();
     let run = app.answer(&["--jsonl", "-np", "8"], text);
     assert_eq!(run.code, Some(9), "{}", run.stderr);
+    // Ten times the lines and one of 10 MiB: at most a line's worth of memory more.
+    assert!(run.peak_kib < few.peak_kib + 24 * 1024, "{} KiB after 1000 lines, {} after 100", run.peak_kib, few.peak_kib);
     let results = run.json_lines();
     assert_eq!(results.len(), 1000);
     for (i, result) in results.iter().enumerate() {

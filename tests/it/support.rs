@@ -38,6 +38,8 @@ pub struct Run {
     pub stdout: Vec<u8>,
     pub stderr: String,
     pub took: Duration,
+    /// Peak of anonymous resident memory seen while it ran, KiB; mapped files are not counted.
+    pub peak_kib: u64,
 }
 
 impl Run {
@@ -126,7 +128,9 @@ pub fn finish(mut child: Child, stdin: Vec<u8>) -> Run {
     };
     let out = child.stdout.take().map(|o| reader(Box::new(o)));
     let err = child.stderr.take().map(|e| reader(Box::new(e)));
+    let mut peak_kib = 0;
     let status = loop {
+        peak_kib = peak_kib.max(anonymous_kib(child.id()));
         if let Some(status) = child.try_wait().expect("waited") {
             break status;
         }
@@ -139,7 +143,14 @@ pub fn finish(mut child: Child, stdin: Vec<u8>) -> Run {
     feeder.join().expect("fed");
     let collect = |t: Option<std::thread::JoinHandle<Vec<u8>>>| t.map_or_else(Vec::new, |t| t.join().expect("read"));
     let (stdout, stderr) = (collect(out), String::from_utf8_lossy(&collect(err)).into_owned());
-    Run { code: status.code(), stdout, stderr, took }
+    Run { code: status.code(), stdout, stderr, took, peak_kib }
+}
+
+/// `RssAnon` of a running process; 0 when it cannot be read.
+fn anonymous_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:"));
+    line.and_then(|l| l.split_whitespace().next()).and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
 /// A LoRA adapter of random weights for the default model: visible in the logits, without meaning.

@@ -176,7 +176,7 @@ pub fn help() -> Vec<String> {
 const KEYS: [(&str, &str); 6] = [
     ("\"\"\"  ..  \"\"\"", "a message of several lines; a pasted text is one message anyway"),
     ("\\ at the end of a line", "the message goes on in the next line"),
-    ("Ctrl-V Ctrl-J", "a line break"),
+    ("Alt-Enter", "a line break"),
     ("Tab, Ctrl-R, Up", "complete, search the history, earlier messages"),
     ("Ctrl-C", "stop the answer; clear the line; twice on an empty line: leave"),
     ("Ctrl-D", "leave"),

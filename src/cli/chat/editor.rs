@@ -13,7 +13,9 @@ use rustyline::highlight::Highlighter;
 use rustyline::hint::{Hint, Hinter};
 use rustyline::history::FileHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
-use rustyline::{Behavior, ColorMode, CompletionType, Config, Context, ExternalPrinter, Helper};
+use rustyline::{
+    Behavior, Cmd, ColorMode, CompletionType, Config, Context, ExternalPrinter, Helper, KeyCode, KeyEvent, Modifiers,
+};
 
 use super::lines::{Lines, Typed};
 use super::multiline::{self, State};
@@ -59,6 +61,9 @@ impl Editor {
             .behavior(behavior)
             .build();
         let mut rustyline = rustyline::Editor::<Assistant, FileHistory>::with_config(config).map_err(terminal)?;
+        for key in [KeyEvent(KeyCode::Enter, Modifiers::ALT), KeyEvent::alt('\r')] {
+            rustyline.bind_sequence(key, Cmd::Newline);
+        }
         rustyline.set_helper(Some(Assistant { has_text: Cell::new(false), color }));
         let awake = rustyline.create_external_printer().ok().map(|p| Box::new(p) as Box<dyn ExternalPrinter>);
         let mut editor = Self { rustyline, history, offered: String::new(), _awake: awake };

@@ -1,15 +1,4 @@
-//! What goes on the screen: the prompt with its meter, and text that cannot speak to the terminal. Pure.
-
-use crate::error::printable;
-
-/// A model's text made safe for a terminal: control characters but line breaks and tabs are escaped.
-pub fn shown(text: &str) -> String {
-    let pieces = text.split_inclusive(['\n', '\t']).map(|piece| match piece.char_indices().next_back() {
-        Some((at, end @ ('\n' | '\t'))) => format!("{}{end}", printable(&piece[..at])),
-        _ => printable(piece),
-    });
-    pieces.collect()
-}
+//! What goes on the screen beside answers: the prompt with its meter, short counts and excerpts. Pure.
 
 /// The prompt, plain and with colors: `1.2k/8.2k > `.
 pub fn prompt(used: usize, context: usize) -> (String, String) {
@@ -40,21 +29,6 @@ pub fn excerpt(text: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_answer_cannot_send_escape_sequences() {
-        let table = [
-            ("plain\n\ttext é\n", "plain\n\ttext é\n"),
-            ("\x1b[2Jgone", "\\u{1b}[2Jgone"),
-            ("a\x07b\u{9b}31m\n", "a\\u{7}b\\u{9b}31m\n"),
-            ("over\rwritten", "over\\rwritten"),
-            ("\u{202e}abc", "\\u{202e}abc"),
-            ("", ""),
-        ];
-        for (text, expected) in table {
-            assert_eq!(shown(text), expected);
-        }
-    }
 
     #[test]
     fn counts_are_short() {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::command::{self, Change, Command, Line};
 use super::complete::expand;
 use super::lines::{Lines, Typed, read_message};
-use super::screen::{excerpt, prompt, shown};
+use super::screen::{excerpt, prompt};
 use super::session::Session;
 use super::stats::Totals;
 use super::{Outcome, Printer, Signals, adapter_choice, read_text, settings, store, summary};
@@ -216,12 +216,8 @@ impl<'a> Talk<'a> {
             if broken.is_some() {
                 return;
             }
-            let written = match printer.answers_on_terminal() {
-                true => printer.answer(&shown(text)),
-                false => printer.answer(text),
-            };
             printed = true;
-            if let Err(e) = written {
+            if let Err(e) = printer.answer(text) {
                 broken = Some(e);
                 cancel.cancel();
             }
