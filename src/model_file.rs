@@ -12,9 +12,8 @@ use crate::mapped::Mapped;
 /// [`Code::NotFound`] when a file is missing, [`Code::InvalidFile`] with file, field and reason when one is refused.
 pub fn check(path: &Path) -> Result<ModelFacts, Failure> {
     let map = open(path)?;
-    let refused = |file: &Path, e: gguf::GgufError| {
-        Failure::new(Code::InvalidFile, format!("model '{}': {e}", file.display()))
-    };
+    let refused =
+        |file: &Path, e: gguf::GgufError| Failure::new(Code::InvalidFile, format!("model '{}': {e}", file.display()));
     let facts = gguf::check_model(map.bytes()).map_err(|e| refused(path, e))?;
     let Some(split) = facts.split else { return Ok(facts) };
     let name = path.to_string_lossy();
@@ -41,5 +40,9 @@ fn open(path: &Path) -> Result<Mapped, Failure> {
 
 /// A file that is not there is "not found"; one that cannot be read or is no file is "invalid".
 pub fn open_code(e: &std::io::Error) -> Code {
-    if e.kind() == std::io::ErrorKind::NotFound { Code::NotFound } else { Code::InvalidFile }
+    if e.kind() == std::io::ErrorKind::NotFound {
+        Code::NotFound
+    } else {
+        Code::InvalidFile
+    }
 }

@@ -80,7 +80,14 @@ impl Pipeline {
     {
         let (worker, ready) = Worker::spawn(queue, make)?;
         let template = template(&*ready.tokenizer, &base)?;
-        Ok(Self { worker, ready, base, template, adapters: LooseAdapters::default(), compiler: OnceLock::new() })
+        Ok(Self {
+            worker,
+            ready,
+            base,
+            template,
+            adapters: LooseAdapters::default(),
+            compiler: OnceLock::new(),
+        })
     }
 
     /// Checks a request and queues it; waits while the queue is full.
@@ -92,7 +99,9 @@ impl Pipeline {
         let request = request.validate(self.ready.facts.vocabulary)?;
         let (lease, adapters) = self.pin(&request)?;
         let idle = lease.files.iter().filter(|f| f.facts().all_zero);
-        let warnings = idle.map(|f| format!("adapter '{}': all weights are zero; it changes nothing", f.label())).collect();
+        let warnings = idle
+            .map(|f| format!("adapter '{}': all weights are zero; it changes nothing", f.label()))
+            .collect();
         let request = request.into_inner();
         let matcher = request.format.as_ref().map(|source| self.compile(source)).transpose()?;
         let prompt = self.tokens(request.input)?;
@@ -110,7 +119,12 @@ impl Pipeline {
             cancel: cancel.clone(),
             submitted,
         })?;
-        Ok(Ticket { events, cancel, adapters, warnings })
+        Ok(Ticket {
+            events,
+            cancel,
+            adapters,
+            warnings,
+        })
     }
 
     /// Opens and checks adapters as [`Pipeline::submit`] does, without a request.
@@ -118,7 +132,10 @@ impl Pipeline {
     /// # Errors
     /// One of them, or their set, is refused.
     pub fn check_adapters(&self, adapters: &[AdapterChoice]) -> Result<Vec<Applied>, Failure> {
-        let request = Request { adapters: adapters.to_vec(), ..Request::new(Input::Raw(String::new())) };
+        let request = Request {
+            adapters: adapters.to_vec(),
+            ..Request::new(Input::Raw(String::new()))
+        };
         let (_, applied) = self.pin(&request.validate(self.ready.facts.vocabulary)?)?;
         Ok(applied)
     }
@@ -149,17 +166,31 @@ impl Pipeline {
         let tokens = match input {
             Input::Tokens(tokens) => tokens,
             Input::Raw(text) => self.ready.tokenizer.tokenize(&Prompt::raw(text), true),
-            Input::Chat { messages, tools, kwargs } => {
+            Input::Chat {
+                messages,
+                tools,
+                kwargs,
+            } => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 let now = i64::try_from(now.as_secs()).ok().map(CivilTime::from_unix);
-                let options = RenderOptions { add_generation_prompt: true, tools, kwargs, now };
-                let prompt = self.template.render(&messages, &options).map_err(|e| Failure::usage(e.to_string()))?;
+                let options = RenderOptions {
+                    add_generation_prompt: true,
+                    tools,
+                    kwargs,
+                    now,
+                };
+                let prompt = self
+                    .template
+                    .render(&messages, &options)
+                    .map_err(|e| Failure::usage(e.to_string()))?;
                 self.ready.tokenizer.tokenize(&prompt, true)
             }
         };
         let context = self.ready.facts.context;
         match tokens.len() {
-            0 => Err(Failure::usage("the prompt is empty and the model has no token to begin with")),
+            0 => Err(Failure::usage(
+                "the prompt is empty and the model has no token to begin with",
+            )),
             n if n >= context => Err(Failure::usage(format!(
                 "the prompt has {n} tokens, the context holds {context}; shorten it or give a larger -c"
             ))),
@@ -181,7 +212,11 @@ impl Pipeline {
                 Failure::new(code, e.to_string())
             })?;
             members.push((file.digest(), scale));
-            applied.push(Applied { name: file.label(), digest: file.digest(), scale: scale.get() });
+            applied.push(Applied {
+                name: file.label(),
+                digest: file.digest(),
+                scale: scale.get(),
+            });
             files.push(file);
         }
         let set = AdapterSet::new(members).map_err(|e| Failure::usage(e.to_string()))?;
@@ -189,7 +224,9 @@ impl Pipeline {
     }
 
     fn compile(&self, source: &Source) -> Result<crate::grammar::Matcher, Failure> {
-        let compiler = self.compiler.get_or_init(|| Compiler::new(self.ready.tokenizer.vocabulary()));
+        let compiler = self
+            .compiler
+            .get_or_init(|| Compiler::new(self.ready.tokenizer.vocabulary()));
         Ok(compiler.compile(source).map_err(format_failure)?.matcher())
     }
 }
@@ -223,9 +260,21 @@ impl Ticket {
                     tokens.extend(event.tokens);
                     probabilities.extend(event.probabilities);
                 }
-                Ok(Event::Finished(finished)) => return Ok(Answer { text, tokens, probabilities, finished }),
+                Ok(Event::Finished(finished)) => {
+                    return Ok(Answer {
+                        text,
+                        tokens,
+                        probabilities,
+                        finished,
+                    });
+                }
                 Ok(Event::Failed(failure)) => return Err(failure),
-                Err(_) => return Err(Failure::new(Code::Other, "the engine stopped before the answer was complete")),
+                Err(_) => {
+                    return Err(Failure::new(
+                        Code::Other,
+                        "the engine stopped before the answer was complete",
+                    ));
+                }
             }
         }
     }

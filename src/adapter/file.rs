@@ -51,14 +51,24 @@ impl AdapterFile {
     /// # Errors
     /// The file cannot be read, or [`gguf::check_adapter`] refuses it.
     pub fn open(path: &Path, base: &ModelFacts) -> Result<Self, AdapterError> {
-        let open = |source| AdapterError::Open { path: path.to_owned(), source };
+        let open = |source| AdapterError::Open {
+            path: path.to_owned(),
+            source,
+        };
         let map = Mapped::open(path).map_err(open)?;
-        let facts = gguf::check_adapter(map.bytes(), base)
-            .map_err(|source| AdapterError::Invalid { path: path.to_owned(), source })?;
+        let facts = gguf::check_adapter(map.bytes(), base).map_err(|source| AdapterError::Invalid {
+            path: path.to_owned(),
+            source,
+        })?;
         if !facts.invocation_tokens.is_empty() {
             return Err(AdapterError::Activated { path: path.to_owned() });
         }
-        Ok(Self { path: path.to_owned(), digest: AdapterDigest::of(map.bytes()), map, facts })
+        Ok(Self {
+            path: path.to_owned(),
+            digest: AdapterDigest::of(map.bytes()),
+            map,
+            facts,
+        })
     }
 
     /// Identity of the content.
@@ -83,7 +93,9 @@ impl AdapterFile {
 
     /// A short name for people: the file name without its extension.
     pub fn label(&self) -> String {
-        self.path.file_stem().map_or_else(|| self.digest.to_string(), |s| s.to_string_lossy().into_owned())
+        self.path
+            .file_stem()
+            .map_or_else(|| self.digest.to_string(), |s| s.to_string_lossy().into_owned())
     }
 }
 
@@ -103,7 +115,10 @@ impl LooseAdapters {
     /// # Errors
     /// As [`AdapterFile::open`].
     pub fn get(&self, path: &Path, base: &ModelFacts) -> Result<Arc<AdapterFile>, AdapterError> {
-        let now = Identity::of(path).map_err(|source| AdapterError::Open { path: path.to_owned(), source })?;
+        let now = Identity::of(path).map_err(|source| AdapterError::Open {
+            path: path.to_owned(),
+            source,
+        })?;
         if let Some(known) = self.lock().get(path)
             && known.map.identity() == now
         {

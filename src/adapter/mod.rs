@@ -142,7 +142,10 @@ mod tests {
     }
 
     fn set(members: &[(u8, f32)]) -> AdapterSet {
-        let members = members.iter().map(|(n, s)| (digest(*n), Scale::new(*s).expect("in range"))).collect();
+        let members = members
+            .iter()
+            .map(|(n, s)| (digest(*n), Scale::new(*s).expect("in range")))
+            .collect();
         AdapterSet::new(members).expect("a valid set")
     }
 

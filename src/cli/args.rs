@@ -89,22 +89,47 @@ pub struct ModelArgs {
     #[arg(long, value_name = "N", env = "LLAMA_ARG_YARN_ORIG_CTX")]
     pub yarn_orig_ctx: Option<u32>,
     /// YaRN: extrapolation mix factor
-    #[arg(long, value_name = "N", env = "LLAMA_ARG_YARN_EXT_FACTOR", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        env = "LLAMA_ARG_YARN_EXT_FACTOR",
+        allow_negative_numbers = true
+    )]
     pub yarn_ext_factor: Option<f32>,
     /// YaRN: attention magnitude factor
-    #[arg(long, value_name = "N", env = "LLAMA_ARG_YARN_ATTN_FACTOR", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        env = "LLAMA_ARG_YARN_ATTN_FACTOR",
+        allow_negative_numbers = true
+    )]
     pub yarn_attn_factor: Option<f32>,
     /// YaRN: high correction dim
-    #[arg(long, value_name = "N", env = "LLAMA_ARG_YARN_BETA_SLOW", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        env = "LLAMA_ARG_YARN_BETA_SLOW",
+        allow_negative_numbers = true
+    )]
     pub yarn_beta_slow: Option<f32>,
     /// YaRN: low correction dim
-    #[arg(long, value_name = "N", env = "LLAMA_ARG_YARN_BETA_FAST", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        env = "LLAMA_ARG_YARN_BETA_FAST",
+        allow_negative_numbers = true
+    )]
     pub yarn_beta_fast: Option<f32>,
     /// Chat template: a name (chatml, llama3, ..) or template text, instead of the model's own
     #[arg(long, value_name = "TEMPLATE", env = "LLAMA_ARG_CHAT_TEMPLATE")]
     pub chat_template: Option<String>,
     /// File with a chat template
-    #[arg(long, value_name = "FILE", env = "LLAMA_ARG_CHAT_TEMPLATE_FILE", conflicts_with = "chat_template")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "LLAMA_ARG_CHAT_TEMPLATE_FILE",
+        conflicts_with = "chat_template"
+    )]
     pub chat_template_file: Option<PathBuf>,
     /// Most bytes of loaded adapters kept in memory (those in use always stay)
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
@@ -144,7 +169,10 @@ pub enum RopeArg {
 fn gpu_layers(text: &str) -> Result<GpuLayers, String> {
     match text {
         "auto" | "all" | "-1" => Ok(GpuLayers::All),
-        n => n.parse().map(GpuLayers::Count).map_err(|_| "give a number, `auto` or `all`".to_string()),
+        n => n
+            .parse()
+            .map(GpuLayers::Count)
+            .map_err(|_| "give a number, `auto` or `all`".to_string()),
     }
 }
 
@@ -168,7 +196,10 @@ impl ModelArgs {
             tensor_split: self.tensor_split.clone(),
             main_gpu: self.main_gpu.unwrap_or(d.main_gpu),
             devices: self.device.clone(),
-            load_mode: LoadMode { no_mmap: self.no_mmap, mlock: self.mlock },
+            load_mode: LoadMode {
+                no_mmap: self.no_mmap,
+                mlock: self.mlock,
+            },
             context: self.ctx_size.unwrap_or(d.context),
             batch: self.batch_size.unwrap_or(d.batch),
             micro_batch: self.ubatch_size.unwrap_or(d.micro_batch),
@@ -227,15 +258,23 @@ impl AdapterArgs {
 /// # Errors
 /// What follows the last `=` is not a number and no such file exists.
 pub fn adapter_choice(text: &str) -> Result<AdapterChoice, Failure> {
-    let whole = || AdapterChoice { path: PathBuf::from(text), scale: 1.0 };
+    let whole = || AdapterChoice {
+        path: PathBuf::from(text),
+        scale: 1.0,
+    };
     match text.rsplit_once('=') {
         None => Ok(whole()),
         Some(_) if Path::new(text).exists() => Ok(whole()),
         Some((path, scale)) => {
             let scale = scale.parse().map_err(|_| {
-                Failure::usage(format!("--lora {text}: the scale after '=' must be a number, not '{scale}'"))
+                Failure::usage(format!(
+                    "--lora {text}: the scale after '=' must be a number, not '{scale}'"
+                ))
             })?;
-            Ok(AdapterChoice { path: PathBuf::from(path), scale })
+            Ok(AdapterChoice {
+                path: PathBuf::from(path),
+                scale,
+            })
         }
     }
 }
@@ -273,8 +312,15 @@ impl FormatArgs {
     pub fn source(&self) -> Result<Option<Source>, Failure> {
         let file = |path: &Option<PathBuf>, flag| path.as_deref().map(|p| read_text(p, flag)).transpose();
         let named = self.format.clone().map(Source::Named);
-        let grammar = self.grammar.clone().or(file(&self.grammar_file, "--grammar-file")?).map(Source::Gbnf);
-        let schema = self.json_schema.clone().or(file(&self.json_schema_file, "--json-schema-file")?);
+        let grammar = self
+            .grammar
+            .clone()
+            .or(file(&self.grammar_file, "--grammar-file")?)
+            .map(Source::Gbnf);
+        let schema = self
+            .json_schema
+            .clone()
+            .or(file(&self.json_schema_file, "--json-schema-file")?);
         let regex = self.regex.clone().map(Source::Regex);
         Ok(named.or(grammar).or(schema.map(Source::JsonSchema)).or(regex))
     }
@@ -294,11 +340,17 @@ pub fn read_text(path: &Path, flag: &str) -> Result<String, Failure> {
         return Err(fail(Code::InvalidFile, "is not a regular file".into()));
     }
     if meta.len() > MAX_TEXT_FILE {
-        return Err(fail(Code::InvalidFile, format!("has {} bytes, the limit is {MAX_TEXT_FILE}", meta.len())));
+        return Err(fail(
+            Code::InvalidFile,
+            format!("has {} bytes, the limit is {MAX_TEXT_FILE}", meta.len()),
+        ));
     }
     let bytes = std::fs::read(path).map_err(|e| fail(Code::InvalidFile, e.to_string()))?;
     String::from_utf8(bytes).map_err(|e| {
-        fail(Code::InvalidFile, format!("is not UTF-8 text (byte {})", e.utf8_error().valid_up_to()))
+        fail(
+            Code::InvalidFile,
+            format!("is not UTF-8 text (byte {})", e.utf8_error().valid_up_to()),
+        )
     })
 }
 
@@ -307,13 +359,26 @@ pub fn read_text(path: &Path, flag: &str) -> Result<String, Failure> {
 #[command(next_help_heading = "Sampling (names and defaults as in llama.cpp)")]
 pub struct SamplingArgs {
     /// Most tokens to generate; -1 until the model ends
-    #[arg(short = 'n', long, alias = "n-predict", value_name = "N", env = "LLAMA_ARG_N_PREDICT", allow_negative_numbers = true)]
+    #[arg(
+        short = 'n',
+        long,
+        alias = "n-predict",
+        value_name = "N",
+        env = "LLAMA_ARG_N_PREDICT",
+        allow_negative_numbers = true
+    )]
     pub predict: Option<i64>,
     /// Random seed; -1 draws one
     #[arg(short = 's', long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<i64>,
     /// Temperature; 0 always takes the most likely token [default: 0.8]
-    #[arg(long, alias = "temperature", value_name = "N", env = "LLAMA_ARG_TEMPERATURE", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        alias = "temperature",
+        value_name = "N",
+        env = "LLAMA_ARG_TEMPERATURE",
+        allow_negative_numbers = true
+    )]
     pub temp: Option<f32>,
     /// Keep the N most likely tokens; 0 keeps all [default: 40]
     #[arg(long, value_name = "N", env = "LLAMA_ARG_TOP_K", allow_negative_numbers = true)]
@@ -418,9 +483,10 @@ impl SamplingArgs {
         Ok(Sampling {
             seed: match self.seed {
                 None | Some(-1) => None,
-                Some(n) => {
-                    Some(u32::try_from(n).map_err(|_| Failure::usage(format!("--seed must be -1 to 4294967295, not {n}")))?)
-                }
+                Some(n) => Some(
+                    u32::try_from(n)
+                        .map_err(|_| Failure::usage(format!("--seed must be -1 to 4294967295, not {n}")))?,
+                ),
             },
             temperature: self.temp.unwrap_or(d.temperature),
             dynatemp_range: self.dynatemp_range.unwrap_or(d.dynatemp_range),
@@ -449,7 +515,11 @@ impl SamplingArgs {
             },
             mirostat_tau: self.mirostat_ent.unwrap_or(d.mirostat_tau),
             mirostat_eta: self.mirostat_lr.unwrap_or(d.mirostat_eta),
-            logit_bias: self.logit_bias.iter().map(|text| logit_bias(text)).collect::<Result<_, _>>()?,
+            logit_bias: self
+                .logit_bias
+                .iter()
+                .map(|text| logit_bias(text))
+                .collect::<Result<_, _>>()?,
             ignore_eos: self.ignore_eos,
             order: self.order()?.unwrap_or(d.order),
         })
@@ -473,15 +543,28 @@ impl SamplingArgs {
         };
         if let Some(names) = &self.samplers {
             let names = names.split([';', ',']).filter(|n| !n.trim().is_empty());
-            return names.map(|n| SamplerKind::by_name(n).ok_or_else(|| unknown(n))).collect::<Result<_, _>>().map(Some);
+            return names
+                .map(|n| SamplerKind::by_name(n).ok_or_else(|| unknown(n)))
+                .collect::<Result<_, _>>()
+                .map(Some);
         }
-        let Some(letters) = &self.sampler_seq else { return Ok(None) };
-        letters.chars().map(|c| SamplerKind::by_letter(c).ok_or_else(|| unknown(&c.to_string()))).collect::<Result<_, _>>().map(Some)
+        let Some(letters) = &self.sampler_seq else {
+            return Ok(None);
+        };
+        letters
+            .chars()
+            .map(|c| SamplerKind::by_letter(c).ok_or_else(|| unknown(&c.to_string())))
+            .collect::<Result<_, _>>()
+            .map(Some)
     }
 }
 
 fn logit_bias(text: &str) -> Result<LogitBias, Failure> {
-    let wrong = || Failure::usage(format!("--logit-bias {text}: give a token id, + or -, and a number, as in 15043+1"));
+    let wrong = || {
+        Failure::usage(format!(
+            "--logit-bias {text}: give a token id, + or -, and a number, as in 15043+1"
+        ))
+    };
     let at = text.find(['+', '-']).ok_or_else(wrong)?;
     let target = BiasTarget::Token(text[..at].parse().map_err(|_| wrong())?);
     let bias = match &text[at..] {
@@ -505,7 +588,13 @@ mod tests {
 
     #[test]
     fn logit_biases_are_read_as_llama_cpp_does() {
-        assert_eq!(logit_bias("15043+1").expect("read"), LogitBias { target: BiasTarget::Token(15043), bias: 1.0 });
+        assert_eq!(
+            logit_bias("15043+1").expect("read"),
+            LogitBias {
+                target: BiasTarget::Token(15043),
+                bias: 1.0
+            }
+        );
         assert_eq!(logit_bias("7-2.5").expect("read").bias, -2.5);
         assert_eq!(logit_bias("7-inf").expect("read").bias, f32::NEG_INFINITY);
         for bad in ["x+1", "5", "5+", "+1"] {

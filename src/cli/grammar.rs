@@ -57,10 +57,13 @@ pub fn run(command: GrammarCommand, context: &Context) -> Result<(), Outcome> {
         }
         Action::Show { name } => match format(&name) {
             Some(found) => Ok(printer.answer(found.gbnf)?),
-            None => Err(compile(&FormatArgs { format: Some(name), ..Default::default() }).map(drop).err().map_or(
-                Outcome::Silent(Code::NotFound),
-                Outcome::Failed,
-            )),
+            None => Err(compile(&FormatArgs {
+                format: Some(name),
+                ..Default::default()
+            })
+            .map(drop)
+            .err()
+            .map_or(Outcome::Silent(Code::NotFound), Outcome::Failed)),
         },
         Action::Check(args) => {
             compile(&args)?;
@@ -72,7 +75,9 @@ pub fn run(command: GrammarCommand, context: &Context) -> Result<(), Outcome> {
                 Some(path) => args::read_text(path, "--file")?.into_bytes(),
                 None => stdin_bytes()?,
             };
-            let result = compiled.matches(&text).map_err(|e| Failure::new(Code::FormatRejected, e.to_string()))?;
+            let result = compiled
+                .matches(&text)
+                .map_err(|e| Failure::new(Code::FormatRejected, e.to_string()))?;
             let (line, code) = match result {
                 MatchResult::Complete => ("complete".to_string(), None),
                 MatchResult::Prefix => ("incomplete: more must follow".to_string(), Some(Code::Other)),
@@ -87,7 +92,8 @@ pub fn run(command: GrammarCommand, context: &Context) -> Result<(), Outcome> {
 /// Compiles against the plainest vocabulary there is, the 256 bytes: enough to check any format.
 fn compile(args: &FormatArgs) -> Result<Arc<Compiled>, Failure> {
     let source = args.source()?;
-    let source = source.ok_or_else(|| Failure::usage("give a format: --format, --grammar, --json-schema or --regex"))?;
+    let source =
+        source.ok_or_else(|| Failure::usage("give a format: --format, --grammar, --json-schema or --regex"))?;
     let pieces = (0..=255u8).map(|b| vec![b]).chain([Vec::new()]).collect();
     let control = (0..257).map(|id| id == 256).collect();
     let vocabulary = Arc::new(Vocabulary::new(pieces, control, vec![256]));

@@ -28,8 +28,15 @@ const AHEAD: usize = 64;
 
 /// A line under way.
 enum Line {
-    Asked { id: Value, ticket: Ticket, return_tokens: bool },
-    Refused { id: Value, failure: Failure },
+    Asked {
+        id: Value,
+        ticket: Ticket,
+        return_tokens: bool,
+    },
+    Refused {
+        id: Value,
+        failure: Failure,
+    },
 }
 
 /// The cancel tokens of the lines under way.
@@ -47,7 +54,13 @@ pub fn run(args: &RunArgs, defaults: Request, context: &Context) -> Result<(), O
     let pipeline = Arc::new(start::start(&args.model, 4, &context.printer, &signals)?);
     let (lines, results) = sync_channel(AHEAD);
     // Both threads hold the pipeline: the engine must outlive the last answer, not only the last line.
-    let reader = Reader { pipeline: pipeline.clone(), defaults, lines, running: running.clone(), signals: signals.clone() };
+    let reader = Reader {
+        pipeline: pipeline.clone(),
+        defaults,
+        lines,
+        running: running.clone(),
+        signals: signals.clone(),
+    };
     std::thread::Builder::new()
         .name("lines".into())
         .spawn(move || reader.run(io::stdin().lock()))
@@ -63,7 +76,9 @@ pub fn run(args: &RunArgs, defaults: Request, context: &Context) -> Result<(), O
     match outcome? {
         0 => Ok(()),
         failed => {
-            context.printer.note(&format!("{failed} lines failed; each result says why"));
+            context
+                .printer
+                .note(&format!("{failed} lines failed; each result says why"));
             Err(Outcome::Silent(Code::SomeLinesFailed))
         }
     }
@@ -80,7 +95,11 @@ fn print_results(
     for (number, line) in results.iter().enumerate() {
         let (value, ok) = match line {
             Line::Refused { id, failure } => (wire::error_value(&id, &failure), false),
-            Line::Asked { id, ticket, return_tokens } => {
+            Line::Asked {
+                id,
+                ticket,
+                return_tokens,
+            } => {
                 let adapters = ticket.adapters.clone();
                 let result = match ticket.wait(|_| ()) {
                     Ok(answer) => {
@@ -119,10 +138,16 @@ impl Reader {
                 Ok(None) => return,
                 Ok(Some(LineText::Blank)) => continue,
                 Ok(Some(LineText::Text(text))) => self.submit(&text, number),
-                Ok(Some(LineText::Refused(failure))) => Line::Refused { id: Value::Null, failure },
+                Ok(Some(LineText::Refused(failure))) => Line::Refused {
+                    id: Value::Null,
+                    failure,
+                },
                 Err(e) => {
                     let failure = Failure::new(Code::Other, format!("standard input: {e}"));
-                    let _ = self.lines.send(Line::Refused { id: Value::Null, failure });
+                    let _ = self.lines.send(Line::Refused {
+                        id: Value::Null,
+                        failure,
+                    });
                     return;
                 }
             };
@@ -136,7 +161,12 @@ impl Reader {
     fn submit(&self, text: &str, number: u64) -> Line {
         let asked = match wire::parse(text, &self.defaults) {
             Ok(asked) => asked,
-            Err(e) => return Line::Refused { id: e.id, failure: e.failure },
+            Err(e) => {
+                return Line::Refused {
+                    id: e.id,
+                    failure: e.failure,
+                };
+            }
         };
         match self.pipeline.submit(asked.request) {
             Ok(ticket) => {
@@ -144,7 +174,11 @@ impl Reader {
                 if self.signals.code().is_some() {
                     ticket.cancel.cancel();
                 }
-                Line::Asked { id: asked.id, ticket, return_tokens: asked.return_tokens }
+                Line::Asked {
+                    id: asked.id,
+                    ticket,
+                    return_tokens: asked.return_tokens,
+                }
             }
             Err(failure) => Line::Refused { id: asked.id, failure },
         }
@@ -191,7 +225,10 @@ pub fn read_line(input: &mut impl BufRead, limit: usize) -> io::Result<Option<Li
     Ok(Some(match String::from_utf8(line) {
         Ok(text) if text.trim().is_empty() => LineText::Blank,
         Ok(text) => LineText::Text(text),
-        Err(e) => LineText::Refused(Failure::usage(format!("not UTF-8 text (byte {})", e.utf8_error().valid_up_to()))),
+        Err(e) => LineText::Refused(Failure::usage(format!(
+            "not UTF-8 text (byte {})",
+            e.utf8_error().valid_up_to()
+        ))),
     }))
 }
 
@@ -226,7 +263,10 @@ mod tests {
                 LineText::Refused(f) => f.message,
             });
         }
-        assert_eq!(seen, ["ab", "(blank)", "lllll", "the line is longer than 5 bytes", "xyz"]);
+        assert_eq!(
+            seen,
+            ["ab", "(blank)", "lllll", "the line is longer than 5 bytes", "xyz"]
+        );
     }
 
     #[test]
@@ -234,6 +274,9 @@ mod tests {
         let mut input = BufReader::new(&b"a\xFFb\nc"[..]);
         let refused = read_line(&mut input, 10).expect("read").expect("a line");
         assert_eq!(refused, LineText::Refused(Failure::usage("not UTF-8 text (byte 1)")));
-        assert_eq!(read_line(&mut input, 10).expect("read"), Some(LineText::Text("c".into())));
+        assert_eq!(
+            read_line(&mut input, 10).expect("read"),
+            Some(LineText::Text("c".into()))
+        );
     }
 }

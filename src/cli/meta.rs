@@ -65,7 +65,9 @@ pub fn man(args: &ManArgs, context: &Context) -> Result<(), Outcome> {
         return Ok(clap_mangen::generate_to(Cli::command(), folder).map_err(failed)?);
     }
     let mut page = Vec::new();
-    clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(failed)?;
+    clap_mangen::Man::new(Cli::command())
+        .render(&mut page)
+        .map_err(failed)?;
     Ok(context.printer.answer(&String::from_utf8_lossy(&page))?)
 }
 

@@ -99,7 +99,10 @@ fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
     let known = |name: &str| {
         use clap::CommandFactory;
         let cli = Cli::command();
-        name == "help" || cli.get_subcommands().any(|c| c.get_name() == name || c.get_all_aliases().any(|a| a == name))
+        name == "help"
+            || cli
+                .get_subcommands()
+                .any(|c| c.get_name() == name || c.get_all_aliases().any(|a| a == name))
     };
     match args.get(1).map(|a| a.to_string_lossy().into_owned()) {
         Some(first) if known(&first) || ["-h", "--help", "-V", "--version"].contains(&first.as_str()) => return args,
@@ -134,8 +137,16 @@ fn report_usage(e: &clap::Error) -> ExitCode {
         _ => (),
     }
     let text = e.render().to_string();
-    let lines = text.lines().map(str::trim).take_while(|l| !l.starts_with("Usage:") && !l.starts_with("For more"));
-    let line = lines.filter(|l| !l.is_empty()).map(|l| l.trim_start_matches("error: ").trim_start_matches("tip: "));
+    let lines = text
+        .lines()
+        .map(str::trim)
+        .take_while(|l| !l.starts_with("Usage:") && !l.starts_with("For more"));
+    let line = lines
+        .filter(|l| !l.is_empty())
+        .map(|l| l.trim_start_matches("error: ").trim_start_matches("tip: "));
     let message = line.collect::<Vec<_>>().join("; ");
-    finish(Err(Outcome::Failed(Failure::usage(format!("{message}; see --help")))), &Printer::new(false, false))
+    finish(
+        Err(Outcome::Failed(Failure::usage(format!("{message}; see --help")))),
+        &Printer::new(false, false),
+    )
 }

@@ -26,7 +26,9 @@ const QUEUE: usize = 64;
 pub fn start(args: &ModelArgs, sequences: u32, printer: &Printer, signals: &Signals) -> Result<Pipeline, Failure> {
     let path = model_path(args)?;
     let facts = model_file::check(&path)?;
-    facts.require_generation().map_err(|e| Failure::new(Code::InvalidFile, format!("model '{}': {e}", path.display())))?;
+    facts
+        .require_generation()
+        .map_err(|e| Failure::new(Code::InvalidFile, format!("model '{}': {e}", path.display())))?;
     let options = args.options(&path, sequences);
     let bar = progress_bar(printer, &path);
     let interrupted = signals.clone();
@@ -54,7 +56,10 @@ pub fn model_path(args: &ModelArgs) -> Result<PathBuf, Failure> {
     match &args.model {
         Some(path) if path.exists() || path.components().count() > 1 => Ok(path.clone()),
         Some(name) => models::find(&name.to_string_lossy()).ok_or_else(|| {
-            let message = format!("model '{}': no such file, and `smoa model ls` lists no such name", name.display());
+            let message = format!(
+                "model '{}': no such file, and `smoa model ls` lists no such name",
+                name.display()
+            );
             Failure::new(Code::NotFound, message)
         }),
         None => models::default_model().ok_or_else(|| {
@@ -72,7 +77,9 @@ fn progress_bar(printer: &Printer, path: &Path) -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:30}] {percent}%") {
         bar.set_style(style.progress_chars("=> "));
     }
-    let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    let name = path
+        .file_name()
+        .map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     bar.set_message(format!("loading {}", crate::error::printable(&name)));
     bar
 }
@@ -101,7 +108,10 @@ fn chat_template(
         }
         if !text.contains("{{") && !text.contains("{%") {
             let names: Vec<&str> = ChatTemplate::names().collect();
-            let message = format!("--chat-template: there is no template '{text}'; known are {}", names.join(", "));
+            let message = format!(
+                "--chat-template: there is no template '{text}'; known are {}",
+                names.join(", ")
+            );
             return Err(Failure::usage(message));
         }
         return ChatTemplate::parse(text, tokens).map_err(|e| Failure::usage(format!("--chat-template: {e}")));

@@ -106,7 +106,8 @@ pub trait Engine {
     ///
     /// # Errors
     /// One of them cannot be loaded; the others stay usable.
-    fn load_adapters(&mut self, files: &[Arc<AdapterFile>], in_use: &HashSet<AdapterDigest>) -> Result<(), EngineError>;
+    fn load_adapters(&mut self, files: &[Arc<AdapterFile>], in_use: &HashSet<AdapterDigest>)
+    -> Result<(), EngineError>;
 
     /// Evaluates `rows` with exactly the adapters of `set` active. The whole set is replaced each time.
     ///

@@ -4,13 +4,13 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::plan::{Plan, Policy, Turn, Waiting, plan};
-use super::prefix::{Cached, InFlight, place, worth_waiting};
+use super::prefix::{Cached, InFlight, Placement, place, worth_waiting};
 use super::sequence::{Next, Running};
 use super::{Job, Lease};
 use crate::adapter::{AdapterDigest, AdapterSet};
 use crate::engine::{Engine, EngineError, Row, Token, Tokenizer};
 use crate::error::{Code, Failure};
-use crate::event::FinishReason;
+use crate::event::{Event, FinishReason};
 
 /// Steps an adapter set keeps its turn. A change of set makes llama.cpp reserve its graph anew; the figure is
 /// a balance of that cost against how long other sets wait (`docs/measurements.md`).
@@ -44,7 +44,13 @@ pub(super) struct Batch<E> {
 
 impl<E: Engine> Batch<E> {
     pub(super) fn new(engine: E) -> Self {
-        let empty = || Slot { cached: Vec::new(), set: AdapterSet::base(), running: None, used: 0, family: 0 };
+        let empty = || Slot {
+            cached: Vec::new(),
+            set: AdapterSet::base(),
+            running: None,
+            used: 0,
+            family: 0,
+        };
         Self {
             tokenizer: engine.tokenizer(),
             slots: (0..engine.facts().sequences).map(|_| empty()).collect(),
@@ -77,7 +83,9 @@ impl<E: Engine> Batch<E> {
             self.end(slot, |running| running.stop(FinishReason::Cancelled));
         }
         for job in self.queue.drain(..) {
-            let _ = job.events.send(crate::event::Event::Failed(Failure::new(Code::Busy, "the engine is stopping")));
+            let _ = job
+                .events
+                .send(Event::Failed(Failure::new(Code::Busy, "the engine is stopping")));
         }
     }
 
@@ -86,9 +94,16 @@ impl<E: Engine> Batch<E> {
         self.clock += 1;
         self.drop_cancelled();
         self.admit();
-        let policy = Policy { budget: self.engine.facts().micro_batch.min(self.engine.facts().batch), quantum: QUANTUM };
-        let Some(plan) = plan(&self.waiting(), self.turn.as_ref(), policy) else { return };
-        let Some(plan) = self.shift_full_sequences(plan) else { return };
+        let policy = Policy {
+            budget: self.engine.facts().micro_batch.min(self.engine.facts().batch),
+            quantum: QUANTUM,
+        };
+        let Some(plan) = plan(&self.waiting(), self.turn.as_ref(), policy) else {
+            return;
+        };
+        let Some(plan) = self.shift_full_sequences(plan) else {
+            return;
+        };
         match self.evaluate(&plan) {
             Ok(()) => {
                 self.turn = Some(plan.turn.clone());
@@ -96,10 +111,16 @@ impl<E: Engine> Batch<E> {
             }
             Err(EngineError::ContextFull) => self.make_room(),
             Err(error) => {
-                let code = if matches!(error, EngineError::OutOfMemory(_)) { Code::OutOfMemory } else { Code::Other };
+                let code = if matches!(error, EngineError::OutOfMemory(_)) {
+                    Code::OutOfMemory
+                } else {
+                    Code::Other
+                };
                 let failure = Failure::new(code, error.to_string());
                 for (slot, _) in plan.rows {
-                    self.end(slot, |running| drop(running.fail(failure.clone())));
+                    self.end(slot, |running| {
+                        running.fail(failure.clone());
+                    });
                     self.clear(slot);
                 }
             }
@@ -108,7 +129,11 @@ impl<E: Engine> Batch<E> {
 
     fn drop_cancelled(&mut self) {
         for slot in 0..self.slots.len() {
-            if self.slots[slot].running.as_ref().is_some_and(|r| r.job.cancel.is_cancelled()) {
+            if self.slots[slot]
+                .running
+                .as_ref()
+                .is_some_and(|r| r.job.cancel.is_cancelled())
+            {
                 self.end(slot, |running| running.stop(FinishReason::Cancelled));
             }
         }
@@ -116,7 +141,7 @@ impl<E: Engine> Batch<E> {
             let keep = !job.cancel.is_cancelled();
             if !keep {
                 let failure = Failure::new(Code::Interrupted, "cancelled before it began");
-                let _ = job.events.send(crate::event::Event::Failed(failure));
+                let _ = job.events.send(Event::Failed(failure));
             }
             keep
         });
@@ -134,25 +159,32 @@ impl<E: Engine> Batch<E> {
                 continue;
             }
             let cached: Vec<Cached<'_>> = self.slots.iter().enumerate().map(|(slot, s)| s.view(slot)).collect();
-            let Some(placement) = place(&cached, &job.prompt, set, reuse) else { return };
+            let Some(placement) = place(&cached, &job.prompt, set, reuse) else {
+                return;
+            };
             let Some(job) = self.queue.remove(at) else { return };
-            if let Err((job, failure)) = self.start(job, placement) {
-                let _ = job.events.send(crate::event::Event::Failed(failure));
+            let events = job.events.clone();
+            if let Err(failure) = self.start(job, placement) {
+                let _ = events.send(Event::Failed(failure));
             }
         }
     }
 
     /// Puts a job into its slot.
-    fn start(&mut self, job: Job, placement: super::prefix::Placement) -> Result<(), (Job, Failure)> {
+    fn start(&mut self, job: Job, placement: Placement) -> Result<(), Failure> {
         let Lease { set, files } = &job.lease;
-        if let Err(e) = self.engine.load_adapters(files, &self.adapters_in_use()) {
-            let code = if matches!(e, EngineError::OutOfMemory(_)) { Code::OutOfMemory } else { Code::InvalidFile };
-            return Err((job, Failure::new(code, e.to_string())));
-        }
-        let sampler = match self.engine.sampler(&job.sampling) {
-            Ok(sampler) => sampler,
-            Err(e) => return Err((job, Failure::new(Code::Other, e.to_string()))),
-        };
+        self.engine.load_adapters(files, &self.adapters_in_use()).map_err(|e| {
+            let code = if matches!(e, EngineError::OutOfMemory(_)) {
+                Code::OutOfMemory
+            } else {
+                Code::InvalidFile
+            };
+            Failure::new(code, e.to_string())
+        })?;
+        let sampler = self
+            .engine
+            .sampler(&job.sampling)
+            .map_err(|e| Failure::new(Code::Other, e.to_string()))?;
         let set = set.clone();
         let slot = placement.slot;
         let mut reused = placement.reuse;
@@ -180,7 +212,9 @@ impl<E: Engine> Batch<E> {
     /// Digests that running requests still need.
     fn adapters_in_use(&self) -> HashSet<AdapterDigest> {
         let running = self.slots.iter().filter(|s| s.running.is_some());
-        running.flat_map(|s| s.set.members().iter().map(|(digest, _)| *digest)).collect()
+        running
+            .flat_map(|s| s.set.members().iter().map(|(digest, _)| *digest))
+            .collect()
     }
 
     fn waiting(&self) -> Vec<Waiting<AdapterSet>> {
@@ -201,7 +235,13 @@ impl<E: Engine> Batch<E> {
     fn in_flight(&self) -> Vec<InFlight<'_>> {
         let running = self.slots.iter().filter_map(|s| s.running.as_ref().map(|r| (s, r)));
         let reading = running.filter(|(_, r)| r.in_prefill());
-        reading.map(|(s, r)| InFlight { prompt: &r.tokens, evaluated: s.cached.len(), set: &s.set }).collect()
+        reading
+            .map(|(s, r)| InFlight {
+                prompt: &r.tokens,
+                evaluated: s.cached.len(),
+                set: &s.set,
+            })
+            .collect()
     }
 
     /// Makes room inside sequences that fill the whole context. The plan is void when that changed what is
@@ -238,7 +278,12 @@ impl<E: Engine> Batch<E> {
             let all = running.tokens.len();
             for position in from..from + n {
                 let token = running.tokens[position];
-                rows.push(Row { token, position, sequence: *slot, logits: position + 1 == all });
+                rows.push(Row {
+                    token,
+                    position,
+                    sequence: *slot,
+                    logits: position + 1 == all,
+                });
             }
         }
         self.engine.decode(&rows, &plan.turn.set)?;
@@ -272,13 +317,20 @@ impl<E: Engine> Batch<E> {
     /// The cache has no room for a step: forget the least recently used idle prefix; else set the youngest
     /// request aside until another ends; else the only one has filled the context.
     fn make_room(&mut self) {
-        let idle = self.slots.iter().enumerate().filter(|(_, s)| s.running.is_none() && !s.cached.is_empty());
+        let idle = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|(_, s)| s.running.is_none() && !s.cached.is_empty());
         if let Some((slot, _)) = idle.min_by_key(|(_, s)| s.used) {
             return self.clear(slot);
         }
-        let mut active: Vec<(u64, usize)> = self.slots.iter().enumerate().filter_map(|(slot, s)| {
-            s.running.as_ref().filter(|r| !r.paused).map(|r| (r.admitted, slot))
-        }).collect();
+        let mut active: Vec<(u64, usize)> = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, s)| s.running.as_ref().filter(|r| !r.paused).map(|r| (r.admitted, slot)))
+            .collect();
         active.sort_unstable();
         let Some((_, youngest)) = active.pop() else { return };
         if active.is_empty() {
@@ -292,7 +344,9 @@ impl<E: Engine> Batch<E> {
 
     /// Ends the request in a slot, if one runs, and lets paused ones go on. Its cache stays for reuse.
     fn end(&mut self, slot: usize, last_words: impl FnOnce(&mut Running)) {
-        let Some(mut running) = self.slots[slot].running.take() else { return };
+        let Some(mut running) = self.slots[slot].running.take() else {
+            return;
+        };
         last_words(&mut running);
         self.slots[slot].used = self.clock;
         for s in &mut self.slots {
@@ -330,6 +384,12 @@ impl<E: Engine> Batch<E> {
 
 impl Slot {
     fn view(&self, slot: usize) -> Cached<'_> {
-        Cached { slot, tokens: &self.cached, set: &self.set, free: self.running.is_none(), used: self.used }
+        Cached {
+            slot,
+            tokens: &self.cached,
+            set: &self.set,
+            free: self.running.is_none(),
+            used: self.used,
+        }
     }
 }

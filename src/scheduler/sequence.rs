@@ -73,7 +73,13 @@ impl Running {
     }
 
     /// Chooses the next token from `logits` and says what follows. `context` is the most tokens a sequence can hold.
-    pub(super) fn advance(&mut self, logits: &[f32], tokenizer: &dyn Tokenizer, context: usize, can_shift: bool) -> Next {
+    pub(super) fn advance(
+        &mut self,
+        logits: &[f32],
+        tokenizer: &dyn Tokenizer,
+        context: usize,
+        can_shift: bool,
+    ) -> Next {
         if self.job.limits.max_tokens == Some(0) {
             // Only the cache was to be filled.
             self.note_time();
@@ -87,7 +93,15 @@ impl Running {
         self.note_time();
         let probabilities = self.probabilities(logits, token, tokenizer);
         if tokenizer.is_end(token) {
-            return self.finish(FinishReason::Stop, None, TokenEvent { tokens: vec![token], probabilities, ..Default::default() });
+            return self.finish(
+                FinishReason::Stop,
+                None,
+                TokenEvent {
+                    tokens: vec![token],
+                    probabilities,
+                    ..Default::default()
+                },
+            );
         }
         self.tokens.push(token);
         self.generated += 1;
@@ -95,10 +109,17 @@ impl Running {
         if let Some(matcher) = &mut self.job.matcher
             && let Err(e) = matcher.accept(token)
         {
-            return self.fail(Failure::new(Code::FormatRejected, format!("the format could not be enforced: {e}")));
+            return self.fail(Failure::new(
+                Code::FormatRejected,
+                format!("the format could not be enforced: {e}"),
+            ));
         }
         let out = self.text.push(&tokenizer.piece(token));
-        let event = TokenEvent { text: out.text, tokens: vec![token], probabilities };
+        let event = TokenEvent {
+            text: out.text,
+            tokens: vec![token],
+            probabilities,
+        };
         if out.stopped.is_some() {
             return self.finish(FinishReason::StopString, out.stopped, event);
         }
@@ -158,7 +179,12 @@ impl Running {
         }
         let format_complete = self.job.matcher.as_mut().map(Matcher::may_stop);
         let stopping_text = stop.map(|index| self.job.limits.stop[index].clone());
-        let finished = Finished { reason, stopping_text, format_complete, timings: self.timings() };
+        let finished = Finished {
+            reason,
+            stopping_text,
+            format_complete,
+            timings: self.timings(),
+        };
         let _ = self.job.events.send(Event::Token(last));
         let _ = self.job.events.send(Event::Finished(finished));
         Next::Ended
@@ -168,7 +194,10 @@ impl Running {
         let now = Instant::now();
         if self.first.is_none() {
             self.first = Some(now);
-            let _ = self.job.events.send(Event::Prefilled { prompt: self.prompt_len, cached: self.reused });
+            let _ = self.job.events.send(Event::Prefilled {
+                prompt: self.prompt_len,
+                cached: self.reused,
+            });
         }
         self.last = Some(now);
     }
@@ -208,7 +237,10 @@ impl Running {
             ids.truncate(n);
         }
         ids.sort_unstable_by(better);
-        vec![TokenProbability { chosen: candidate(chosen), top: ids.into_iter().map(candidate).collect() }]
+        vec![TokenProbability {
+            chosen: candidate(chosen),
+            top: ids.into_iter().map(candidate).collect(),
+        }]
     }
 }
 
@@ -227,7 +259,9 @@ fn choose(
         Failure::new(Code::FormatRejected, format!("the format could not be enforced: {e}"))
     };
     let engine = |e: EngineError| Failure::new(Code::Other, e.to_string());
-    let Some(matcher) = matcher else { return sampler.choose(logits, None).map_err(engine) };
+    let Some(matcher) = matcher else {
+        return sampler.choose(logits, None).map_err(engine);
+    };
     if greedy {
         let best = sampler.choose(logits, None).map_err(engine)?;
         if matcher.allows(best).map_err(|e| rejected(&e))? {

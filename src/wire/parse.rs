@@ -39,7 +39,10 @@ pub struct LineError {
 /// # Errors
 /// It is no JSON object, or a field is wrong; the message names the field.
 pub fn parse(line: &str, defaults: &Request) -> Result<Asked, LineError> {
-    let bad = |id: Value, message: String| LineError { id, failure: Failure::usage(message) };
+    let bad = |id: Value, message: String| LineError {
+        id,
+        failure: Failure::usage(message),
+    };
     let value: Value = serde_json::from_str(line).map_err(|e| bad(Value::Null, format!("not valid JSON: {e}")))?;
     let Value::Object(object) = value else {
         return Err(bad(Value::Null, "a line must hold a JSON object".into()));
@@ -48,7 +51,11 @@ pub fn parse(line: &str, defaults: &Request) -> Result<Asked, LineError> {
     let mut fields = Fields::new(object);
     let mut request = defaults.clone();
     let return_tokens = read(&mut fields, &mut request).map_err(|e| bad(id.clone(), e.to_string()))?;
-    Ok(Asked { id, request, return_tokens })
+    Ok(Asked {
+        id,
+        request,
+        return_tokens,
+    })
 }
 
 fn read(f: &mut Fields, request: &mut Request) -> Result<bool, FieldError> {
@@ -65,7 +72,10 @@ fn read(f: &mut Fields, request: &mut Request) -> Result<bool, FieldError> {
     }
     for (name, harmless) in [("n", 1), ("n_cmpl", 1)] {
         if f.i64(name)?.is_some_and(|n| n != harmless) {
-            return Err(FieldError::new(name, "several answers per line are not supported; send the line several times"));
+            return Err(FieldError::new(
+                name,
+                "several answers per line are not supported; send the line several times",
+            ));
         }
     }
     Ok(f.bool("return_tokens")?.unwrap_or(false))
@@ -84,17 +94,29 @@ fn read_input(f: &mut Fields, request: &mut Request) -> Result<(), FieldError> {
         (Some(_), Some(_)) => return Err(FieldError::new("messages", "give either messages or prompt, not both")),
         (None, None) => return Err(FieldError::new("prompt", "is missing; give prompt or messages")),
         (Some(Value::Array(items)), None) => {
-            let messages = items.iter().enumerate().map(|(i, m)| message(i, m)).collect::<Result<Vec<_>, _>>()?;
-            Input::Chat { messages: with_system(system, messages), tools, kwargs }
+            let messages = items
+                .iter()
+                .enumerate()
+                .map(|(i, m)| message(i, m))
+                .collect::<Result<Vec<_>, _>>()?;
+            Input::Chat {
+                messages: with_system(system, messages),
+                tools,
+                kwargs,
+            }
         }
         (Some(other), None) => return Err(expected("messages", "an array of messages", &other)),
-        (None, Some(Value::String(text))) if chat == Some(true) => {
-            Input::Chat { messages: with_system(system, vec![Message::new(Role::User, text)]), tools, kwargs }
-        }
+        (None, Some(Value::String(text))) if chat == Some(true) => Input::Chat {
+            messages: with_system(system, vec![Message::new(Role::User, text)]),
+            tools,
+            kwargs,
+        },
         (None, Some(Value::String(text))) => Input::Raw(text),
         (None, Some(Value::Array(items))) => {
             let id = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
-            let ids = items.iter().map(|v| id(v).ok_or_else(|| expected("prompt", "a text or token ids", v)));
+            let ids = items
+                .iter()
+                .map(|v| id(v).ok_or_else(|| expected("prompt", "a text or token ids", v)));
             Input::Tokens(ids.collect::<Result<Vec<_>, _>>()?)
         }
         (None, Some(other)) => return Err(expected("prompt", "a text or an array of token ids", &other)),
@@ -115,7 +137,9 @@ fn message(index: usize, value: &Value) -> Result<Message, FieldError> {
         return Err(expected(&format!("messages[{index}]"), "an object", value));
     };
     let role = match object.get("role") {
-        Some(Value::String(name)) => name.parse::<Role>().map_err(|e| FieldError::new(at("role"), e.to_string()))?,
+        Some(Value::String(name)) => name
+            .parse::<Role>()
+            .map_err(|e| FieldError::new(at("role"), e.to_string()))?,
         other => return Err(expected(&at("role"), "a string", other.unwrap_or(&Value::Null))),
     };
     let content = match object.get("content") {
@@ -125,14 +149,19 @@ fn message(index: usize, value: &Value) -> Result<Message, FieldError> {
         other => return Err(expected(&at("content"), "a text", other.unwrap_or(&Value::Null))),
     };
     let extras = object.iter().filter(|(k, _)| *k != "role" && *k != "content");
-    Ok(Message { role, content, extras: extras.map(|(k, v)| (k.clone(), v.clone())).collect() })
+    Ok(Message {
+        role,
+        content,
+        extras: extras.map(|(k, v)| (k.clone(), v.clone())).collect(),
+    })
 }
 
 fn text_parts(parts: &[Value], field: &str) -> Result<String, FieldError> {
     let text = |part: &Value| {
         let is_text = part.get("type").is_none_or(|t| t == "text");
         let text = part.get("text").and_then(Value::as_str).filter(|_| is_text);
-        text.map(String::from).ok_or_else(|| expected(field, "text parts only", part))
+        text.map(String::from)
+            .ok_or_else(|| expected(field, "text parts only", part))
     };
     Ok(parts.iter().map(text).collect::<Result<Vec<_>, _>>()?.join("\n\n"))
 }
@@ -148,7 +177,9 @@ fn read_adapters(f: &mut Fields, request: &mut Request) -> Result<(), FieldError
         }
     }
     let Some(lora) = f.take("lora") else { return Ok(()) };
-    let Value::Array(items) = lora else { return Err(expected("lora", "an array of {path, scale}", &lora)) };
+    let Value::Array(items) = lora else {
+        return Err(expected("lora", "an array of {path, scale}", &lora));
+    };
     request.adapters = items
         .into_iter()
         .enumerate()
@@ -159,12 +190,18 @@ fn read_adapters(f: &mut Fields, request: &mut Request) -> Result<(), FieldError
             let mut entry = Fields::new(object);
             let nested = |e: FieldError| FieldError::new(format!("lora[{i}].{}", e.field), e.problem);
             if entry.take("id").is_some() {
-                return Err(FieldError::new(format!("lora[{i}].id"), "adapters have no number here; use path"));
+                return Err(FieldError::new(
+                    format!("lora[{i}].id"),
+                    "adapters have no number here; use path",
+                ));
             }
             let path = entry.string("path").map_err(nested)?;
             let path = path.ok_or_else(|| FieldError::new(format!("lora[{i}].path"), "is missing"))?;
             let scale = entry.f32("scale").map_err(nested)?.unwrap_or(1.0);
-            Ok(AdapterChoice { path: PathBuf::from(path), scale })
+            Ok(AdapterChoice {
+                path: PathBuf::from(path),
+                scale,
+            })
         })
         .collect::<Result<Vec<_>, _>>()?;
     Ok(())
@@ -190,7 +227,10 @@ fn read_format(f: &mut Fields, request: &mut Request) -> Result<(), FieldError> 
         found.extend(response_format(&format)?.map(|s| ("response_format", s)));
     }
     if f.bool("grammar_lazy")? == Some(true) {
-        return Err(FieldError::new("grammar_lazy", "is not supported; a format is enforced from the first token"));
+        return Err(FieldError::new(
+            "grammar_lazy",
+            "is not supported; a format is enforced from the first token",
+        ));
     }
     match found.len() {
         0 => Ok(()),
@@ -198,7 +238,10 @@ fn read_format(f: &mut Fields, request: &mut Request) -> Result<(), FieldError> 
             request.format = found.pop().map(|(_, source)| source);
             Ok(())
         }
-        _ => Err(FieldError::new(found[1].0, format!("give one format, not also {}", found[0].0))),
+        _ => Err(FieldError::new(
+            found[1].0,
+            format!("give one format, not also {}", found[0].0),
+        )),
     }
 }
 
@@ -213,9 +256,15 @@ fn response_format(format: &Value) -> Result<Option<Source>, FieldError> {
         Some("json_schema") => {
             let nested = format.get("json_schema").and_then(|j| j.get("schema"));
             let found = schema(nested.or_else(|| format.get("schema")));
-            found.map(Some).ok_or_else(|| FieldError::new("response_format.json_schema.schema", "is missing"))
+            found
+                .map(Some)
+                .ok_or_else(|| FieldError::new("response_format.json_schema.schema", "is missing"))
         }
-        _ => Err(expected("response_format.type", "\"text\", \"json_object\" or \"json_schema\"", format)),
+        _ => Err(expected(
+            "response_format.type",
+            "\"text\", \"json_object\" or \"json_schema\"",
+            format,
+        )),
     }
 }
 
@@ -223,7 +272,9 @@ fn read_sampling(f: &mut Fields, s: &mut Sampling) -> Result<(), FieldError> {
     if let Some(seed) = f.i64("seed")? {
         s.seed = match seed {
             -1 | 0xFFFF_FFFF => None,
-            n => Some(u32::try_from(n).map_err(|_| FieldError::new("seed", format!("must be -1 to 4294967295, not {n}")))?),
+            n => Some(
+                u32::try_from(n).map_err(|_| FieldError::new("seed", format!("must be -1 to 4294967295, not {n}")))?,
+            ),
         };
     }
     let floats: [(&str, &mut f32); 16] = [
@@ -278,7 +329,10 @@ fn read_sampling(f: &mut Fields, s: &mut Sampling) -> Result<(), FieldError> {
         };
     }
     if f.f32("adaptive_target")?.is_some_and(|t| t >= 0.0) {
-        return Err(FieldError::new("adaptive_target", "adaptive-p sampling is not supported"));
+        return Err(FieldError::new(
+            "adaptive_target",
+            "adaptive-p sampling is not supported",
+        ));
     }
     if let Some(v) = f.take("samplers") {
         s.order = sampler_order(&v)?;
@@ -292,7 +346,10 @@ fn read_sampling(f: &mut Fields, s: &mut Sampling) -> Result<(), FieldError> {
 fn sampler_order(v: &Value) -> Result<Vec<SamplerKind>, FieldError> {
     let unknown = |what: &str| {
         let known: Vec<&str> = SamplerKind::DEFAULT_ORDER.iter().map(|k| k.name()).collect();
-        FieldError::new("samplers", format!("unknown sampler '{what}'; known are {}", known.join(", ")))
+        FieldError::new(
+            "samplers",
+            format!("unknown sampler '{what}'; known are {}", known.join(", ")),
+        )
     };
     match v {
         Value::String(letters) => letters
@@ -314,7 +371,10 @@ fn sampler_order(v: &Value) -> Result<Vec<SamplerKind>, FieldError> {
 fn logit_bias(v: &Value) -> Result<Vec<LogitBias>, FieldError> {
     let bias = |v: &Value| match v {
         Value::Bool(false) => Ok(f32::NEG_INFINITY),
-        other => other.as_f64().map(|n| n as f32).ok_or_else(|| expected("logit_bias", "a number or false", other)),
+        other => other
+            .as_f64()
+            .map(|n| n as f32)
+            .ok_or_else(|| expected("logit_bias", "a number or false", other)),
     };
     let target = |v: &Value| match v {
         Value::String(text) => Ok(BiasTarget::Text(text.clone())),
@@ -325,7 +385,10 @@ fn logit_bias(v: &Value) -> Result<Vec<LogitBias>, FieldError> {
             .ok_or_else(|| expected("logit_bias", "a token id or a text", other)),
     };
     let pair = |pair: &Value| match pair.as_array().map(Vec::as_slice) {
-        Some([t, b]) => Ok(LogitBias { target: target(t)?, bias: bias(b)? }),
+        Some([t, b]) => Ok(LogitBias {
+            target: target(t)?,
+            bias: bias(b)?,
+        }),
         _ => Err(expected("logit_bias", "pairs [token, bias]", pair)),
     };
     match v {
@@ -333,7 +396,9 @@ fn logit_bias(v: &Value) -> Result<Vec<LogitBias>, FieldError> {
         Value::Object(map) => map
             .iter()
             .map(|(key, b)| {
-                let target = key.parse().map_or_else(|_| BiasTarget::Text(key.clone()), BiasTarget::Token);
+                let target = key
+                    .parse()
+                    .map_or_else(|_| BiasTarget::Text(key.clone()), BiasTarget::Token);
                 Ok(LogitBias { target, bias: bias(b)? })
             })
             .collect(),
@@ -397,17 +462,28 @@ mod tests {
         let r = a.request;
         assert_eq!(r.input, Input::Raw("x".into()));
         assert_eq!((r.limits.max_tokens, r.limits.stop), (Some(5), vec!["END".to_string()]));
-        assert_eq!((r.sampling.temperature, r.sampling.top_k, r.sampling.seed), (0.0, 3, Some(42)));
+        assert_eq!(
+            (r.sampling.temperature, r.sampling.top_k, r.sampling.seed),
+            (0.0, 3, Some(42))
+        );
         assert_eq!(r.sampling.min_p, 0.05, "null is the default");
         assert_eq!(r.sampling.order, [SamplerKind::TopK, SamplerKind::Temperature]);
         assert_eq!(r.sampling.logit_bias.len(), 2);
-        assert_eq!(r.adapters, [AdapterChoice { path: "a.gguf".into(), scale: 0.5 }]);
+        assert_eq!(
+            r.adapters,
+            [AdapterChoice {
+                path: "a.gguf".into(),
+                scale: 0.5
+            }]
+        );
         assert_eq!(r.format, Some(Source::JsonSchema(r#"{"type":"object"}"#.into())));
     }
 
     #[test]
     fn messages_and_chat_prompts_go_through_the_template() {
-        let a = asked(r#"{"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]}"#);
+        let a = asked(
+            r#"{"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]}"#,
+        );
         assert_eq!(a.request.input, Input::chat(vec![Message::new(Role::User, "a\n\nb")]));
         let a = asked(r#"{"prompt": "hi", "chat": true, "system": "be brief"}"#);
         let expected = vec![Message::new(Role::System, "be brief"), Message::new(Role::User, "hi")];
@@ -422,7 +498,10 @@ mod tests {
         d.format = Some(Source::Named("json".into()));
         d.sampling.temperature = 0.1;
         let r = parse(r#"{"prompt": "x"}"#, &d).expect("parsed").request;
-        assert_eq!((r.limits.max_tokens, r.format, r.sampling.temperature), (Some(9), d.format.clone(), 0.1));
+        assert_eq!(
+            (r.limits.max_tokens, r.format, r.sampling.temperature),
+            (Some(9), d.format.clone(), 0.1)
+        );
     }
 
     #[test]
@@ -431,30 +510,87 @@ mod tests {
             ("{", "not valid JSON"),
             ("[1]", "a line must hold a JSON object"),
             (r#"{"id": 1}"#, "prompt: is missing"),
-            (r#"{"id": 1, "prompt": 5}"#, "prompt: must be a text or an array of token ids, not 5"),
-            (r#"{"id": 1, "prompt": [1, -2]}"#, "prompt: must be a text or token ids, not -2"),
+            (
+                r#"{"id": 1, "prompt": 5}"#,
+                "prompt: must be a text or an array of token ids, not 5",
+            ),
+            (
+                r#"{"id": 1, "prompt": [1, -2]}"#,
+                "prompt: must be a text or token ids, not -2",
+            ),
             (r#"{"id": 1, "prompt": "x", "messages": []}"#, "messages: give either"),
             (r#"{"id": 1, "messages": "x"}"#, "messages: must be an array"),
-            (r#"{"id": 1, "messages": [{"role": "root", "content": "x"}]}"#, "messages[0].role: role \"root\""),
-            (r#"{"id": 1, "messages": [{"role": "user", "content": null}]}"#, "messages[0].content: must be a text"),
-            (r#"{"id": 1, "prompt": "x", "temperature": "hot"}"#, "temperature: must be a number, not \"hot\""),
-            (r#"{"id": 1, "prompt": "x", "top_k": 1.5}"#, "top_k: must be a whole number"),
-            (r#"{"id": 1, "prompt": "x", "top_k": 1099511627776}"#, "top_k: must be a whole number of 32 bits"),
-            (r#"{"id": 1, "prompt": "x", "n_predict": -5}"#, "n_predict: must be a whole number of -1 or more"),
-            (r#"{"id": 1, "prompt": "x", "stop": [1]}"#, "stop: must be a string or an array"),
-            (r#"{"id": 1, "prompt": "x", "grammar": "root ::= \"a\"", "json_schema": {}}"#, "json_schema: give one format"),
-            (r#"{"id": 1, "prompt": "x", "lora": [{"id": 0}]}"#, "lora[0].id: adapters have no number"),
-            (r#"{"id": 1, "prompt": "x", "lora": [{"scale": 1}]}"#, "lora[0].path: is missing"),
-            (r#"{"id": 1, "prompt": "x", "adapters": "auto"}"#, "adapters: adapters by name need"),
-            (r#"{"id": 1, "prompt": "x", "samplers": ["top_q"]}"#, "samplers: unknown sampler 'top_q'"),
+            (
+                r#"{"id": 1, "messages": [{"role": "root", "content": "x"}]}"#,
+                "messages[0].role: role \"root\"",
+            ),
+            (
+                r#"{"id": 1, "messages": [{"role": "user", "content": null}]}"#,
+                "messages[0].content: must be a text",
+            ),
+            (
+                r#"{"id": 1, "prompt": "x", "temperature": "hot"}"#,
+                "temperature: must be a number, not \"hot\"",
+            ),
+            (
+                r#"{"id": 1, "prompt": "x", "top_k": 1.5}"#,
+                "top_k: must be a whole number",
+            ),
+            (
+                r#"{"id": 1, "prompt": "x", "top_k": 1099511627776}"#,
+                "top_k: must be a whole number of 32 bits",
+            ),
+            (
+                r#"{"id": 1, "prompt": "x", "n_predict": -5}"#,
+                "n_predict: must be a whole number of -1 or more",
+            ),
+            (
+                r#"{"id": 1, "prompt": "x", "stop": [1]}"#,
+                "stop: must be a string or an array",
+            ),
+            (
+                r#"{"id": 1, "prompt": "x", "grammar": "root ::= \"a\"", "json_schema": {}}"#,
+                "json_schema: give one format",
+            ),
+            (
+                r#"{"id": 1, "prompt": "x", "lora": [{"id": 0}]}"#,
+                "lora[0].id: adapters have no number",
+            ),
+            (
+                r#"{"id": 1, "prompt": "x", "lora": [{"scale": 1}]}"#,
+                "lora[0].path: is missing",
+            ),
+            (
+                r#"{"id": 1, "prompt": "x", "adapters": "auto"}"#,
+                "adapters: adapters by name need",
+            ),
+            (
+                r#"{"id": 1, "prompt": "x", "samplers": ["top_q"]}"#,
+                "samplers: unknown sampler 'top_q'",
+            ),
             (r#"{"id": 1, "prompt": "x", "n": 2}"#, "n: several answers"),
-            (r#"{"id": 1, "prompt": "x", "response_format": {"type": "sound"}}"#, "response_format.type: must be"),
+            (
+                r#"{"id": 1, "prompt": "x", "response_format": {"type": "sound"}}"#,
+                "response_format.type: must be",
+            ),
         ];
         for (line, expected) in table {
             let e = parse(line, &defaults()).expect_err(line);
-            assert!(e.failure.message.starts_with(expected), "{line}: {:?} should start with {expected:?}", e.failure.message);
+            assert!(
+                e.failure.message.starts_with(expected),
+                "{line}: {:?} should start with {expected:?}",
+                e.failure.message
+            );
             assert_eq!(e.failure.code, Code::Usage);
-            assert_eq!(e.id, if line.contains("id\": 1") { Value::from(1) } else { Value::Null }, "{line}");
+            assert_eq!(
+                e.id,
+                if line.contains("id\": 1") {
+                    Value::from(1)
+                } else {
+                    Value::Null
+                },
+                "{line}"
+            );
         }
         let deep = format!("{{\"prompt\": {}1{}}}", "[".repeat(10_000), "]".repeat(10_000));
         assert!(parse(&deep, &defaults()).is_err(), "depth is bounded");

@@ -47,7 +47,10 @@ pub fn cut(answer: &Answer) -> Option<Failure> {
     let f = &answer.finished;
     (f.format_complete == Some(false)).then(|| {
         let why = f.reason.name();
-        Failure::new(Code::FormatCut, format!("the answer ended ({why}) before its format was complete; give a larger -n"))
+        Failure::new(
+            Code::FormatCut,
+            format!("the answer ended ({why}) before its format was complete; give a larger -n"),
+        )
     })
 }
 

@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 
 /// Answers by line number.
 fn contents(results: &[Value]) -> Vec<String> {
-    results.iter().map(|r| r["content"].as_str().unwrap_or_else(|| panic!("{r}")).to_string()).collect()
+    results
+        .iter()
+        .map(|r| r["content"].as_str().unwrap_or_else(|| panic!("{r}")).to_string())
+        .collect()
 }
 
 /// Eight adapters over eight lines with a common prompt, then each line alone in a fresh process.
@@ -13,7 +16,11 @@ fn contents(results: &[Value]) -> Vec<String> {
 fn eight_adapters_in_one_run_answer_as_in_cold_runs() {
     let app = App::new();
     let files: Vec<String> = (0..8)
-        .map(|i| app.write(&format!("r{i}.gguf"), random_lora(100 + i, 8, 0.05)).display().to_string())
+        .map(|i| {
+            app.write(&format!("r{i}.gguf"), random_lora(100 + i, 8, 0.05))
+                .display()
+                .to_string()
+        })
         .collect();
     let line = |i: usize| {
         json!({"id": i, "prompt": "Once upon a time there was a", "n_predict": 16, "ignore_eos": true, "return_tokens": true,
@@ -49,7 +56,10 @@ fn a_cached_prefix_of_another_adapter_or_scale_is_never_used() {
         (vec![], false),
     ];
     let line = |i: usize, set: &[(&String, f32)]| {
-        let lora: Vec<Value> = set.iter().map(|(path, scale)| json!({"path": path, "scale": scale})).collect();
+        let lora: Vec<Value> = set
+            .iter()
+            .map(|(path, scale)| json!({"path": path, "scale": scale}))
+            .collect();
         json!({"id": i, "prompt": "The secret of a good soup is", "n_predict": 12, "ignore_eos": true, "return_tokens": true, "lora": lora})
     };
     let lines: Vec<Value> = plans.iter().enumerate().map(|(i, (set, _))| line(i, set)).collect();
@@ -84,7 +94,12 @@ fn a_thousand_lines_with_a_broken_and_a_huge_one() {
         match i {
             333 => text += "{\"id\": 333, \"prompt\": \n",
             666 => text += &format!("{{\"id\": 666, \"prompt\": \"{}\"}}\n", "x".repeat(10 << 20)),
-            _ => text += &format!("{}\n", json!({"id": i, "prompt": format!("Number {i}:"), "n_predict": 1})),
+            _ => {
+                text += &format!(
+                    "{}\n",
+                    json!({"id": i, "prompt": format!("Number {i}:"), "n_predict": 1})
+                )
+            }
         }
     }
     let head: String = text.lines().take(100).map(|l| format!("{l}\n")).collect();
@@ -92,7 +107,12 @@ fn a_thousand_lines_with_a_broken_and_a_huge_one() {
     let run = app.answer(&["--jsonl", "-np", "8"], text);
     assert_eq!(run.code, Some(9), "{}", run.stderr);
     // Ten times the lines and one of 10 MiB: at most a line's worth of memory more.
-    assert!(run.peak_kib < few.peak_kib + 24 * 1024, "{} KiB after 1000 lines, {} after 100", run.peak_kib, few.peak_kib);
+    assert!(
+        run.peak_kib < few.peak_kib + 24 * 1024,
+        "{} KiB after 1000 lines, {} after 100",
+        run.peak_kib,
+        few.peak_kib
+    );
     let results = run.json_lines();
     assert_eq!(results.len(), 1000);
     for (i, result) in results.iter().enumerate() {
@@ -124,8 +144,20 @@ fn one_bad_line_harms_no_other() {
     let run = app.lines(&["-np", "2"], &lines);
     assert_eq!(run.code, Some(9));
     let results = run.json_lines();
-    let codes: Vec<&str> = results.iter().map(|r| r["error"]["code"].as_str().unwrap_or("ok")).collect();
-    let expected = ["ok", "not_found", "format_rejected", "format_rejected", "invalid_request", "invalid_request", "not_found", "ok"];
+    let codes: Vec<&str> = results
+        .iter()
+        .map(|r| r["error"]["code"].as_str().unwrap_or("ok"))
+        .collect();
+    let expected = [
+        "ok",
+        "not_found",
+        "format_rejected",
+        "format_rejected",
+        "invalid_request",
+        "invalid_request",
+        "not_found",
+        "ok",
+    ];
     assert_eq!(codes, expected, "{results:?}");
     assert_eq!(results[0]["tokens"], results[7]["tokens"]);
 }
@@ -134,9 +166,14 @@ fn one_bad_line_harms_no_other() {
 fn a_common_prefix_is_read_once() {
     let app = App::new();
     let common = "You are a careful assistant. ".repeat(20);
-    let lines: Vec<Value> = (0..6).map(|i| json!({"id": i, "prompt": format!("{common} Question {i}:"), "n_predict": 2})).collect();
+    let lines: Vec<Value> = (0..6)
+        .map(|i| json!({"id": i, "prompt": format!("{common} Question {i}:"), "n_predict": 2}))
+        .collect();
     let results = app.lines(&["-np", "3"], &lines).ok().json_lines();
-    let read: u64 = results.iter().map(|r| r["timings"]["prompt_n"].as_u64().expect("count")).sum();
+    let read: u64 = results
+        .iter()
+        .map(|r| r["timings"]["prompt_n"].as_u64().expect("count"))
+        .sum();
     let whole = results[0]["usage"]["prompt_tokens"].as_u64().expect("count");
     assert!(read < whole + 6 * 20, "{read} tokens evaluated, a prompt has {whole}");
 }

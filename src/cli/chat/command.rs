@@ -104,7 +104,13 @@ const fn row(
     takes: Takes,
     parse: fn(&str) -> Result<Command, Failure>,
 ) -> Row {
-    Row { names, arguments, help, takes, parse }
+    Row {
+        names,
+        arguments,
+        help,
+        takes,
+        parse,
+    }
 }
 
 const OFF: &[&str] = &["off"];
@@ -138,12 +144,16 @@ pub static TABLE: [Row; 18] = [
 /// # Errors
 /// The command does not exist, or its arguments are wrong.
 pub fn parse(line: &str) -> Result<Line, Failure> {
-    let Some((name, arguments)) = split_name(line) else { return Ok(Line::Message(line.to_string())) };
+    let Some((name, arguments)) = split_name(line) else {
+        return Ok(Line::Message(line.to_string()));
+    };
     let Some(row) = find(name) else {
         let hint = nearest(name).map_or_else(|| "/help lists all".to_string(), |n| format!("the nearest is /{n}"));
         return Err(Failure::usage(format!("there is no command /{name}; {hint}")));
     };
-    (row.parse)(arguments).map(Line::Command).map_err(|e| Failure::new(e.code, format!("/{name}: {}", e.message)))
+    (row.parse)(arguments)
+        .map(Line::Command)
+        .map_err(|e| Failure::new(e.code, format!("/{name}: {}", e.message)))
 }
 
 /// The row of the command called `name`.
@@ -166,7 +176,10 @@ pub fn help() -> Vec<String> {
         [_, others @ ..] if !others.is_empty() => format!(" (also /{})", others.join(", /")),
         _ => String::new(),
     };
-    let mut lines: Vec<String> = TABLE.iter().map(|row| format!("{:<31} {}{}", shown(row), row.help, also(row))).collect();
+    let mut lines: Vec<String> = TABLE
+        .iter()
+        .map(|row| format!("{:<31} {}{}", shown(row), row.help, also(row)))
+        .collect();
     lines.push(String::new());
     lines.extend(KEYS.map(|(key, help)| format!("{key:<31} {help}")));
     lines
@@ -174,18 +187,27 @@ pub fn help() -> Vec<String> {
 
 /// Keys and ways of typing, for the help.
 const KEYS: [(&str, &str); 6] = [
-    ("\"\"\"  ..  \"\"\"", "a message of several lines; a pasted text is one message anyway"),
+    (
+        "\"\"\"  ..  \"\"\"",
+        "a message of several lines; a pasted text is one message anyway",
+    ),
     ("\\ at the end of a line", "the message goes on in the next line"),
     ("Alt-Enter", "a line break"),
     ("Tab, Ctrl-R, Up", "complete, search the history, earlier messages"),
-    ("Ctrl-C", "stop the answer; clear the line; twice on an empty line: leave"),
+    (
+        "Ctrl-C",
+        "stop the answer; clear the line; twice on an empty line: leave",
+    ),
     ("Ctrl-D", "leave"),
 ];
 
 fn nearest(name: &str) -> Option<&'static str> {
     let names = TABLE.iter().flat_map(|row| row.names).copied();
     let scored = names.map(|n| (strsim::jaro_winkler(name, n), n));
-    scored.filter(|(score, _)| *score > 0.7).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, n)| n)
+    scored
+        .filter(|(score, _)| *score > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, n)| n)
 }
 
 fn bare(arguments: &str, command: Command) -> Result<Command, Failure> {
@@ -220,7 +242,11 @@ fn file_change(arguments: &str) -> Result<Change<String>, Failure> {
 
 fn files(arguments: &str) -> Result<Vec<String>, Failure> {
     let files: Vec<String> = words::split(arguments).into_iter().map(|w| w.text).collect();
-    if files.is_empty() { Err(Failure::usage("name a file")) } else { Ok(files) }
+    if files.is_empty() {
+        Err(Failure::usage("name a file"))
+    } else {
+        Ok(files)
+    }
 }
 
 fn file(arguments: &str) -> Result<String, Failure> {
@@ -232,14 +258,21 @@ fn file(arguments: &str) -> Result<String, Failure> {
 }
 
 fn save(arguments: &str) -> Result<Command, Failure> {
-    let forced = arguments.strip_prefix("-f").filter(|rest| rest.starts_with(char::is_whitespace));
-    Ok(Command::Save { file: file(forced.unwrap_or(arguments))?, replace: forced.is_some() })
+    let forced = arguments
+        .strip_prefix("-f")
+        .filter(|rest| rest.starts_with(char::is_whitespace));
+    Ok(Command::Save {
+        file: file(forced.unwrap_or(arguments))?,
+        replace: forced.is_some(),
+    })
 }
 
 fn set(arguments: &str) -> Result<Command, Failure> {
     match arguments.split_once(char::is_whitespace) {
         None if arguments.is_empty() => Ok(Command::Settings),
-        None => Err(Failure::usage(format!("give a value too: /set {arguments} VALUE, or /set {arguments} default"))),
+        None => Err(Failure::usage(format!(
+            "give a value too: /set {arguments} VALUE, or /set {arguments} default"
+        ))),
         Some((name, value)) => Ok(Command::Set(name.to_string(), value.trim().to_string())),
     }
 }
@@ -266,16 +299,34 @@ mod tests {
             ("/retry", Command::Regenerate),
             ("/system", Command::System(Change::Show)),
             ("/system off", Command::System(Change::Off)),
-            ("/system You are\nbrief.", Command::System(Change::To(s("You are\nbrief.")))),
-            ("/lora a.gguf=0.5 'b c.gguf'", Command::Lora(Change::To(vec![s("a.gguf=0.5"), s("b c.gguf")]))),
+            (
+                "/system You are\nbrief.",
+                Command::System(Change::To(s("You are\nbrief."))),
+            ),
+            (
+                "/lora a.gguf=0.5 'b c.gguf'",
+                Command::Lora(Change::To(vec![s("a.gguf=0.5"), s("b c.gguf")])),
+            ),
             ("/lora none", Command::Lora(Change::Off)),
             ("/format json", Command::Format(Change::To(s("json")))),
             ("/grammar x\\ y.gbnf", Command::Grammar(Change::To(s("x y.gbnf")))),
             ("/regex a \"b\\d", Command::Regex(Change::To(s("a \"b\\d")))),
             ("/set", Command::Settings),
             ("/set stop [\"a\", \"b\"]", Command::Set(s("stop"), s("[\"a\", \"b\"]"))),
-            ("/save -f x", Command::Save { file: s("x"), replace: true }),
-            ("/save -fx", Command::Save { file: s("-fx"), replace: false }),
+            (
+                "/save -f x",
+                Command::Save {
+                    file: s("x"),
+                    replace: true,
+                },
+            ),
+            (
+                "/save -fx",
+                Command::Save {
+                    file: s("-fx"),
+                    replace: false,
+                },
+            ),
             ("/read a b", Command::Read(vec![s("a"), s("b")])),
         ];
         for (line, expected) in table {
@@ -285,7 +336,15 @@ mod tests {
 
     #[test]
     fn what_only_begins_with_a_slash_is_a_message() {
-        for line in ["hello", "/usr/bin/env: what is it?", "// a comment", "/", " /clear", "/2", "/* c */"] {
+        for line in [
+            "hello",
+            "/usr/bin/env: what is it?",
+            "// a comment",
+            "/",
+            " /clear",
+            "/2",
+            "/* c */",
+        ] {
             assert_eq!(parse(line), Ok(Line::Message(line.into())), "{line}");
         }
     }
@@ -298,7 +357,10 @@ mod tests {
             ("/undo 3", "/undo: takes no arguments"),
             ("/load a b", "/load: name one file, in quotes when its name has blanks"),
             ("/read", "/read: name a file"),
-            ("/set temperature", "/set: give a value too: /set temperature VALUE, or /set temperature default"),
+            (
+                "/set temperature",
+                "/set: give a value too: /set temperature VALUE, or /set temperature default",
+            ),
         ];
         for (line, expected) in table {
             assert_eq!(parse(line).expect_err(line).message, expected);

@@ -51,7 +51,8 @@ pub fn read_message(lines: &mut dyn Lines, prompt: (&str, &str)) -> Result<Typed
             Typed::Text(line) => text += &line,
             Typed::Interrupted { .. } if goes_on => return Ok(Typed::Interrupted { had_text: true }),
             Typed::End if goes_on => {
-                let (State::Whole(message) | State::Open(message) | State::Continued(message)) = multiline::state(&text);
+                let (State::Whole(message) | State::Open(message) | State::Continued(message)) =
+                    multiline::state(&text);
                 return Ok(Typed::Text(message));
             }
             other => return Ok(other),
@@ -107,7 +108,10 @@ pub mod tests {
         let mut script = Script::of(&["\"\"\"", "x"]);
         script.0.push_back(Typed::Interrupted { had_text: false });
         script.0.push_back(Typed::Text("next".into()));
-        assert_eq!(read_message(&mut script, ("", "")), Ok(Typed::Interrupted { had_text: true }));
+        assert_eq!(
+            read_message(&mut script, ("", "")),
+            Ok(Typed::Interrupted { had_text: true })
+        );
         assert_eq!(read_message(&mut script, ("", "")), Ok(Typed::Text("next".into())));
     }
 }

@@ -112,7 +112,10 @@ pub fn run(args: ChatArgs, context: &Context) -> Result<(), Outcome> {
     let mut lines = open_lines(&args, printer, (wake, woken))?;
     if lines.interactive() {
         let facts = pipeline.facts();
-        printer.note(&format!("{}, context {} tokens; /help lists the commands, Ctrl-D leaves", facts.model, facts.context));
+        printer.note(&format!(
+            "{}, context {} tokens; /help lists the commands, Ctrl-D leaves",
+            facts.model, facts.context
+        ));
     }
     talk.converse(args.prompt.as_deref(), &mut *lines)
 }

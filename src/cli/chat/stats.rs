@@ -29,10 +29,22 @@ impl Totals {
         let s = &self.sum;
         let all = s.cache_n + s.prompt_n;
         let percent = (100 * s.cache_n).checked_div(all).unwrap_or(0);
-        let read = format!("{} tokens, {percent}% from the cache, the rest at {:.1} tokens/s", short(all), s.prompt_per_second());
+        let read = format!(
+            "{} tokens, {percent}% from the cache, the rest at {:.1} tokens/s",
+            short(all),
+            s.prompt_per_second()
+        );
         let seconds = s.predicted.as_secs_f64();
-        let rate = if seconds > 0.0 { self.timed as f64 / seconds } else { 0.0 };
-        let said = format!("{} tokens in {} answers at {rate:.1} tokens/s", short(s.predicted_n), self.answers);
+        let rate = if seconds > 0.0 {
+            self.timed as f64 / seconds
+        } else {
+            0.0
+        };
+        let said = format!(
+            "{} tokens in {} answers at {rate:.1} tokens/s",
+            short(s.predicted_n),
+            self.answers
+        );
         [("read", read), ("generated", said)]
     }
 }
@@ -47,7 +59,14 @@ mod tests {
         let mut totals = Totals::default();
         assert_eq!(totals.lines()[1].1, "0 tokens in 0 answers at 0.0 tokens/s");
         let second = Duration::from_secs(1);
-        let t = Timings { cache_n: 50, prompt_n: 50, prompt: second, predicted_n: 11, predicted: second, ..Timings::default() };
+        let t = Timings {
+            cache_n: 50,
+            prompt_n: 50,
+            prompt: second,
+            predicted_n: 11,
+            predicted: second,
+            ..Timings::default()
+        };
         totals.add(&t);
         totals.add(&t);
         let [read, said] = totals.lines();

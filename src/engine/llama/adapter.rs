@@ -38,7 +38,12 @@ pub(super) struct Adapters {
 
 impl Adapters {
     pub(super) fn new(model: Arc<Model>, capacity: u64) -> Self {
-        Self { model, by_digest: HashMap::new(), capacity, clock: 0 }
+        Self {
+            model,
+            by_digest: HashMap::new(),
+            capacity,
+            clock: 0,
+        }
     }
 
     /// The raw pointer of a loaded adapter, valid until the next [`Adapters::load`].
@@ -59,9 +64,16 @@ impl Adapters {
         }
         let bytes = file.bytes().len() as u64;
         self.make_room(bytes, in_use);
-        let raw = init(&self.model, file.bytes())
-            .map_err(|reason| EngineError::Adapter { name: file.label(), reason })?;
-        let loaded = Loaded { raw, bytes, used: self.clock, _model: self.model.clone() };
+        let raw = init(&self.model, file.bytes()).map_err(|reason| EngineError::Adapter {
+            name: file.label(),
+            reason,
+        })?;
+        let loaded = Loaded {
+            raw,
+            bytes,
+            used: self.clock,
+            _model: self.model.clone(),
+        };
         self.by_digest.insert(file.digest(), loaded);
         Ok(())
     }
@@ -78,7 +90,9 @@ impl Adapters {
     fn make_room(&mut self, bytes: u64, in_use: &HashSet<AdapterDigest>) {
         while self.total() + bytes > self.capacity {
             let idle = self.by_digest.iter().filter(|(digest, _)| !in_use.contains(digest));
-            let Some(oldest) = idle.min_by_key(|(_, l)| l.used).map(|(digest, _)| *digest) else { return };
+            let Some(oldest) = idle.min_by_key(|(_, l)| l.used).map(|(digest, _)| *digest) else {
+                return;
+            };
             self.by_digest.remove(&oldest);
         }
     }
@@ -103,7 +117,11 @@ fn init(model: &Model, bytes: &[u8]) -> Result<NonNull<sys::llama_adapter_lora>,
     unsafe { libc::fclose(file.as_ptr()) };
     NonNull::new(raw).ok_or_else(|| {
         let said = log::take_errors();
-        if said.is_empty() { "llama.cpp refused it".to_string() } else { said }
+        if said.is_empty() {
+            "llama.cpp refused it".to_string()
+        } else {
+            said
+        }
     })
 }
 
