@@ -121,5 +121,20 @@ fn text(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, grammar, decode_loop, text);
+/// The checks of the default model's header and vocabulary; told and left out where the model is not there.
+fn files(c: &mut Criterion) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/SmolLM2-135M-Instruct.Q4_1.gguf");
+    if !path.is_file() {
+        eprintln!(
+            "{} is not there; scripts/run.sh fetches it; files/* left out",
+            path.display()
+        );
+        return;
+    }
+    c.bench_function("files/check-default-model", |b| {
+        b.iter(|| black_box(smoa::model_file::check(&path).expect("sound")));
+    });
+}
+
+criterion_group!(benches, grammar, decode_loop, text, files);
 criterion_main!(benches);

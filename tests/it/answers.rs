@@ -331,16 +331,37 @@ fn interrupts_end_the_answer_with_their_own_codes() {
     use std::io::Read;
     let app = App::new();
     let model = model();
-    let story = ["run", "-m", model.to_str().expect("UTF-8"), "-t", "2", "-c", "4096", "--ignore-eos", "A long story:"];
+    let story = [
+        "run",
+        "-m",
+        model.to_str().expect("UTF-8"),
+        "-t",
+        "2",
+        "-c",
+        "4096",
+        "--ignore-eos",
+        "A long story:",
+    ];
     for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
         let mut command = app.command(&story);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().expect("started");
         // Nothing to read: standard input must be closed before the program answers.
         drop(child.stdin.take());
         let mut first = [0u8; 1];
-        child.stdout.as_mut().expect("piped").read_exact(&mut first).expect("an answer begins");
-        let kill = std::process::Command::new("kill").arg(signal).arg(child.id().to_string()).status();
+        child
+            .stdout
+            .as_mut()
+            .expect("piped")
+            .read_exact(&mut first)
+            .expect("an answer begins");
+        let kill = std::process::Command::new("kill")
+            .arg(signal)
+            .arg(child.id().to_string())
+            .status();
         assert!(kill.expect("kill").success());
         let output = child.wait_with_output().expect("ended");
         assert_eq!(output.status.code(), Some(code), "{signal}: {output:?}");
