@@ -20,16 +20,11 @@ fn main() {
     let flags = std::env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
     let native = flags.contains("target-cpu=native");
     println!("cargo:rustc-env=SMOA_CPU={}", if native { "native" } else { "generic" });
-    println!(
-        "cargo:rustc-env=SMOA_TARGET={}",
-        std::env::var("TARGET").unwrap_or_default()
-    );
+    println!("cargo:rustc-env=SMOA_TARGET={}", std::env::var("TARGET").unwrap_or_default());
     if std::env::var_os("CARGO_FEATURE_NATIVE").is_some() && !native {
         panic!("feature `native` needs RUSTFLAGS=\"-C target-cpu=native\" (scripts/run.sh sets it)");
     }
-    let amx = std::env::var("CARGO_CFG_TARGET_FEATURE")
-        .unwrap_or_default()
-        .contains("amx-tile");
+    let amx = std::env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default().contains("amx-tile");
     let off = std::env::var("CXXFLAGS").unwrap_or_default().contains("-mno-amx-tile");
     if native && amx && !off && compiler_loses_stores() {
         println!("cargo:rustc-cfg=broken_amx");

@@ -21,9 +21,7 @@ fn vocabulary() -> Arc<Vocabulary> {
     let mut pieces: Vec<Vec<u8>> = (0..=255u8).map(|b| vec![b]).collect();
     let mut state = 1u64;
     while pieces.len() < 49_151 {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let length = 2 + (state >> 60) as usize % 8;
         let letter = |i: usize| b" etaoinshrdlu\"{}:,0123"[((state >> (5 * i)) & 31) as usize % 22];
         pieces.push((0..length).map(letter).collect());
@@ -69,18 +67,13 @@ fn decode_loop(c: &mut Criterion) {
                 let receivers: Vec<_> = (0..8)
                     .map(|i| {
                         let (events, receiver) = channel();
-                        let prompt = ready
-                            .tokenizer
-                            .tokenize(&Prompt::raw(format!("prompt number {i}")), true);
+                        let prompt = ready.tokenizer.tokenize(&Prompt::raw(format!("prompt number {i}")), true);
                         let job = Job {
                             prompt,
                             lease: Lease::default(),
                             matcher: None,
                             sampling: Default::default(),
-                            limits: JobLimits {
-                                max_tokens: Some(32),
-                                ..JobLimits::default()
-                            },
+                            limits: JobLimits { max_tokens: Some(32), ..JobLimits::default() },
                             cache_prompt: true,
                             n_probs: 0,
                             events,
@@ -102,33 +95,25 @@ fn text(c: &mut Criterion) {
     c.bench_function("text/1000-pieces-two-stops", |b| {
         b.iter(|| {
             let mut stream = TextStream::new(&["\n\n".into(), "<end>".into()]);
-            (0..1000)
-                .map(|_| stream.push(black_box(b" word")).text.len())
-                .sum::<usize>()
+            (0..1000).map(|_| stream.push(black_box(b" word")).text.len()).sum::<usize>()
         });
     });
     let template = ChatTemplate::named("chatml", SpecialTokens::default()).expect("known");
-    let messages: Vec<Message> = (0..10)
-        .map(|i| Message::new(if i % 2 == 0 { Role::User } else { Role::Assistant }, "A few words."))
-        .collect();
+    let messages: Vec<Message> =
+        (0..10).map(|i| Message::new(if i % 2 == 0 { Role::User } else { Role::Assistant }, "A few words.")).collect();
     c.bench_function("prompt/10-messages", |b| {
         b.iter(|| black_box(template.render(&messages, &RenderOptions::default()).expect("rendered")));
     });
     let defaults = Request::new(Input::Raw(String::new()));
     let line = r#"{"id": 1, "prompt": "Tell me", "n_predict": 64, "temperature": 0.2, "stop": ["\n"], "lora": [{"path": "a.gguf", "scale": 0.5}]}"#;
-    c.bench_function("wire/parse-line", |b| {
-        b.iter(|| black_box(smoa::wire::parse(line, &defaults).expect("parsed")))
-    });
+    c.bench_function("wire/parse-line", |b| b.iter(|| black_box(smoa::wire::parse(line, &defaults).expect("parsed"))));
 }
 
 /// The checks of the default model's header and vocabulary; told and left out where the model is not there.
 fn files(c: &mut Criterion) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/SmolLM2-135M-Instruct.Q4_1.gguf");
     if !path.is_file() {
-        eprintln!(
-            "{} is not there; scripts/run.sh fetches it; files/* left out",
-            path.display()
-        );
+        eprintln!("{} is not there; scripts/run.sh fetches it; files/* left out", path.display());
         return;
     }
     c.bench_function("files/check-default-model", |b| {

@@ -97,12 +97,7 @@ impl Failure {
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         let message: String = message.into();
         let message = if message.contains(['\n', '\r']) {
-            message
-                .split(['\n', '\r'])
-                .map(str::trim)
-                .filter(|l| !l.is_empty())
-                .collect::<Vec<_>>()
-                .join(" ")
+            message.split(['\n', '\r']).map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ")
         } else {
             message
         };
@@ -129,11 +124,7 @@ pub fn printable(text: &str) -> String {
         .flat_map(|c| {
             let escape =
                 c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c);
-            if escape {
-                c.escape_default().collect::<Vec<_>>()
-            } else {
-                vec![c]
-            }
+            if escape { c.escape_default().collect::<Vec<_>>() } else { vec![c] }
         })
         .collect()
 }

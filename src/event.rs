@@ -127,9 +127,5 @@ impl Timings {
 }
 
 fn rate(n: usize, time: Duration) -> f64 {
-    if time.is_zero() {
-        0.0
-    } else {
-        n as f64 / time.as_secs_f64()
-    }
+    if time.is_zero() { 0.0 } else { n as f64 / time.as_secs_f64() }
 }

@@ -47,18 +47,9 @@ impl Identity {
 
     #[cfg(not(unix))]
     fn from_metadata(m: &Metadata) -> Self {
-        let modified = m
-            .modified()
-            .ok()
-            .and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+        let modified = m.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
         let modified = modified.map_or(0, |d| d.as_nanos() as i128);
-        Self {
-            device: 0,
-            inode: 0,
-            size: m.len(),
-            modified,
-            changed: modified,
-        }
+        Self { device: 0, inode: 0, size: m.len(), modified, changed: modified }
     }
 }
 
@@ -71,11 +62,7 @@ impl Mapped {
     pub fn open(path: &Path) -> io::Result<Self> {
         let kind = std::fs::metadata(path)?;
         if !kind.is_file() {
-            let what = if kind.is_dir() {
-                "is a directory, not a file"
-            } else {
-                "is not a regular file"
-            };
+            let what = if kind.is_dir() { "is a directory, not a file" } else { "is not a regular file" };
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
         let file = File::open(path)?;
@@ -84,10 +71,7 @@ impl Mapped {
         if metadata.len() == 0 {
             return Ok(Self { map: None, identity });
         }
-        Ok(Self {
-            map: Some(map(&file)?),
-            identity,
-        })
+        Ok(Self { map: Some(map(&file)?), identity })
     }
 
     /// The bytes of the file.

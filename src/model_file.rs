@@ -40,9 +40,5 @@ fn open(path: &Path) -> Result<Mapped, Failure> {
 
 /// A file that is not there is "not found"; one that cannot be read or is no file is "invalid".
 pub fn open_code(e: &std::io::Error) -> Code {
-    if e.kind() == std::io::ErrorKind::NotFound {
-        Code::NotFound
-    } else {
-        Code::InvalidFile
-    }
+    if e.kind() == std::io::ErrorKind::NotFound { Code::NotFound } else { Code::InvalidFile }
 }

@@ -6,16 +6,16 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::adapter::{AdapterDigest, AdapterError, AdapterSet, LooseAdapters};
+use crate::adapter::{AdapterDigest, AdapterSet};
 use crate::engine::{Engine, EngineFacts, Token, Tokenizer};
 use crate::error::{Code, Failure};
 use crate::event::{Event, Finished, TokenProbability};
 use crate::gguf::ModelFacts;
 use crate::grammar::{Compiler, GrammarError, Source};
-use crate::model_file::open_code;
 use crate::prompt::{ChatTemplate, CivilTime, Prompt, RenderOptions};
 use crate::request::{AdapterChoice, Input, Request, ValidRequest};
 use crate::scheduler::{CancelToken, Job, Lease, Ready, Worker};
+use crate::shelf::Shelf;
 
 /// A loaded model, ready for requests from any thread.
 pub struct Pipeline {
@@ -23,7 +23,7 @@ pub struct Pipeline {
     ready: Ready,
     base: ModelFacts,
     template: ChatTemplate,
-    adapters: LooseAdapters,
+    shelf: Shelf,
     compiler: OnceLock<Compiler>,
 }
 
@@ -71,6 +71,7 @@ impl Pipeline {
     pub fn start<E, F>(
         base: ModelFacts,
         queue: usize,
+        shelf: Shelf,
         make: F,
         template: impl FnOnce(&dyn Tokenizer, &ModelFacts) -> Result<ChatTemplate, Failure>,
     ) -> Result<Self, Failure>
@@ -80,14 +81,7 @@ impl Pipeline {
     {
         let (worker, ready) = Worker::spawn(queue, make)?;
         let template = template(&*ready.tokenizer, &base)?;
-        Ok(Self {
-            worker,
-            ready,
-            base,
-            template,
-            adapters: LooseAdapters::default(),
-            compiler: OnceLock::new(),
-        })
+        Ok(Self { worker, ready, base, template, shelf, compiler: OnceLock::new() })
     }
 
     /// Checks a request and queues it; waits while the queue is full.
@@ -99,9 +93,8 @@ impl Pipeline {
         let request = request.validate(self.ready.facts.vocabulary)?;
         let (lease, adapters) = self.pin(&request)?;
         let idle = lease.files.iter().filter(|f| f.facts().all_zero);
-        let warnings = idle
-            .map(|f| format!("adapter '{}': all weights are zero; it changes nothing", f.label()))
-            .collect();
+        let warnings =
+            idle.map(|f| format!("adapter '{}': all weights are zero; it changes nothing", f.label())).collect();
         let request = request.into_inner();
         let matcher = request.format.as_ref().map(|source| self.compile(source)).transpose()?;
         let prompt = self.tokens(request.input)?;
@@ -119,12 +112,7 @@ impl Pipeline {
             cancel: cancel.clone(),
             submitted,
         })?;
-        Ok(Ticket {
-            events,
-            cancel,
-            adapters,
-            warnings,
-        })
+        Ok(Ticket { events, cancel, adapters, warnings })
     }
 
     /// Opens and checks adapters as [`Pipeline::submit`] does, without a request.
@@ -132,10 +120,7 @@ impl Pipeline {
     /// # Errors
     /// One of them, or their set, is refused.
     pub fn check_adapters(&self, adapters: &[AdapterChoice]) -> Result<Vec<Applied>, Failure> {
-        let request = Request {
-            adapters: adapters.to_vec(),
-            ..Request::new(Input::Raw(String::new()))
-        };
+        let request = Request { adapters: adapters.to_vec(), ..Request::new(Input::Raw(String::new())) };
         let (_, applied) = self.pin(&request.validate(self.ready.facts.vocabulary)?)?;
         Ok(applied)
     }
@@ -166,31 +151,17 @@ impl Pipeline {
         let tokens = match input {
             Input::Tokens(tokens) => tokens,
             Input::Raw(text) => self.ready.tokenizer.tokenize(&Prompt::raw(text), true),
-            Input::Chat {
-                messages,
-                tools,
-                kwargs,
-            } => {
+            Input::Chat { messages, tools, kwargs } => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 let now = i64::try_from(now.as_secs()).ok().map(CivilTime::from_unix);
-                let options = RenderOptions {
-                    add_generation_prompt: true,
-                    tools,
-                    kwargs,
-                    now,
-                };
-                let prompt = self
-                    .template
-                    .render(&messages, &options)
-                    .map_err(|e| Failure::usage(e.to_string()))?;
+                let options = RenderOptions { add_generation_prompt: true, tools, kwargs, now };
+                let prompt = self.template.render(&messages, &options).map_err(|e| Failure::usage(e.to_string()))?;
                 self.ready.tokenizer.tokenize(&prompt, true)
             }
         };
         let context = self.ready.facts.context;
         match tokens.len() {
-            0 => Err(Failure::usage(
-                "the prompt is empty and the model has no token to begin with",
-            )),
+            0 => Err(Failure::usage("the prompt is empty and the model has no token to begin with")),
             n if n >= context => Err(Failure::usage(format!(
                 "the prompt has {n} tokens, the context holds {context}; shorten it or give a larger -c"
             ))),
@@ -204,19 +175,9 @@ impl Pipeline {
         let mut files = Vec::new();
         let mut applied = Vec::new();
         for (choice, scale) in request.adapters() {
-            let file = self.adapters.get(&choice.path, &self.base).map_err(|e| {
-                let code = match &e {
-                    AdapterError::Open { source, .. } => open_code(source),
-                    AdapterError::Invalid { .. } | AdapterError::Activated { .. } => Code::InvalidFile,
-                };
-                Failure::new(code, e.to_string())
-            })?;
+            let file = self.shelf.open(&choice.source, &self.base)?;
             members.push((file.digest(), scale));
-            applied.push(Applied {
-                name: file.label(),
-                digest: file.digest(),
-                scale: scale.get(),
-            });
+            applied.push(Applied { name: file.label(), digest: file.digest(), scale: scale.get() });
             files.push(file);
         }
         let set = AdapterSet::new(members).map_err(|e| Failure::usage(e.to_string()))?;
@@ -224,9 +185,7 @@ impl Pipeline {
     }
 
     fn compile(&self, source: &Source) -> Result<crate::grammar::Matcher, Failure> {
-        let compiler = self
-            .compiler
-            .get_or_init(|| Compiler::new(self.ready.tokenizer.vocabulary()));
+        let compiler = self.compiler.get_or_init(|| Compiler::new(self.ready.tokenizer.vocabulary()));
         Ok(compiler.compile(source).map_err(format_failure)?.matcher())
     }
 }
@@ -261,19 +220,11 @@ impl Ticket {
                     probabilities.extend(event.probabilities);
                 }
                 Ok(Event::Finished(finished)) => {
-                    return Ok(Answer {
-                        text,
-                        tokens,
-                        probabilities,
-                        finished,
-                    });
+                    return Ok(Answer { text, tokens, probabilities, finished });
                 }
                 Ok(Event::Failed(failure)) => return Err(failure),
                 Err(_) => {
-                    return Err(Failure::new(
-                        Code::Other,
-                        "the engine stopped before the answer was complete",
-                    ));
+                    return Err(Failure::new(Code::Other, "the engine stopped before the answer was complete"));
                 }
             }
         }

@@ -32,21 +32,38 @@ pub enum Input {
 impl Input {
     /// A conversation without tools.
     pub fn chat(messages: Vec<Message>) -> Self {
-        Input::Chat {
-            messages,
-            tools: None,
-            kwargs: serde_json::Map::new(),
-        }
+        Input::Chat { messages, tools: None, kwargs: serde_json::Map::new() }
     }
 }
 
-/// An adapter file and its weight.
+/// Where an adapter comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdapterSource {
+    /// A GGUF LoRA file.
+    File(PathBuf),
+    /// A name in the adapter library.
+    Name(String),
+}
+
+/// An adapter and its weight.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdapterChoice {
-    /// A GGUF LoRA adapter.
-    pub path: PathBuf,
+    /// Which one.
+    pub source: AdapterSource,
     /// Its weight; 1 is what it was trained for.
     pub scale: f32,
+}
+
+impl AdapterChoice {
+    /// A file.
+    pub fn file(path: impl Into<PathBuf>, scale: f32) -> Self {
+        Self { source: AdapterSource::File(path.into()), scale }
+    }
+
+    /// A name of the library.
+    pub fn named(name: impl Into<String>, scale: f32) -> Self {
+        Self { source: AdapterSource::Name(name.into()), scale }
+    }
 }
 
 /// A request as asked.
@@ -96,11 +113,7 @@ impl Request {
                     return Err(E::Empty("prompt"));
                 }
                 if let Some(id) = tokens.iter().find(|t| **t as usize >= vocabulary) {
-                    return Err(E::Token {
-                        field: "prompt",
-                        id: *id,
-                        vocabulary,
-                    });
+                    return Err(E::Token { field: "prompt", id: *id, vocabulary });
                 }
             }
             _ => (),
@@ -109,11 +122,7 @@ impl Request {
         for bias in &self.sampling.logit_bias {
             match &bias.target {
                 BiasTarget::Token(id) if *id as usize >= vocabulary => {
-                    return Err(E::Token {
-                        field: "logit_bias",
-                        id: *id,
-                        vocabulary,
-                    });
+                    return Err(E::Token { field: "logit_bias", id: *id, vocabulary });
                 }
                 BiasTarget::Text(text) if text.len() > 4096 => return Err(E::TooLong("logit_bias", 4096)),
                 _ => (),
@@ -127,21 +136,10 @@ impl Request {
             return Err(E::TooLong("stop", 4096));
         }
         if self.n_probs > MAX_PROBS {
-            return Err(E::Range {
-                field: "n_probs",
-                expected: "from 0 to 1000",
-                value: self.n_probs.to_string(),
-            });
+            return Err(E::Range { field: "n_probs", expected: "from 0 to 1000", value: self.n_probs.to_string() });
         }
-        let scales = self
-            .adapters
-            .iter()
-            .map(|a| Scale::new(a.scale))
-            .collect::<Result<Vec<_>, _>>();
-        Ok(ValidRequest {
-            scales: scales?,
-            request: self,
-        })
+        let scales = self.adapters.iter().map(|a| Scale::new(a.scale)).collect::<Result<Vec<_>, _>>();
+        Ok(ValidRequest { scales: scales?, request: self })
     }
 }
 
@@ -232,96 +230,22 @@ mod tests {
 
     #[test]
     fn bad_requests_name_their_field() {
-        let bias = |target| Sampling {
-            logit_bias: vec![LogitBias { target, bias: 1.0 }],
-            ..Sampling::default()
-        };
-        let stop = |stop: Vec<String>| JobLimits {
-            stop,
-            ..JobLimits::default()
-        };
-        let adapter = |scale| {
-            vec![AdapterChoice {
-                path: "a.gguf".into(),
-                scale,
-            }]
-        };
+        let bias = |target| Sampling { logit_bias: vec![LogitBias { target, bias: 1.0 }], ..Sampling::default() };
+        let stop = |stop: Vec<String>| JobLimits { stop, ..JobLimits::default() };
+        let adapter = |scale| vec![AdapterChoice::file("a.gguf", scale)];
         let table: Vec<(Request, &str)> = vec![
+            (Request { input: Input::chat(vec![]), ..raw() }, "messages is empty"),
+            (Request { input: Input::Raw("a\0b".into()), ..raw() }, "prompt holds a NUL byte"),
+            (Request { input: Input::Tokens(vec![]), ..raw() }, "prompt is empty"),
+            (Request { input: Input::Tokens(vec![1, 100]), ..raw() }, "prompt: token 100 is outside"),
+            (Request { sampling: bias(BiasTarget::Token(100)), ..raw() }, "logit_bias: token 100 is outside"),
+            (Request { limits: stop(vec!["x".into(); 65]), ..raw() }, "stop may have at most 64 entries"),
+            (Request { limits: stop(vec!["x".repeat(5000)]), ..raw() }, "stop may have at most 4096 bytes"),
+            (Request { n_probs: 1001, ..raw() }, "n_probs must be from 0 to 1000, not 1001"),
+            (Request { adapters: adapter(-1.0), ..raw() }, "adapter scale must be a number from 0 to 8, not -1"),
+            (Request { adapters: adapter(f32::NAN), ..raw() }, "adapter scale must be a number from 0 to 8, not NaN"),
             (
-                Request {
-                    input: Input::chat(vec![]),
-                    ..raw()
-                },
-                "messages is empty",
-            ),
-            (
-                Request {
-                    input: Input::Raw("a\0b".into()),
-                    ..raw()
-                },
-                "prompt holds a NUL byte",
-            ),
-            (
-                Request {
-                    input: Input::Tokens(vec![]),
-                    ..raw()
-                },
-                "prompt is empty",
-            ),
-            (
-                Request {
-                    input: Input::Tokens(vec![1, 100]),
-                    ..raw()
-                },
-                "prompt: token 100 is outside",
-            ),
-            (
-                Request {
-                    sampling: bias(BiasTarget::Token(100)),
-                    ..raw()
-                },
-                "logit_bias: token 100 is outside",
-            ),
-            (
-                Request {
-                    limits: stop(vec!["x".into(); 65]),
-                    ..raw()
-                },
-                "stop may have at most 64 entries",
-            ),
-            (
-                Request {
-                    limits: stop(vec!["x".repeat(5000)]),
-                    ..raw()
-                },
-                "stop may have at most 4096 bytes",
-            ),
-            (
-                Request { n_probs: 1001, ..raw() },
-                "n_probs must be from 0 to 1000, not 1001",
-            ),
-            (
-                Request {
-                    adapters: adapter(-1.0),
-                    ..raw()
-                },
-                "adapter scale must be a number from 0 to 8, not -1",
-            ),
-            (
-                Request {
-                    adapters: adapter(f32::NAN),
-                    ..raw()
-                },
-                "adapter scale must be a number from 0 to 8, not NaN",
-            ),
-            (
-                Request {
-                    sampling: Sampling {
-                        top_p: 2.0,
-                        ..Sampling::default()
-                    },
-                    ..raw()
-                },
+                Request { sampling: Sampling { top_p: 2.0, ..Sampling::default() }, ..raw() },
                 "top_p must be from 0 to 1, not 2",
             ),
         ];

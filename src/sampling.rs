@@ -250,11 +250,7 @@ impl Sampling {
             if ok && value.is_finite() {
                 Ok(())
             } else {
-                Err(SamplingError {
-                    field,
-                    expected,
-                    value: value.to_string(),
-                })
+                Err(SamplingError { field, expected, value: value.to_string() })
             }
         };
         let t = self.temperature;
@@ -272,89 +268,29 @@ impl Sampling {
         ] {
             check(field, v, (0.0..=1.0).contains(&v), "from 0 to 1")?;
         }
-        check(
-            "top_n_sigma",
-            self.top_n_sigma,
-            self.top_n_sigma <= 1000.0,
-            "a finite number up to 1000",
-        )?;
+        check("top_n_sigma", self.top_n_sigma, self.top_n_sigma <= 1000.0, "a finite number up to 1000")?;
         let p = self.repeat_penalty;
         check("repeat_penalty", p, p > 1e-6 && p <= 1000.0, "above 0 and up to 1000")?;
-        for (field, v) in [
-            ("frequency_penalty", self.frequency_penalty),
-            ("presence_penalty", self.presence_penalty),
-        ] {
+        for (field, v) in [("frequency_penalty", self.frequency_penalty), ("presence_penalty", self.presence_penalty)] {
             check(field, v, v.abs() <= 1000.0, "from -1000 to 1000")?;
         }
-        check(
-            "dry_multiplier",
-            self.dry_multiplier,
-            (0.0..=1000.0).contains(&self.dry_multiplier),
-            "from 0 to 1000",
-        )?;
-        check(
-            "dry_base",
-            self.dry_base,
-            (0.0..=1000.0).contains(&self.dry_base),
-            "from 0 to 1000",
-        )?;
-        check(
-            "mirostat_tau",
-            self.mirostat_tau,
-            (0.0..=1000.0).contains(&self.mirostat_tau),
-            "from 0 to 1000",
-        )?;
-        check(
-            "mirostat_eta",
-            self.mirostat_eta,
-            (0.0..=1000.0).contains(&self.mirostat_eta),
-            "from 0 to 1000",
-        )?;
+        check("dry_multiplier", self.dry_multiplier, (0.0..=1000.0).contains(&self.dry_multiplier), "from 0 to 1000")?;
+        check("dry_base", self.dry_base, (0.0..=1000.0).contains(&self.dry_base), "from 0 to 1000")?;
+        check("mirostat_tau", self.mirostat_tau, (0.0..=1000.0).contains(&self.mirostat_tau), "from 0 to 1000")?;
+        check("mirostat_eta", self.mirostat_eta, (0.0..=1000.0).contains(&self.mirostat_eta), "from 0 to 1000")?;
         let range = |field, value: i64, low: i64, high: i64, expected| {
             if (low..=high).contains(&value) {
                 Ok(())
             } else {
-                Err(SamplingError {
-                    field,
-                    expected,
-                    value: value.to_string(),
-                })
+                Err(SamplingError { field, expected, value: value.to_string() })
             }
         };
         const LAST_N: i64 = 1 << 20;
-        range(
-            "repeat_last_n",
-            self.repeat_last_n.into(),
-            -1,
-            LAST_N,
-            "from -1 to 1048576",
-        )?;
-        range(
-            "dry_penalty_last_n",
-            self.dry_penalty_last_n.into(),
-            -1,
-            LAST_N,
-            "from -1 to 1048576",
-        )?;
-        range(
-            "dry_allowed_length",
-            self.dry_allowed_length.into(),
-            0,
-            LAST_N,
-            "from 0 to 1048576",
-        )?;
-        range(
-            "min_keep",
-            i64::try_from(self.min_keep).unwrap_or(i64::MAX),
-            0,
-            LAST_N,
-            "from 0 to 1048576",
-        )?;
-        if let Some(bad) = self
-            .dry_sequence_breakers
-            .iter()
-            .find(|b| b.contains('\0') || b.len() > 256)
-        {
+        range("repeat_last_n", self.repeat_last_n.into(), -1, LAST_N, "from -1 to 1048576")?;
+        range("dry_penalty_last_n", self.dry_penalty_last_n.into(), -1, LAST_N, "from -1 to 1048576")?;
+        range("dry_allowed_length", self.dry_allowed_length.into(), 0, LAST_N, "from 0 to 1048576")?;
+        range("min_keep", i64::try_from(self.min_keep).unwrap_or(i64::MAX), 0, LAST_N, "from 0 to 1048576")?;
+        if let Some(bad) = self.dry_sequence_breakers.iter().find(|b| b.contains('\0') || b.len() > 256) {
             let value = format!("{:?}", bad.chars().take(20).collect::<String>());
             return Err(SamplingError {
                 field: "dry_sequence_breakers",
@@ -364,23 +300,11 @@ impl Sampling {
         }
         if self.dry_sequence_breakers.len() > 64 {
             let value = self.dry_sequence_breakers.len().to_string();
-            return Err(SamplingError {
-                field: "dry_sequence_breakers",
-                expected: "at most 64 texts",
-                value,
-            });
+            return Err(SamplingError { field: "dry_sequence_breakers", expected: "at most 64 texts", value });
         }
-        if let Some(bad) = self
-            .logit_bias
-            .iter()
-            .find(|b| b.bias.is_nan() || b.bias == f32::INFINITY)
-        {
+        if let Some(bad) = self.logit_bias.iter().find(|b| b.bias.is_nan() || b.bias == f32::INFINITY) {
             let value = bad.bias.to_string();
-            return Err(SamplingError {
-                field: "logit_bias",
-                expected: "a number or false",
-                value,
-            });
+            return Err(SamplingError { field: "logit_bias", expected: "a number or false", value });
         }
         Ok(())
     }
@@ -395,93 +319,26 @@ mod tests {
         let s = Sampling::default();
         assert_eq!(s.validate(), Ok(()));
         assert!(!s.is_greedy());
-        assert!(
-            Sampling {
-                temperature: 0.0,
-                ..s.clone()
-            }
-            .is_plain_greedy()
-        );
-        assert!(
-            !Sampling {
-                temperature: 0.0,
-                repeat_penalty: 1.1,
-                ..s
-            }
-            .is_plain_greedy()
-        );
+        assert!(Sampling { temperature: 0.0, ..s.clone() }.is_plain_greedy());
+        assert!(!Sampling { temperature: 0.0, repeat_penalty: 1.1, ..s }.is_plain_greedy());
     }
 
     #[test]
     fn numbers_out_of_range_name_their_field() {
         let base = Sampling::default;
         let cases: Vec<(Sampling, &str)> = vec![
-            (
-                Sampling {
-                    temperature: f32::NAN,
-                    ..base()
-                },
-                "temperature",
-            ),
-            (
-                Sampling {
-                    temperature: f32::INFINITY,
-                    ..base()
-                },
-                "temperature",
-            ),
+            (Sampling { temperature: f32::NAN, ..base() }, "temperature"),
+            (Sampling { temperature: f32::INFINITY, ..base() }, "temperature"),
             (Sampling { top_p: 1.5, ..base() }, "top_p"),
             (Sampling { min_p: -0.1, ..base() }, "min_p"),
+            (Sampling { repeat_penalty: 0.0, ..base() }, "repeat_penalty"),
+            (Sampling { frequency_penalty: f32::NEG_INFINITY, ..base() }, "frequency_penalty"),
+            (Sampling { repeat_last_n: -2, ..base() }, "repeat_last_n"),
+            (Sampling { dry_penalty_last_n: i32::MAX, ..base() }, "dry_penalty_last_n"),
+            (Sampling { mirostat_eta: f32::NAN, ..base() }, "mirostat_eta"),
+            (Sampling { dry_sequence_breakers: vec!["a\0".into()], ..base() }, "dry_sequence_breakers"),
             (
-                Sampling {
-                    repeat_penalty: 0.0,
-                    ..base()
-                },
-                "repeat_penalty",
-            ),
-            (
-                Sampling {
-                    frequency_penalty: f32::NEG_INFINITY,
-                    ..base()
-                },
-                "frequency_penalty",
-            ),
-            (
-                Sampling {
-                    repeat_last_n: -2,
-                    ..base()
-                },
-                "repeat_last_n",
-            ),
-            (
-                Sampling {
-                    dry_penalty_last_n: i32::MAX,
-                    ..base()
-                },
-                "dry_penalty_last_n",
-            ),
-            (
-                Sampling {
-                    mirostat_eta: f32::NAN,
-                    ..base()
-                },
-                "mirostat_eta",
-            ),
-            (
-                Sampling {
-                    dry_sequence_breakers: vec!["a\0".into()],
-                    ..base()
-                },
-                "dry_sequence_breakers",
-            ),
-            (
-                Sampling {
-                    logit_bias: vec![LogitBias {
-                        target: BiasTarget::Token(1),
-                        bias: f32::NAN,
-                    }],
-                    ..base()
-                },
+                Sampling { logit_bias: vec![LogitBias { target: BiasTarget::Token(1), bias: f32::NAN }], ..base() },
                 "logit_bias",
             ),
         ];

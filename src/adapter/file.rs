@@ -1,21 +1,38 @@
-//! Adapter files that a request names by path: mapped, checked against the base, identified by content.
+//! Adapters that a request names: checked against the base, identified by content, their bytes held.
 
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use super::AdapterDigest;
 use crate::gguf::{self, AdapterFacts, GgufError, ModelFacts};
 use crate::mapped::{Identity, Mapped};
 
+/// Bytes that stay where they are for as long as they are held: a mapped file, or a pinned entry of a library.
+pub trait HeldBytes: Send + Sync {
+    /// The bytes.
+    fn bytes(&self) -> &[u8];
+}
+
+impl HeldBytes for Mapped {
+    fn bytes(&self) -> &[u8] {
+        Mapped::bytes(self)
+    }
+}
+
 /// A GGUF LoRA adapter whose bytes have been checked against the base model.
-#[derive(Debug)]
 pub struct AdapterFile {
-    path: PathBuf,
-    map: Mapped,
+    name: PathBuf,
+    held: Box<dyn HeldBytes>,
     digest: AdapterDigest,
     facts: AdapterFacts,
+}
+
+impl std::fmt::Debug for AdapterFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AdapterFile({}, {})", self.name.display(), self.digest)
+    }
 }
 
 /// Why an adapter file was refused.
@@ -51,24 +68,27 @@ impl AdapterFile {
     /// # Errors
     /// The file cannot be read, or [`gguf::check_adapter`] refuses it.
     pub fn open(path: &Path, base: &ModelFacts) -> Result<Self, AdapterError> {
-        let open = |source| AdapterError::Open {
-            path: path.to_owned(),
-            source,
-        };
-        let map = Mapped::open(path).map_err(open)?;
-        let facts = gguf::check_adapter(map.bytes(), base).map_err(|source| AdapterError::Invalid {
-            path: path.to_owned(),
-            source,
-        })?;
+        let map = Mapped::open(path).map_err(|source| AdapterError::Open { path: path.to_owned(), source })?;
+        let digest = AdapterDigest::of(map.bytes());
+        Self::new(path, Box::new(map), digest, base)
+    }
+
+    /// Checks held bytes with a known digest. `name` is a path or a library's name, for messages.
+    ///
+    /// # Errors
+    /// [`gguf::check_adapter`] refuses them, or they are an activated LoRA.
+    pub fn new(
+        name: &Path,
+        held: Box<dyn HeldBytes>,
+        digest: AdapterDigest,
+        base: &ModelFacts,
+    ) -> Result<Self, AdapterError> {
+        let facts = gguf::check_adapter(held.bytes(), base)
+            .map_err(|source| AdapterError::Invalid { path: name.to_owned(), source })?;
         if !facts.invocation_tokens.is_empty() {
-            return Err(AdapterError::Activated { path: path.to_owned() });
+            return Err(AdapterError::Activated { path: name.to_owned() });
         }
-        Ok(Self {
-            path: path.to_owned(),
-            digest: AdapterDigest::of(map.bytes()),
-            map,
-            facts,
-        })
+        Ok(Self { name: name.to_owned(), held, digest, facts })
     }
 
     /// Identity of the content.
@@ -76,9 +96,9 @@ impl AdapterFile {
         self.digest
     }
 
-    /// The whole checked file.
+    /// The whole checked adapter, a GGUF file.
     pub fn bytes(&self) -> &[u8] {
-        self.map.bytes()
+        self.held.bytes()
     }
 
     /// What the header says.
@@ -86,26 +106,23 @@ impl AdapterFile {
         &self.facts
     }
 
-    /// The path it was opened by.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// A short name for people: the file name without its extension.
+    /// A short name for people: the name, or the file name without its extension.
     pub fn label(&self) -> String {
-        self.path
-            .file_stem()
-            .map_or_else(|| self.digest.to_string(), |s| s.to_string_lossy().into_owned())
+        let gguf = self.name.extension().is_some_and(|e| e == "gguf");
+        let short = if gguf { self.name.file_stem() } else { self.name.file_name() };
+        short.map_or_else(|| self.digest.to_string(), |s| s.to_string_lossy().into_owned())
     }
 }
 
-/// The adapter files seen so far. A file is checked and hashed once for as long as it does not change.
+/// The adapters opened so far: a file is checked and hashed once for as long as it does not change, and a content
+/// is held once whatever its names.
 #[derive(Debug, Default)]
-pub struct LooseAdapters {
-    by_path: Mutex<HashMap<PathBuf, Arc<AdapterFile>>>,
+pub struct OpenAdapters {
+    by_path: Mutex<HashMap<PathBuf, (Identity, Arc<AdapterFile>)>>,
+    by_digest: Mutex<HashMap<AdapterDigest, Weak<AdapterFile>>>,
 }
 
-impl LooseAdapters {
+impl OpenAdapters {
     /// Most files remembered; beyond it all are forgotten and checked again when next named.
     const CAPACITY: usize = 4096;
 
@@ -114,26 +131,51 @@ impl LooseAdapters {
     ///
     /// # Errors
     /// As [`AdapterFile::open`].
-    pub fn get(&self, path: &Path, base: &ModelFacts) -> Result<Arc<AdapterFile>, AdapterError> {
-        let now = Identity::of(path).map_err(|source| AdapterError::Open {
-            path: path.to_owned(),
-            source,
-        })?;
-        if let Some(known) = self.lock().get(path)
-            && known.map.identity() == now
+    pub fn file(&self, path: &Path, base: &ModelFacts) -> Result<Arc<AdapterFile>, AdapterError> {
+        let now = Identity::of(path).map_err(|source| AdapterError::Open { path: path.to_owned(), source })?;
+        if let Some((then, known)) = lock(&self.by_path).get(path)
+            && *then == now
         {
             return Ok(known.clone());
         }
-        let file = Arc::new(AdapterFile::open(path, base)?);
-        let mut by_path = self.lock();
+        let map = Mapped::open(path).map_err(|source| AdapterError::Open { path: path.to_owned(), source })?;
+        let identity = map.identity();
+        let digest = AdapterDigest::of(map.bytes());
+        let file = Arc::new(AdapterFile::new(path, Box::new(map), digest, base)?);
+        let mut by_path = lock(&self.by_path);
         if by_path.len() >= Self::CAPACITY {
             by_path.clear();
         }
-        by_path.insert(path.to_owned(), file.clone());
+        by_path.insert(path.to_owned(), (identity, file.clone()));
         Ok(file)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Arc<AdapterFile>>> {
-        self.by_path.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// The adapter with this content, held by whoever used it last or made from what `hold` gives.
+    ///
+    /// # Errors
+    /// As [`AdapterFile::new`].
+    pub fn content(
+        &self,
+        name: &Path,
+        digest: AdapterDigest,
+        hold: impl FnOnce() -> Box<dyn HeldBytes>,
+        base: &ModelFacts,
+    ) -> Result<Arc<AdapterFile>, AdapterError> {
+        if let Some(known) = lock(&self.by_digest).get(&digest).and_then(Weak::upgrade)
+            && known.name == name
+        {
+            return Ok(known);
+        }
+        let file = Arc::new(AdapterFile::new(name, hold(), digest, base)?);
+        let mut by_digest = lock(&self.by_digest);
+        if by_digest.len() >= Self::CAPACITY {
+            by_digest.retain(|_, known| known.strong_count() > 0);
+        }
+        by_digest.insert(digest, Arc::downgrade(&file));
+        Ok(file)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -6,7 +6,7 @@
 
 pub mod file;
 
-pub use file::{AdapterError, AdapterFile, LooseAdapters};
+pub use file::{AdapterError, AdapterFile, HeldBytes, OpenAdapters};
 
 use std::fmt;
 
@@ -18,6 +18,16 @@ impl AdapterDigest {
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
+    }
+
+    /// The digest with these bytes, as they were stored.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 
     /// All 64 hexadecimal digits.
@@ -142,10 +152,7 @@ mod tests {
     }
 
     fn set(members: &[(u8, f32)]) -> AdapterSet {
-        let members = members
-            .iter()
-            .map(|(n, s)| (digest(*n), Scale::new(*s).expect("in range")))
-            .collect();
+        let members = members.iter().map(|(n, s)| (digest(*n), Scale::new(*s).expect("in range"))).collect();
         AdapterSet::new(members).expect("a valid set")
     }
 

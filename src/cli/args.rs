@@ -14,6 +14,7 @@ use crate::grammar::Source;
 use crate::request::AdapterChoice;
 use crate::sampling::{BiasTarget, LogitBias, Mirostat, SamplerKind, Sampling};
 use crate::scheduler::{JobLimits, Shift};
+use crate::shelf::Shelf;
 
 /// Model, hardware and context.
 #[derive(Args, Clone, Debug, Default)]
@@ -89,47 +90,22 @@ pub struct ModelArgs {
     #[arg(long, value_name = "N", env = "LLAMA_ARG_YARN_ORIG_CTX")]
     pub yarn_orig_ctx: Option<u32>,
     /// YaRN: extrapolation mix factor
-    #[arg(
-        long,
-        value_name = "N",
-        env = "LLAMA_ARG_YARN_EXT_FACTOR",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "N", env = "LLAMA_ARG_YARN_EXT_FACTOR", allow_negative_numbers = true)]
     pub yarn_ext_factor: Option<f32>,
     /// YaRN: attention magnitude factor
-    #[arg(
-        long,
-        value_name = "N",
-        env = "LLAMA_ARG_YARN_ATTN_FACTOR",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "N", env = "LLAMA_ARG_YARN_ATTN_FACTOR", allow_negative_numbers = true)]
     pub yarn_attn_factor: Option<f32>,
     /// YaRN: high correction dim
-    #[arg(
-        long,
-        value_name = "N",
-        env = "LLAMA_ARG_YARN_BETA_SLOW",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "N", env = "LLAMA_ARG_YARN_BETA_SLOW", allow_negative_numbers = true)]
     pub yarn_beta_slow: Option<f32>,
     /// YaRN: low correction dim
-    #[arg(
-        long,
-        value_name = "N",
-        env = "LLAMA_ARG_YARN_BETA_FAST",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "N", env = "LLAMA_ARG_YARN_BETA_FAST", allow_negative_numbers = true)]
     pub yarn_beta_fast: Option<f32>,
     /// Chat template: a name (chatml, llama3, ..) or template text, instead of the model's own
     #[arg(long, value_name = "TEMPLATE", env = "LLAMA_ARG_CHAT_TEMPLATE")]
     pub chat_template: Option<String>,
     /// File with a chat template
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "LLAMA_ARG_CHAT_TEMPLATE_FILE",
-        conflicts_with = "chat_template"
-    )]
+    #[arg(long, value_name = "FILE", env = "LLAMA_ARG_CHAT_TEMPLATE_FILE", conflicts_with = "chat_template")]
     pub chat_template_file: Option<PathBuf>,
     /// Most bytes of loaded adapters kept in memory (those in use always stay)
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
@@ -169,10 +145,7 @@ pub enum RopeArg {
 fn gpu_layers(text: &str) -> Result<GpuLayers, String> {
     match text {
         "auto" | "all" | "-1" => Ok(GpuLayers::All),
-        n => n
-            .parse()
-            .map(GpuLayers::Count)
-            .map_err(|_| "give a number, `auto` or `all`".to_string()),
+        n => n.parse().map(GpuLayers::Count).map_err(|_| "give a number, `auto` or `all`".to_string()),
     }
 }
 
@@ -196,10 +169,7 @@ impl ModelArgs {
             tensor_split: self.tensor_split.clone(),
             main_gpu: self.main_gpu.unwrap_or(d.main_gpu),
             devices: self.device.clone(),
-            load_mode: LoadMode {
-                no_mmap: self.no_mmap,
-                mlock: self.mlock,
-            },
+            load_mode: LoadMode { no_mmap: self.no_mmap, mlock: self.mlock },
             context: self.ctx_size.unwrap_or(d.context),
             batch: self.batch_size.unwrap_or(d.batch),
             micro_batch: self.ubatch_size.unwrap_or(d.micro_batch),
@@ -238,19 +208,68 @@ impl ModelArgs {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Adapters")]
 pub struct AdapterArgs {
-    /// Apply a GGUF LoRA adapter, with a weight from 0 to 8; may be repeated
+    /// Apply an adapter of the library, with a weight from 0 to 8; may be repeated; `none` for the plain base
+    #[arg(long, value_name = "NAME[=SCALE]")]
+    pub adapter: Vec<String>,
+    /// Apply a GGUF LoRA file, with a weight from 0 to 8; may be repeated
     #[arg(long, value_name = "FILE[=SCALE]")]
     pub lora: Vec<String>,
+    /// Where names are looked up.
+    #[command(flatten)]
+    pub library: LibraryArgs,
+}
+
+/// Which adapter library.
+#[derive(Args, Clone, Debug, Default)]
+pub struct LibraryArgs {
+    /// The adapter library [default: smoa/library in the data folder]
+    #[arg(long, value_name = "DIR", env = "SMOA_LIBRARY")]
+    pub library: Option<PathBuf>,
+}
+
+impl LibraryArgs {
+    /// Files, and the library of the flag or the default one.
+    pub fn shelf(&self) -> Shelf {
+        self.folder().map_or_else(|_| Shelf::default(), Shelf::with_library)
+    }
+
+    /// The library's folder: the flag's, else `$XDG_DATA_HOME/smoa/library`.
+    ///
+    /// # Errors
+    /// No flag, and no home folder to find the default in.
+    pub fn folder(&self) -> Result<PathBuf, Failure> {
+        use etcetera::BaseStrategy;
+        if let Some(folder) = &self.library {
+            return Ok(folder.clone());
+        }
+        let base = etcetera::choose_base_strategy()
+            .map_err(|_| Failure::usage("no home folder to look for a library in: give --library DIR"))?;
+        Ok(base.data_dir().join("smoa").join("library"))
+    }
 }
 
 impl AdapterArgs {
     /// The chosen adapters.
     ///
     /// # Errors
-    /// A weight is not a number.
+    /// A weight is not a number, or `auto` is asked for.
     pub fn choices(&self) -> Result<Vec<AdapterChoice>, Failure> {
-        self.lora.iter().map(|text| adapter_choice(text)).collect()
+        let named = self.adapter.iter().filter(|text| *text != "none").map(|text| named_choice("--adapter", text));
+        named.chain(self.lora.iter().map(|text| adapter_choice(text))).collect()
     }
+}
+
+/// Parses `NAME[=SCALE]`.
+///
+/// # Errors
+/// What follows the `=` is not a number, or the name is `auto`.
+pub fn named_choice(flag: &str, text: &str) -> Result<AdapterChoice, Failure> {
+    let (name, scale) = text.split_once('=').unwrap_or((text, "1"));
+    if name == "auto" {
+        return Err(Failure::usage(format!("{flag} auto: automatic routing is not in this version; name an adapter")));
+    }
+    let scale = scale.parse().map_err(|_| scale_problem(flag, text, scale))?;
+    Ok(AdapterChoice::named(name, scale))
 }
 
 /// Parses `FILE[=SCALE]`. A file whose name holds a `=` is meant when it exists.
@@ -258,25 +277,18 @@ impl AdapterArgs {
 /// # Errors
 /// What follows the last `=` is not a number and no such file exists.
 pub fn adapter_choice(text: &str) -> Result<AdapterChoice, Failure> {
-    let whole = || AdapterChoice {
-        path: PathBuf::from(text),
-        scale: 1.0,
-    };
     match text.rsplit_once('=') {
-        None => Ok(whole()),
-        Some(_) if Path::new(text).exists() => Ok(whole()),
+        None => Ok(AdapterChoice::file(text, 1.0)),
+        Some(_) if Path::new(text).exists() => Ok(AdapterChoice::file(text, 1.0)),
         Some((path, scale)) => {
-            let scale = scale.parse().map_err(|_| {
-                Failure::usage(format!(
-                    "--lora {text}: the scale after '=' must be a number, not '{scale}'"
-                ))
-            })?;
-            Ok(AdapterChoice {
-                path: PathBuf::from(path),
-                scale,
-            })
+            let scale = scale.parse().map_err(|_| scale_problem("--lora", text, scale))?;
+            Ok(AdapterChoice::file(path, scale))
         }
     }
+}
+
+fn scale_problem(flag: &str, text: &str, scale: &str) -> Failure {
+    Failure::usage(format!("{flag} {text}: the scale after '=' must be a number, not '{scale}'"))
 }
 
 /// The form of the answer. At most one may be given.
@@ -312,15 +324,8 @@ impl FormatArgs {
     pub fn source(&self) -> Result<Option<Source>, Failure> {
         let file = |path: &Option<PathBuf>, flag| path.as_deref().map(|p| read_text(p, flag)).transpose();
         let named = self.format.clone().map(Source::Named);
-        let grammar = self
-            .grammar
-            .clone()
-            .or(file(&self.grammar_file, "--grammar-file")?)
-            .map(Source::Gbnf);
-        let schema = self
-            .json_schema
-            .clone()
-            .or(file(&self.json_schema_file, "--json-schema-file")?);
+        let grammar = self.grammar.clone().or(file(&self.grammar_file, "--grammar-file")?).map(Source::Gbnf);
+        let schema = self.json_schema.clone().or(file(&self.json_schema_file, "--json-schema-file")?);
         let regex = self.regex.clone().map(Source::Regex);
         Ok(named.or(grammar).or(schema.map(Source::JsonSchema)).or(regex))
     }
@@ -340,18 +345,11 @@ pub fn read_text(path: &Path, flag: &str) -> Result<String, Failure> {
         return Err(fail(Code::InvalidFile, "is not a regular file".into()));
     }
     if meta.len() > MAX_TEXT_FILE {
-        return Err(fail(
-            Code::InvalidFile,
-            format!("has {} bytes, the limit is {MAX_TEXT_FILE}", meta.len()),
-        ));
+        return Err(fail(Code::InvalidFile, format!("has {} bytes, the limit is {MAX_TEXT_FILE}", meta.len())));
     }
     let bytes = std::fs::read(path).map_err(|e| fail(Code::InvalidFile, e.to_string()))?;
-    String::from_utf8(bytes).map_err(|e| {
-        fail(
-            Code::InvalidFile,
-            format!("is not UTF-8 text (byte {})", e.utf8_error().valid_up_to()),
-        )
-    })
+    String::from_utf8(bytes)
+        .map_err(|e| fail(Code::InvalidFile, format!("is not UTF-8 text (byte {})", e.utf8_error().valid_up_to())))
 }
 
 /// How tokens are chosen, and when an answer ends.
@@ -372,13 +370,7 @@ pub struct SamplingArgs {
     #[arg(short = 's', long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<i64>,
     /// Temperature; 0 always takes the most likely token [default: 0.8]
-    #[arg(
-        long,
-        alias = "temperature",
-        value_name = "N",
-        env = "LLAMA_ARG_TEMPERATURE",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, alias = "temperature", value_name = "N", env = "LLAMA_ARG_TEMPERATURE", allow_negative_numbers = true)]
     pub temp: Option<f32>,
     /// Keep the N most likely tokens; 0 keeps all [default: 40]
     #[arg(long, value_name = "N", env = "LLAMA_ARG_TOP_K", allow_negative_numbers = true)]
@@ -515,11 +507,7 @@ impl SamplingArgs {
             },
             mirostat_tau: self.mirostat_ent.unwrap_or(d.mirostat_tau),
             mirostat_eta: self.mirostat_lr.unwrap_or(d.mirostat_eta),
-            logit_bias: self
-                .logit_bias
-                .iter()
-                .map(|text| logit_bias(text))
-                .collect::<Result<_, _>>()?,
+            logit_bias: self.logit_bias.iter().map(|text| logit_bias(text)).collect::<Result<_, _>>()?,
             ignore_eos: self.ignore_eos,
             order: self.order()?.unwrap_or(d.order),
         })
@@ -560,11 +548,7 @@ impl SamplingArgs {
 }
 
 fn logit_bias(text: &str) -> Result<LogitBias, Failure> {
-    let wrong = || {
-        Failure::usage(format!(
-            "--logit-bias {text}: give a token id, + or -, and a number, as in 15043+1"
-        ))
-    };
+    let wrong = || Failure::usage(format!("--logit-bias {text}: give a token id, + or -, and a number, as in 15043+1"));
     let at = text.find(['+', '-']).ok_or_else(wrong)?;
     let target = BiasTarget::Token(text[..at].parse().map_err(|_| wrong())?);
     let bias = match &text[at..] {
@@ -581,20 +565,16 @@ mod tests {
     #[test]
     fn adapter_choices_take_a_scale_after_the_last_equals_sign() {
         let c = adapter_choice("dir/a=b.gguf=0.5").expect("parsed");
-        assert_eq!((c.path, c.scale), (PathBuf::from("dir/a=b.gguf"), 0.5));
+        assert_eq!(c, AdapterChoice::file("dir/a=b.gguf", 0.5));
+        assert_eq!(named_choice("--adapter", "sql=0.5").expect("parsed"), AdapterChoice::named("sql", 0.5));
+        assert!(named_choice("--adapter", "auto").is_err());
         assert_eq!(adapter_choice("a.gguf").expect("parsed").scale, 1.0);
         assert!(adapter_choice("a.gguf=high").is_err());
     }
 
     #[test]
     fn logit_biases_are_read_as_llama_cpp_does() {
-        assert_eq!(
-            logit_bias("15043+1").expect("read"),
-            LogitBias {
-                target: BiasTarget::Token(15043),
-                bias: 1.0
-            }
-        );
+        assert_eq!(logit_bias("15043+1").expect("read"), LogitBias { target: BiasTarget::Token(15043), bias: 1.0 });
         assert_eq!(logit_bias("7-2.5").expect("read").bias, -2.5);
         assert_eq!(logit_bias("7-inf").expect("read").bias, f32::NEG_INFINITY);
         for bad in ["x+1", "5", "5+", "+1"] {

@@ -1,7 +1,5 @@
 //! `smoa doctor`: what this build and this machine have, and whether model and adapters fit together.
 
-use std::path::Path;
-
 use clap::Args;
 use serde_json::json;
 
@@ -9,12 +7,12 @@ use super::args::{AdapterArgs, ModelArgs};
 use super::exit::Outcome;
 use super::start::model_path;
 use super::{Context, meta};
-use crate::adapter::AdapterFile;
 use crate::engine::llama::{Backend, devices, system_info};
 use crate::engine::options::default_threads;
 use crate::error::Code;
 use crate::gguf::ModelFacts;
 use crate::model_file;
+use crate::request::AdapterChoice;
 
 /// Check build, devices, model and adapters; exit code 0 when all is well, 1 with warnings, 4 with errors
 #[derive(Args, Debug)]
@@ -73,54 +71,27 @@ pub fn run(args: DoctorArgs, context: &Context) -> Result<(), Outcome> {
 
 fn build_findings() -> Vec<Finding> {
     let backend = Backend::get();
-    let ok = |subject, text| Finding {
-        level: Level::Ok,
-        subject,
-        text,
-    };
-    let mut findings = vec![
-        ok("build", format!("smoa {}", meta::VERSION)),
-        ok("system", system_info(backend)),
-    ];
+    let ok = |subject, text| Finding { level: Level::Ok, subject, text };
+    let mut findings = vec![ok("build", format!("smoa {}", meta::VERSION)), ok("system", system_info(backend))];
     if env!("SMOA_CPU") != "native" {
         let text = "built for any CPU of this kind; -C target-cpu=native is faster here (scripts/run.sh sets it)";
-        findings.push(Finding {
-            level: Level::Warning,
-            subject: "build",
-            text: text.into(),
-        });
+        findings.push(Finding { level: Level::Warning, subject: "build", text: text.into() });
     }
     findings.push(ok("threads", format!("{} by default", default_threads())));
     for d in devices(backend) {
-        let text = format!(
-            "{}: {}, {} MiB free of {}",
-            d.name,
-            d.description,
-            d.memory_free >> 20,
-            d.memory_total >> 20
-        );
+        let text =
+            format!("{}: {}, {} MiB free of {}", d.name, d.description, d.memory_free >> 20, d.memory_total >> 20);
         findings.push(ok("device", text));
     }
     findings
 }
 
 fn model_findings(args: &ModelArgs) -> (Vec<Finding>, Option<ModelFacts>) {
-    let error = |text| Finding {
-        level: Level::Error,
-        subject: "model",
-        text,
-    };
+    let error = |text| Finding { level: Level::Error, subject: "model", text };
     let path = match model_path(args) {
         Ok(path) => path,
         Err(failure) => {
-            return (
-                vec![Finding {
-                    level: Level::Warning,
-                    subject: "model",
-                    text: failure.message,
-                }],
-                None,
-            );
+            return (vec![Finding { level: Level::Warning, subject: "model", text: failure.message }], None);
         }
     };
     let facts = match model_file::check(&path) {
@@ -138,48 +109,28 @@ fn model_findings(args: &ModelArgs) -> (Vec<Finding>, Option<ModelFacts>) {
         facts.parameter_count,
         facts.n_ctx_train
     );
-    let mut findings = vec![Finding {
-        level: Level::Ok,
-        subject: "model",
-        text,
-    }];
+    let mut findings = vec![Finding { level: Level::Ok, subject: "model", text }];
     if facts.chat_template.is_none() {
         let text = "no chat template in the file; chatml is used unless --chat-template says otherwise".into();
-        findings.push(Finding {
-            level: Level::Warning,
-            subject: "model",
-            text,
-        });
+        findings.push(Finding { level: Level::Warning, subject: "model", text });
     }
     (findings, Some(facts))
 }
 
 fn adapter_findings(args: &AdapterArgs, base: &ModelFacts) -> Result<Vec<Finding>, Outcome> {
-    let of = |path: &Path| match AdapterFile::open(path, base) {
+    let shelf = args.library.shelf();
+    let of = |choice: &AdapterChoice| match shelf.open(&choice.source, base) {
         Ok(file) => {
             let f = file.facts();
             let level = if f.all_zero { Level::Warning } else { Level::Ok };
             let zero = if f.all_zero { ", all weights are zero" } else { "" };
-            let text = format!(
-                "{}: rank {}, {} parameters, digest {}{zero}",
-                path.display(),
-                f.rank_max,
-                f.parameter_count,
-                file.digest()
-            );
-            Finding {
-                level,
-                subject: "adapter",
-                text,
-            }
+            let (name, digest) = (file.label(), file.digest());
+            let text = format!("{name}: rank {}, {} parameters, digest {digest}{zero}", f.rank_max, f.parameter_count);
+            Finding { level, subject: "adapter", text }
         }
-        Err(e) => Finding {
-            level: Level::Error,
-            subject: "adapter",
-            text: e.to_string(),
-        },
+        Err(e) => Finding { level: Level::Error, subject: "adapter", text: e.to_string() },
     };
-    Ok(args.choices()?.iter().map(|choice| of(&choice.path)).collect())
+    Ok(args.choices()?.iter().map(of).collect())
 }
 
 /// Runs `--list-devices`.
@@ -189,13 +140,8 @@ fn adapter_findings(args: &AdapterArgs, base: &ModelFacts) -> Result<Vec<Finding
 pub fn list_devices(context: &Context) -> Result<(), Outcome> {
     context.printer.line("Available devices:")?;
     for d in devices(Backend::get()).into_iter().filter(|d| d.accelerator) {
-        let line = format!(
-            "  {}: {} ({} MiB, {} MiB free)",
-            d.name,
-            d.description,
-            d.memory_total >> 20,
-            d.memory_free >> 20
-        );
+        let line =
+            format!("  {}: {} ({} MiB, {} MiB free)", d.name, d.description, d.memory_total >> 20, d.memory_free >> 20);
         context.printer.line(&line)?;
     }
     Ok(())

@@ -57,13 +57,10 @@ pub fn run(command: GrammarCommand, context: &Context) -> Result<(), Outcome> {
         }
         Action::Show { name } => match format(&name) {
             Some(found) => Ok(printer.answer(found.gbnf)?),
-            None => Err(compile(&FormatArgs {
-                format: Some(name),
-                ..Default::default()
-            })
-            .map(drop)
-            .err()
-            .map_or(Outcome::Silent(Code::NotFound), Outcome::Failed)),
+            None => Err(compile(&FormatArgs { format: Some(name), ..Default::default() })
+                .map(drop)
+                .err()
+                .map_or(Outcome::Silent(Code::NotFound), Outcome::Failed)),
         },
         Action::Check(args) => {
             compile(&args)?;
@@ -75,9 +72,7 @@ pub fn run(command: GrammarCommand, context: &Context) -> Result<(), Outcome> {
                 Some(path) => args::read_text(path, "--file")?.into_bytes(),
                 None => stdin_bytes()?,
             };
-            let result = compiled
-                .matches(&text)
-                .map_err(|e| Failure::new(Code::FormatRejected, e.to_string()))?;
+            let result = compiled.matches(&text).map_err(|e| Failure::new(Code::FormatRejected, e.to_string()))?;
             let (line, code) = match result {
                 MatchResult::Complete => ("complete".to_string(), None),
                 MatchResult::Prefix => ("incomplete: more must follow".to_string(), Some(Code::Other)),

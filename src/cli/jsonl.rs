@@ -28,15 +28,8 @@ const AHEAD: usize = 64;
 
 /// A line under way.
 enum Line {
-    Asked {
-        id: Value,
-        ticket: Ticket,
-        return_tokens: bool,
-    },
-    Refused {
-        id: Value,
-        failure: Failure,
-    },
+    Asked { id: Value, ticket: Ticket, return_tokens: bool },
+    Refused { id: Value, failure: Failure },
 }
 
 /// The cancel tokens of the lines under way.
@@ -51,16 +44,11 @@ pub fn run(args: &RunArgs, defaults: Request, context: &Context) -> Result<(), O
     let to_cancel = running.clone();
     let signals = Signals::watch(move || cancel_all(&to_cancel))
         .map_err(|e| Failure::new(Code::Other, format!("signals: {e}")))?;
-    let pipeline = Arc::new(start::start(&args.model, 4, &context.printer, &signals)?);
+    let pipeline = Arc::new(start::start(&args.model, &args.adapters.library, 4, &context.printer, &signals)?);
     let (lines, results) = sync_channel(AHEAD);
     // Both threads hold the pipeline: the engine must outlive the last answer, not only the last line.
-    let reader = Reader {
-        pipeline: pipeline.clone(),
-        defaults,
-        lines,
-        running: running.clone(),
-        signals: signals.clone(),
-    };
+    let reader =
+        Reader { pipeline: pipeline.clone(), defaults, lines, running: running.clone(), signals: signals.clone() };
     std::thread::Builder::new()
         .name("lines".into())
         .spawn(move || reader.run(io::stdin().lock()))
@@ -76,9 +64,7 @@ pub fn run(args: &RunArgs, defaults: Request, context: &Context) -> Result<(), O
     match outcome? {
         0 => Ok(()),
         failed => {
-            context
-                .printer
-                .note(&format!("{failed} lines failed; each result says why"));
+            context.printer.note(&format!("{failed} lines failed; each result says why"));
             Err(Outcome::Silent(Code::SomeLinesFailed))
         }
     }
@@ -95,11 +81,7 @@ fn print_results(
     for (number, line) in results.iter().enumerate() {
         let (value, ok) = match line {
             Line::Refused { id, failure } => (wire::error_value(&id, &failure), false),
-            Line::Asked {
-                id,
-                ticket,
-                return_tokens,
-            } => {
+            Line::Asked { id, ticket, return_tokens } => {
                 let adapters = ticket.adapters.clone();
                 let result = match ticket.wait(|_| ()) {
                     Ok(answer) => {
@@ -138,16 +120,10 @@ impl Reader {
                 Ok(None) => return,
                 Ok(Some(LineText::Blank)) => continue,
                 Ok(Some(LineText::Text(text))) => self.submit(&text, number),
-                Ok(Some(LineText::Refused(failure))) => Line::Refused {
-                    id: Value::Null,
-                    failure,
-                },
+                Ok(Some(LineText::Refused(failure))) => Line::Refused { id: Value::Null, failure },
                 Err(e) => {
                     let failure = Failure::new(Code::Other, format!("standard input: {e}"));
-                    let _ = self.lines.send(Line::Refused {
-                        id: Value::Null,
-                        failure,
-                    });
+                    let _ = self.lines.send(Line::Refused { id: Value::Null, failure });
                     return;
                 }
             };
@@ -162,10 +138,7 @@ impl Reader {
         let asked = match wire::parse(text, &self.defaults) {
             Ok(asked) => asked,
             Err(e) => {
-                return Line::Refused {
-                    id: e.id,
-                    failure: e.failure,
-                };
+                return Line::Refused { id: e.id, failure: e.failure };
             }
         };
         match self.pipeline.submit(asked.request) {
@@ -174,11 +147,7 @@ impl Reader {
                 if self.signals.code().is_some() {
                     ticket.cancel.cancel();
                 }
-                Line::Asked {
-                    id: asked.id,
-                    ticket,
-                    return_tokens: asked.return_tokens,
-                }
+                Line::Asked { id: asked.id, ticket, return_tokens: asked.return_tokens }
             }
             Err(failure) => Line::Refused { id: asked.id, failure },
         }
@@ -225,10 +194,7 @@ pub fn read_line(input: &mut impl BufRead, limit: usize) -> io::Result<Option<Li
     Ok(Some(match String::from_utf8(line) {
         Ok(text) if text.trim().is_empty() => LineText::Blank,
         Ok(text) => LineText::Text(text),
-        Err(e) => LineText::Refused(Failure::usage(format!(
-            "not UTF-8 text (byte {})",
-            e.utf8_error().valid_up_to()
-        ))),
+        Err(e) => LineText::Refused(Failure::usage(format!("not UTF-8 text (byte {})", e.utf8_error().valid_up_to()))),
     }))
 }
 
@@ -263,10 +229,7 @@ mod tests {
                 LineText::Refused(f) => f.message,
             });
         }
-        assert_eq!(
-            seen,
-            ["ab", "(blank)", "lllll", "the line is longer than 5 bytes", "xyz"]
-        );
+        assert_eq!(seen, ["ab", "(blank)", "lllll", "the line is longer than 5 bytes", "xyz"]);
     }
 
     #[test]
@@ -274,9 +237,6 @@ mod tests {
         let mut input = BufReader::new(&b"a\xFFb\nc"[..]);
         let refused = read_line(&mut input, 10).expect("read").expect("a line");
         assert_eq!(refused, LineText::Refused(Failure::usage("not UTF-8 text (byte 1)")));
-        assert_eq!(
-            read_line(&mut input, 10).expect("read"),
-            Some(LineText::Text("c".into()))
-        );
+        assert_eq!(read_line(&mut input, 10).expect("read"), Some(LineText::Text("c".into())));
     }
 }

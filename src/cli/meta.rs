@@ -65,9 +65,7 @@ pub fn man(args: &ManArgs, context: &Context) -> Result<(), Outcome> {
         return Ok(clap_mangen::generate_to(Cli::command(), folder).map_err(failed)?);
     }
     let mut page = Vec::new();
-    clap_mangen::Man::new(Cli::command())
-        .render(&mut page)
-        .map_err(failed)?;
+    clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(failed)?;
     Ok(context.printer.answer(&String::from_utf8_lossy(&page))?)
 }
 
@@ -79,14 +77,11 @@ pub fn version(args: &VersionArgs, context: &Context) -> Result<(), Outcome> {
     if !args.json {
         return Ok(context.printer.line(&format!("smoa {VERSION}"))?);
     }
-    let backends: Vec<&str> = [
-        ("cuda", cfg!(feature = "cuda")),
-        ("vulkan", cfg!(feature = "vulkan")),
-        ("metal", cfg!(feature = "metal")),
-    ]
-    .into_iter()
-    .filter_map(|(name, on)| on.then_some(name))
-    .collect();
+    let backends: Vec<&str> =
+        [("cuda", cfg!(feature = "cuda")), ("vulkan", cfg!(feature = "vulkan")), ("metal", cfg!(feature = "metal"))]
+            .into_iter()
+            .filter_map(|(name, on)| on.then_some(name))
+            .collect();
     let value = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "llama_cpp_sys_2": "0.1.161",

@@ -1,5 +1,6 @@
 //! The command line: parses, runs a command, sets the exit code. A command is a file; its doc comment is its help.
 
+mod adapter;
 mod args;
 mod chat;
 mod doctor;
@@ -56,6 +57,7 @@ enum Command {
     Run(Box<run::RunArgs>),
     #[command(alias = "cli")]
     Chat(Box<chat::ChatArgs>),
+    Adapter(adapter::AdapterCommand),
     Grammar(grammar::GrammarCommand),
     Model(models::ModelCommand),
     Doctor(Box<doctor::DoctorArgs>),
@@ -83,6 +85,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(*args, &context),
         Command::Chat(args) => chat::run(*args, &context),
+        Command::Adapter(command) => adapter::run(command, &context),
         Command::Grammar(command) => grammar::run(command, &context),
         Command::Model(command) => models::run(command, &context),
         Command::Doctor(args) => doctor::run(*args, &context),
@@ -99,10 +102,7 @@ fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
     let known = |name: &str| {
         use clap::CommandFactory;
         let cli = Cli::command();
-        name == "help"
-            || cli
-                .get_subcommands()
-                .any(|c| c.get_name() == name || c.get_all_aliases().any(|a| a == name))
+        name == "help" || cli.get_subcommands().any(|c| c.get_name() == name || c.get_all_aliases().any(|a| a == name))
     };
     match args.get(1).map(|a| a.to_string_lossy().into_owned()) {
         Some(first) if known(&first) || ["-h", "--help", "-V", "--version"].contains(&first.as_str()) => return args,
@@ -137,16 +137,8 @@ fn report_usage(e: &clap::Error) -> ExitCode {
         _ => (),
     }
     let text = e.render().to_string();
-    let lines = text
-        .lines()
-        .map(str::trim)
-        .take_while(|l| !l.starts_with("Usage:") && !l.starts_with("For more"));
-    let line = lines
-        .filter(|l| !l.is_empty())
-        .map(|l| l.trim_start_matches("error: ").trim_start_matches("tip: "));
+    let lines = text.lines().map(str::trim).take_while(|l| !l.starts_with("Usage:") && !l.starts_with("For more"));
+    let line = lines.filter(|l| !l.is_empty()).map(|l| l.trim_start_matches("error: ").trim_start_matches("tip: "));
     let message = line.collect::<Vec<_>>().join("; ");
-    finish(
-        Err(Outcome::Failed(Failure::usage(format!("{message}; see --help")))),
-        &Printer::new(false, false),
-    )
+    finish(Err(Outcome::Failed(Failure::usage(format!("{message}; see --help")))), &Printer::new(false, false))
 }

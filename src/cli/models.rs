@@ -53,12 +53,7 @@ enum Action {
 /// # Errors
 /// A model is not there or is refused.
 pub fn run(command: ModelCommand, context: &Context) -> Result<(), Outcome> {
-    let resolve = |model: Option<PathBuf>| {
-        model_path(&super::args::ModelArgs {
-            model,
-            ..Default::default()
-        })
-    };
+    let resolve = |model: Option<PathBuf>| model_path(&super::args::ModelArgs { model, ..Default::default() });
     match command.action {
         Action::Ls { json } => {
             for path in all() {
@@ -66,12 +61,9 @@ pub fn run(command: ModelCommand, context: &Context) -> Result<(), Outcome> {
                 let shown = path.display().to_string();
                 let line = match json {
                     true => json!({"name": name(&path), "path": shown, "bytes": bytes}).to_string(),
-                    false => format!(
-                        "{:<48} {:>9}  {}",
-                        name(&path),
-                        megabytes(bytes),
-                        crate::error::printable(&shown)
-                    ),
+                    false => {
+                        format!("{:<48} {:>9}  {}", name(&path), megabytes(bytes), crate::error::printable(&shown))
+                    }
                 };
                 context.printer.line(&line)?;
             }
@@ -115,11 +107,7 @@ pub fn default_model() -> Option<PathBuf> {
         // target/release/smoa -> models/ of the same checkout
         exe.ancestors().nth(3).map(|root| root.join("models"))
     });
-    folders()
-        .into_iter()
-        .chain(beside)
-        .map(|folder| folder.join(DEFAULT))
-        .find(|path| path.is_file())
+    folders().into_iter().chain(beside).map(|folder| folder.join(DEFAULT)).find(|path| path.is_file())
 }
 
 /// The model file with this name, with or without `.gguf`.
@@ -130,8 +118,7 @@ pub fn find(wanted: &str) -> Option<PathBuf> {
 }
 
 fn name(path: &Path) -> String {
-    path.file_stem()
-        .map_or_else(String::new, |s| crate::error::printable(&s.to_string_lossy()))
+    path.file_stem().map_or_else(String::new, |s| crate::error::printable(&s.to_string_lossy()))
 }
 
 fn megabytes(bytes: u64) -> String {
@@ -166,9 +153,7 @@ fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
 
 /// `NAME-00002-of-00003.gguf` and so on.
 fn is_later_part(path: &Path) -> bool {
-    let stem = path
-        .file_stem()
-        .map_or_else(String::new, |s| s.to_string_lossy().into_owned());
+    let stem = path.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned());
     stem.rsplit_once("-of-").is_some_and(|(front, count)| {
         let part = front.rsplit_once('-').map_or("", |(_, p)| p);
         let digits = |s: &str| s.len() == 5 && s.bytes().all(|b| b.is_ascii_digit());

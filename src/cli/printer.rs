@@ -62,15 +62,9 @@ impl Printer {
     /// # Errors
     /// A closed pipe is [`Output::Closed`]; anything else is a failure.
     pub fn answer(&self, text: &str) -> Result<(), Output> {
-        let text = if self.stdout_terminal {
-            Cow::from(shown(text))
-        } else {
-            Cow::from(text)
-        };
+        let text = if self.stdout_terminal { Cow::from(shown(text)) } else { Cow::from(text) };
         let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes())
-            .and_then(|()| out.flush())
-            .map_err(Output::from)
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Output::from)
     }
 
     /// Writes a line to stdout.
@@ -119,12 +113,10 @@ impl Printer {
 
 /// A model's text made safe for a terminal: control characters but line breaks and tabs are escaped.
 pub fn shown(text: &str) -> String {
-    let pieces = text
-        .split_inclusive(['\n', '\t'])
-        .map(|piece| match piece.char_indices().next_back() {
-            Some((at, end @ ('\n' | '\t'))) => format!("{}{end}", printable(&piece[..at])),
-            _ => printable(piece),
-        });
+    let pieces = text.split_inclusive(['\n', '\t']).map(|piece| match piece.char_indices().next_back() {
+        Some((at, end @ ('\n' | '\t'))) => format!("{}{end}", printable(&piece[..at])),
+        _ => printable(piece),
+    });
     pieces.collect()
 }
 

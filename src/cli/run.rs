@@ -90,7 +90,7 @@ pub fn run(args: RunArgs, context: &Context) -> Result<(), Outcome> {
         }
     })
     .map_err(|e| Failure::new(Code::Other, format!("signals: {e}")))?;
-    let pipeline = start::start(&args.model, 1, &context.printer, &signals)?;
+    let pipeline = start::start(&args.model, &args.adapters.library, 1, &context.printer, &signals)?;
     let ticket = pipeline.submit(Request { input, ..defaults })?;
     *running.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(ticket.cancel.clone());
     if signals.code().is_some() {
@@ -116,9 +116,7 @@ pub fn run(args: RunArgs, context: &Context) -> Result<(), Outcome> {
     let answer = answer?;
     match args.output {
         OutputKind::Json => {
-            context
-                .printer
-                .line(&wire::result_value(None, &answer, &adapters, false).to_string())?;
+            context.printer.line(&wire::result_value(None, &answer, &adapters, false).to_string())?;
         }
         OutputKind::Text => {
             if !stream {
@@ -137,9 +135,7 @@ pub fn run(args: RunArgs, context: &Context) -> Result<(), Outcome> {
         return Err(failure.into());
     }
     if answer.finished.reason == FinishReason::ContextFull {
-        context
-            .printer
-            .warning("the answer ended because the context is full; give a larger -c or --context-shift");
+        context.printer.warning("the answer ended because the context is full; give a larger -c or --context-shift");
     }
     Ok(())
 }
@@ -169,9 +165,7 @@ fn read_input(args: &RunArgs) -> Result<Input, Failure> {
         };
     }
     // One line ending at the end belongs to the pipe, not to the content.
-    let content = content
-        .map(|c| c.strip_suffix('\n').map_or(c.clone(), String::from))
-        .filter(|c| !c.is_empty());
+    let content = content.map(|c| c.strip_suffix('\n').map_or(c.clone(), String::from)).filter(|c| !c.is_empty());
     let user = match (instruction, content) {
         (Some(i), Some(c)) => format!("{i}\n\n{c}"),
         (Some(text), None) | (None, Some(text)) => text,
@@ -182,9 +176,7 @@ fn read_input(args: &RunArgs) -> Result<Input, Failure> {
         None => args.system_prompt.clone(),
     };
     let system = system.map(|text| Message::new(Role::System, text));
-    Ok(Input::chat(
-        system.into_iter().chain([Message::new(Role::User, user)]).collect(),
-    ))
+    Ok(Input::chat(system.into_iter().chain([Message::new(Role::User, user)]).collect()))
 }
 
 fn nothing_asked() -> Failure {
@@ -211,10 +203,7 @@ fn read_stdin() -> Result<Option<String>, Failure> {
         )));
     }
     let text = String::from_utf8(bytes).map_err(|e| {
-        Failure::usage(format!(
-            "standard input is not UTF-8 text (byte {})",
-            e.utf8_error().valid_up_to()
-        ))
+        Failure::usage(format!("standard input is not UTF-8 text (byte {})", e.utf8_error().valid_up_to()))
     })?;
     if let Some(at) = text.find('\0') {
         return Err(Failure::usage(format!("standard input is not text: NUL at byte {at}")));

@@ -58,9 +58,7 @@ impl Signals {
     /// Makes ready for the next SIGINT. A SIGTERM stays.
     pub fn forget_interrupt(&self) {
         let interrupt = usize::try_from(SIGINT).unwrap_or(0);
-        let _ = self
-            .0
-            .compare_exchange(interrupt, 0, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.0.compare_exchange(interrupt, 0, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// The code of the signal that came, if one did.

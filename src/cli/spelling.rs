@@ -48,22 +48,9 @@ mod tests {
 
     #[test]
     fn one_dash_spellings_become_long_flags() {
-        let args = [
-            "smoa", "run", "-ngl", "5", "-ts=1,2", "-m", "x", "-n", "-1", "--", "-ngl",
-        ];
-        let expected = [
-            "smoa",
-            "run",
-            "--n-gpu-layers",
-            "5",
-            "--tensor-split=1,2",
-            "-m",
-            "x",
-            "-n",
-            "-1",
-            "--",
-            "-ngl",
-        ];
+        let args = ["smoa", "run", "-ngl", "5", "-ts=1,2", "-m", "x", "-n", "-1", "--", "-ngl"];
+        let expected =
+            ["smoa", "run", "--n-gpu-layers", "5", "--tensor-split=1,2", "-m", "x", "-n", "-1", "--", "-ngl"];
         assert_eq!(expand(args.map(OsString::from)), expected.map(OsString::from));
     }
 }

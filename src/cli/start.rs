@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::args::{ModelArgs, read_text};
+use super::args::{LibraryArgs, ModelArgs, read_text};
 use super::models;
 use super::printer::Printer;
 use super::signals::Signals;
@@ -23,7 +23,13 @@ const QUEUE: usize = 64;
 ///
 /// # Errors
 /// With the flag or file at fault.
-pub fn start(args: &ModelArgs, sequences: u32, printer: &Printer, signals: &Signals) -> Result<Pipeline, Failure> {
+pub fn start(
+    args: &ModelArgs,
+    library: &LibraryArgs,
+    sequences: u32,
+    printer: &Printer,
+    signals: &Signals,
+) -> Result<Pipeline, Failure> {
     let path = model_path(args)?;
     let facts = model_file::check(&path)?;
     facts
@@ -41,8 +47,9 @@ pub fn start(args: &ModelArgs, sequences: u32, printer: &Printer, signals: &Sign
         bar.finish_and_clear();
         engine
     };
+    let shelf = library.shelf();
     let template = |tokenizer: &dyn Tokenizer, facts: &ModelFacts| chat_template(args, tokenizer, facts, printer);
-    Pipeline::start(facts, QUEUE, make, template).map_err(|f| match signals.code() {
+    Pipeline::start(facts, QUEUE, shelf, make, template).map_err(|f| match signals.code() {
         Some(code) => Failure::new(code, f.message),
         None => f,
     })
@@ -56,10 +63,7 @@ pub fn model_path(args: &ModelArgs) -> Result<PathBuf, Failure> {
     match &args.model {
         Some(path) if path.exists() || path.components().count() > 1 => Ok(path.clone()),
         Some(name) => models::find(&name.to_string_lossy()).ok_or_else(|| {
-            let message = format!(
-                "model '{}': no such file, and `smoa model ls` lists no such name",
-                name.display()
-            );
+            let message = format!("model '{}': no such file, and `smoa model ls` lists no such name", name.display());
             Failure::new(Code::NotFound, message)
         }),
         None => models::default_model().ok_or_else(|| {
@@ -77,9 +81,7 @@ fn progress_bar(printer: &Printer, path: &Path) -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:30}] {percent}%") {
         bar.set_style(style.progress_chars("=> "));
     }
-    let name = path
-        .file_name()
-        .map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     bar.set_message(format!("loading {}", crate::error::printable(&name)));
     bar
 }
@@ -108,10 +110,7 @@ fn chat_template(
         }
         if !text.contains("{{") && !text.contains("{%") {
             let names: Vec<&str> = ChatTemplate::names().collect();
-            let message = format!(
-                "--chat-template: there is no template '{text}'; known are {}",
-                names.join(", ")
-            );
+            let message = format!("--chat-template: there is no template '{text}'; known are {}", names.join(", "));
             return Err(Failure::usage(message));
         }
         return ChatTemplate::parse(text, tokens).map_err(|e| Failure::usage(format!("--chat-template: {e}")));

@@ -19,10 +19,7 @@ pub struct Emitted {
 impl TextStream {
     /// A stream that ends at the first of `stops`. Empty stop strings are ignored.
     pub fn new(stops: &[String]) -> Self {
-        Self {
-            pending: Vec::new(),
-            stops: stops.iter().map(|s| s.clone().into_bytes()).collect(),
-        }
+        Self { pending: Vec::new(), stops: stops.iter().map(|s| s.clone().into_bytes()).collect() }
     }
 
     /// Takes the bytes of a token.
@@ -31,10 +28,7 @@ impl TextStream {
         if let Some((at, stop)) = self.first_stop() {
             let text = lossy(&self.pending[..at]);
             self.pending.clear();
-            return Emitted {
-                text,
-                stopped: Some(stop),
-            };
+            return Emitted { text, stopped: Some(stop) };
         }
         let held = self.possible_stop_at().min(complete_utf8(&self.pending));
         let text = lossy(&self.pending[..held]);
@@ -115,12 +109,7 @@ mod tests {
     #[test]
     fn stop_strings_are_found_across_token_borders() {
         /// Stop strings, pieces, text shown, stop string met.
-        type Row = (
-            &'static [&'static str],
-            &'static [&'static [u8]],
-            &'static str,
-            Option<usize>,
-        );
+        type Row = (&'static [&'static str], &'static [&'static [u8]], &'static str, Option<usize>);
         let table: &[Row] = &[
             (&["END"], &[b"one E", b"N", b"D two"], "one ", Some(0)),
             (&["END"], &[b"one E", b"N", b"Z two"], "one ENZ two", None),
@@ -132,11 +121,7 @@ mod tests {
             (&["é"], &[b"caf\xC3", b"\xA9!"], "caf", Some(0)),
         ];
         for (stops, pieces, text, stopped) in table {
-            assert_eq!(
-                run(stops, pieces),
-                ((*text).to_string(), *stopped),
-                "{stops:?} {pieces:?}"
-            );
+            assert_eq!(run(stops, pieces), ((*text).to_string(), *stopped), "{stops:?} {pieces:?}");
         }
     }
 

@@ -108,9 +108,7 @@ impl Engine for FakeEngine {
     }
 
     fn sampler(&self, sampling: &Sampling) -> Result<Box<dyn Sampler>, EngineError> {
-        Ok(Box::new(BestAllowed {
-            ignore_end: sampling.ignore_eos,
-        }))
+        Ok(Box::new(BestAllowed { ignore_end: sampling.ignore_eos }))
     }
 
     fn load_adapters(
@@ -130,18 +128,12 @@ impl Engine for FakeEngine {
         }
         self.outputs.clear();
         for (index, row) in rows.iter().enumerate() {
-            let cells = self
-                .cells
-                .get_mut(row.sequence)
-                .ok_or_else(|| EngineError::Misuse("sequence".into()))?;
+            let cells = self.cells.get_mut(row.sequence).ok_or_else(|| EngineError::Misuse("sequence".into()))?;
             if row.position != cells.len() || row.token as usize >= N_VOCAB {
                 return Err(EngineError::Misuse(format!("row {row:?} after {} cells", cells.len())));
             }
             let state = mix(cells.last().map_or(0, |c| c.state), row.token, set);
-            cells.push(Cell {
-                token: row.token,
-                state,
-            });
+            cells.push(Cell { token: row.token, state });
             if row.logits {
                 let next = self.next(&self.cells[row.sequence], set);
                 let logits = (0..N_VOCAB).map(|t| if t == next as usize { 10.0 } else { -(t as f32) / 100.0 });

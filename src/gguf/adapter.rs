@@ -94,10 +94,7 @@ pub fn check_adapter(bytes: &[u8], base: &ModelFacts) -> Result<AdapterFacts, Gg
         return Err(GgufError::new(Missing, ARCHITECTURE, "is missing"));
     };
     if architecture != base.architecture {
-        let reason = format!(
-            "the adapter is for '{architecture}', the model is '{}'",
-            base.architecture
-        );
+        let reason = format!("the adapter is for '{architecture}', the model is '{}'", base.architecture);
         return Err(GgufError::new(Mismatch, ARCHITECTURE, reason));
     }
     let alpha = check_alpha(&gguf)?;
@@ -118,11 +115,7 @@ pub fn check_adapter(bytes: &[u8], base: &ModelFacts) -> Result<AdapterFacts, Gg
         all_zero &= a_zero? | b_zero?;
     }
     if pairs.is_empty() {
-        return Err(GgufError::new(
-            Missing,
-            "tensor count",
-            "is 0: the adapter holds no LoRA tensors",
-        ));
+        return Err(GgufError::new(Missing, "tensor count", "is 0: the adapter holds no LoRA tensors"));
     }
     let mut targets: Vec<String> = pairs.iter().map(|pair| pair.target.clone()).collect();
     targets.sort_unstable();
@@ -138,9 +131,7 @@ pub fn check_adapter(bytes: &[u8], base: &ModelFacts) -> Result<AdapterFacts, Gg
         rank_min: ranks().min().unwrap_or(0),
         rank_max: ranks().max().unwrap_or(0),
         targets,
-        parameter_count: tensors
-            .clone()
-            .fold(0, |sum: u64, tensor| sum.saturating_add(tensor.elements())),
+        parameter_count: tensors.clone().fold(0, |sum: u64, tensor| sum.saturating_add(tensor.elements())),
         weight_bytes: tensors.fold(0, |sum: u64, tensor| sum.saturating_add(tensor.size)),
         pairs,
         all_zero,
@@ -154,11 +145,7 @@ fn check_kind(gguf: &Gguf<'_>) -> Result<(), GgufError> {
     match gguf.str(GENERAL_TYPE)? {
         Some("adapter") => {}
         other if model || other == Some("model") => {
-            return Err(GgufError::new(
-                WrongKind,
-                GENERAL_TYPE,
-                "is a model, not an adapter; pass it with -m",
-            ));
+            return Err(GgufError::new(WrongKind, GENERAL_TYPE, "is a model, not an adapter; pass it with -m"));
         }
         None => return Err(GgufError::new(Missing, GENERAL_TYPE, "is missing, expected 'adapter'")),
         Some(other) => {
@@ -247,11 +234,7 @@ fn check_pair(tensor: &str, a: &TensorInfo<'_>, b: &TensorInfo<'_>, base: &Model
     };
     let (layer, target) = split_name(tensor);
     if is_norm_or_bias(tensor) || shape[1..] == [1, 1, 1] {
-        return Err(GgufError::new(
-            Unsupported,
-            a.name,
-            "norms and biases cannot be adapted",
-        ));
+        return Err(GgufError::new(Unsupported, a.name, "norms and biases cannot be adapted"));
     }
     let embedding = tensor == "token_embd.weight";
     // llama.cpp exchanges A and B by the end of the name, but uses them so for this one tensor only.
@@ -273,16 +256,8 @@ fn check_pair(tensor: &str, a: &TensorInfo<'_>, b: &TensorInfo<'_>, base: &Model
         return Err(GgufError::new(Unsupported, a.name, reason));
     }
     // A and B are exchanged for the embedding: A holds a row per token.
-    let (a_wide, a_rank) = if embedding {
-        (a.dims[1], a.dims[0])
-    } else {
-        (a.dims[0], a.dims[1])
-    };
-    let (wide, high) = if embedding {
-        (shape[1], shape[0])
-    } else {
-        (shape[0], shape[1])
-    };
+    let (a_wide, a_rank) = if embedding { (a.dims[1], a.dims[0]) } else { (a.dims[0], a.dims[1]) };
+    let (wide, high) = if embedding { (shape[1], shape[0]) } else { (shape[0], shape[1]) };
     let rank = b.dims[0];
     check_size(a, &a.dims, wide, a_wide, shape)?;
     check_size(b, &b.dims, high, b.dims[1], shape)?;

@@ -48,11 +48,7 @@ pub enum GgufErrorKind {
 impl GgufError {
     /// Makes an error, escaping and shortening both texts.
     pub(super) fn new(kind: GgufErrorKind, field: impl AsRef<str>, reason: impl AsRef<str>) -> Self {
-        Self {
-            field: escape(field.as_ref()),
-            reason: escape(reason.as_ref()),
-            kind,
-        }
+        Self { field: escape(field.as_ref()), reason: escape(reason.as_ref()), kind }
     }
 }
 

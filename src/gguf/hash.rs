@@ -19,10 +19,7 @@ pub(super) struct Keyed {
 impl Default for Keyed {
     fn default() -> Self {
         let random = RandomState::new();
-        Self {
-            start: random.hash_one(1_u8),
-            factor: random.hash_one(2_u8) | 1,
-        }
+        Self { start: random.hash_one(1_u8), factor: random.hash_one(2_u8) | 1 }
     }
 }
 
@@ -30,10 +27,7 @@ impl BuildHasher for Keyed {
     type Hasher = Folding;
 
     fn build_hasher(&self) -> Folding {
-        Folding {
-            state: self.start,
-            factor: self.factor,
-        }
+        Folding { state: self.start, factor: self.factor }
     }
 }
 

@@ -85,16 +85,7 @@ impl<'a> Gguf<'a> {
             header_end.next_multiple_of(alignment)
         };
         check_ranges(&tensors, alignment, data_offset, bytes.len() as u64)?;
-        Ok(Self {
-            version,
-            alignment,
-            data_offset,
-            bytes,
-            keys,
-            key_index,
-            tensors,
-            tensor_index,
-        })
+        Ok(Self { version, alignment, data_offset, bytes, keys, key_index, tensors, tensor_index })
     }
 
     /// The value of a key.
@@ -114,11 +105,7 @@ impl<'a> Gguf<'a> {
             None => Ok(None),
             Some(Value::Str(bytes)) => match std::str::from_utf8(bytes) {
                 Ok(text) => Ok(Some(text)),
-                Err(_) => Err(GgufError::new(
-                    Malformed,
-                    key,
-                    format!("is not valid UTF-8: '{}'", shown(bytes)),
-                )),
+                Err(_) => Err(GgufError::new(Malformed, key, format!("is not valid UTF-8: '{}'", shown(bytes)))),
             },
             Some(other) => Err(wrong_type(key, other, "string")),
         }
@@ -190,9 +177,7 @@ impl<'a> Gguf<'a> {
     /// The stored bytes of a tensor of this file. For a tensor of another file the answer may be empty or other bytes.
     pub fn tensor_bytes(&self, tensor: &TensorInfo<'_>) -> &'a [u8] {
         let start = self.data_offset.saturating_add(tensor.offset);
-        let range = usize::try_from(start)
-            .ok()
-            .zip(usize::try_from(start.saturating_add(tensor.size)).ok());
+        let range = usize::try_from(start).ok().zip(usize::try_from(start.saturating_add(tensor.size)).ok());
         range.and_then(|(start, end)| self.bytes.get(start..end)).unwrap_or(&[])
     }
 
@@ -222,28 +207,13 @@ fn check_magic(bytes: &[u8]) -> Result<(), GgufError> {
     }
     let known: [(&[u8], &str); 10] = [
         (b"FUGG", "is a GGUF file with its bytes swapped"),
-        (
-            b"lmgg",
-            "is in the old GGML format, unsupported since 2023; convert the model again",
-        ),
-        (
-            b"fmgg",
-            "is in the old GGMF format, unsupported since 2023; convert the model again",
-        ),
-        (
-            b"tjgg",
-            "is in the old GGJT format, unsupported since 2023; convert the model again",
-        ),
+        (b"lmgg", "is in the old GGML format, unsupported since 2023; convert the model again"),
+        (b"fmgg", "is in the old GGMF format, unsupported since 2023; convert the model again"),
+        (b"tjgg", "is in the old GGJT format, unsupported since 2023; convert the model again"),
         (b"algg", "is in the old GGLA adapter format; convert the adapter again"),
-        (
-            b"GG",
-            "is in an old or unknown GGML format, unsupported; convert the model again",
-        ),
+        (b"GG", "is in an old or unknown GGML format, unsupported; convert the model again"),
         (b"PK\x03\x04", "is a zip archive (perhaps a PyTorch pickle), not GGUF"),
-        (
-            b"version https://git-lfs",
-            "is a Git LFS pointer, not the file itself; fetch it with git lfs pull",
-        ),
+        (b"version https://git-lfs", "is a Git LFS pointer, not the file itself; fetch it with git lfs pull"),
         (b"<", "is a web page or XML, not GGUF; the download probably failed"),
         (b"\x80", "is a Python pickle, not GGUF"),
     ];
@@ -286,9 +256,7 @@ fn check_ranges(tensors: &[TensorInfo<'_>], alignment: u64, data_offset: u64, fi
             );
             return Err(GgufError::new(Malformed, tensor.name, reason));
         }
-        let end = data_offset
-            .checked_add(tensor.offset)
-            .and_then(|start| start.checked_add(tensor.size));
+        let end = data_offset.checked_add(tensor.offset).and_then(|start| start.checked_add(tensor.size));
         match end {
             Some(end) if end <= file_size => {}
             _ => {
@@ -330,10 +298,7 @@ impl<'a> Cursor<'a> {
 
     fn chunk<const N: usize>(&mut self, field: &str) -> Result<[u8; N], GgufError> {
         let taken = self.take(N as u64, field)?;
-        taken
-            .first_chunk::<N>()
-            .copied()
-            .ok_or_else(|| GgufError::new(Truncated, field, "the file ends here"))
+        taken.first_chunk::<N>().copied().ok_or_else(|| GgufError::new(Truncated, field, "the file ends here"))
     }
 
     fn u32(&mut self, field: &str) -> Result<u32, GgufError> {
@@ -439,10 +404,7 @@ impl<'a> Cursor<'a> {
             return Ok(Array::new(kind, len, self.take(least, key)?));
         }
         if least > self.rest().len() as u64 {
-            let reason = format!(
-                "claims {count} texts but only {} bytes are left in the file",
-                self.rest().len()
-            );
+            let reason = format!("claims {count} texts but only {} bytes are left in the file", self.rest().len());
             return Err(GgufError::new(Truncated, key, reason));
         }
         let (start, whole) = (self.position, self.rest());
@@ -499,21 +461,11 @@ impl<'a> Cursor<'a> {
             let reason = format!("a {kind} tensor of shape {dims:?} is too large to exist");
             return Err(GgufError::new(Malformed, name, reason));
         };
-        Ok(TensorInfo {
-            name,
-            dims,
-            kind,
-            offset,
-            size,
-        })
+        Ok(TensorInfo { name, dims, kind, offset, size })
     }
 }
 
 /// Bytes that the value of a key may take.
 fn value_limit(key: &str) -> u64 {
-    if key.starts_with("tokenizer.") {
-        MAX_VOCABULARY_BYTES
-    } else {
-        MAX_VALUE_BYTES
-    }
+    if key.starts_with("tokenizer.") { MAX_VOCABULARY_BYTES } else { MAX_VALUE_BYTES }
 }

@@ -140,16 +140,10 @@ fn check_experts(keys: &Keys<'_, '_>, n_layer: u32) -> Result<(u32, u32), GgufEr
         return Err(keys.invalid("expert_group_count", format!("{groups} groups of {count} experts")));
     }
     if groups > 1 && !count.is_multiple_of(groups) {
-        return Err(keys.invalid(
-            "expert_group_count",
-            format!("{count} experts do not divide into {groups} groups"),
-        ));
+        return Err(keys.invalid("expert_group_count", format!("{count} experts do not divide into {groups} groups")));
     }
     if groups > 1 && (groups_used == 0 || groups_used >= groups) {
-        return Err(keys.invalid(
-            "expert_group_used_count",
-            format!("uses {groups_used} groups of {groups}"),
-        ));
+        return Err(keys.invalid("expert_group_used_count", format!("uses {groups_used} groups of {groups}")));
     }
     Ok((count, used))
 }
@@ -208,32 +202,20 @@ fn check_head_widths(keys: &Keys<'_, '_>, n_embd: u32, n_head: u32) -> Result<()
     let stored = keys.u32("rope.dimension_count")?;
     let rotated = stored.unwrap_or(key_width);
     if rotated > key_width {
-        return Err(keys.invalid(
-            "rope.dimension_count",
-            format!("rotates {rotated} dimensions of heads that have {key_width}"),
-        ));
+        return Err(keys
+            .invalid("rope.dimension_count", format!("rotates {rotated} dimensions of heads that have {key_width}")));
     }
     let heads = keys.architecture.heads;
     if !rotated.is_multiple_of(2) && (stored.is_some() || heads == Heads::Rotary) {
-        return Err(keys.invalid(
-            "rope.dimension_count",
-            format!("{rotated} is odd; dimensions rotate in pairs"),
-        ));
+        return Err(keys.invalid("rope.dimension_count", format!("{rotated} is odd; dimensions rotate in pairs")));
     }
     if let Some(rotated) = keys.u32("rope.dimension_count_swa")?
         && !rotated.is_multiple_of(2)
     {
-        return Err(keys.invalid(
-            "rope.dimension_count_swa",
-            format!("{rotated} is odd; dimensions rotate in pairs"),
-        ));
+        return Err(keys.invalid("rope.dimension_count_swa", format!("{rotated} is odd; dimensions rotate in pairs")));
     }
     // Layers with a sliding window may have widths of their own, and then layer 0 is judged by those.
-    let window = [
-        "attention.key_length_swa",
-        "attention.value_length_swa",
-        "rope.dimension_count_swa",
-    ];
+    let window = ["attention.key_length_swa", "attention.value_length_swa", "rope.dimension_count_swa"];
     if window.iter().any(|key| keys.gguf.get(&keys.name(key)).is_some()) {
         return Ok(());
     }
@@ -278,12 +260,7 @@ fn check_numbers(keys: &Keys<'_, '_>) -> Result<(), GgufError> {
         }
     }
     let divisors: &[&str] = match keys.architecture.name {
-        "mamba" | "mamba2" => &[
-            "ssm.conv_kernel",
-            "ssm.inner_size",
-            "ssm.state_size",
-            "ssm.time_step_rank",
-        ],
+        "mamba" | "mamba2" => &["ssm.conv_kernel", "ssm.inner_size", "ssm.state_size", "ssm.time_step_rank"],
         "rwkv6" | "rwkv6qwen2" | "rwkv7" | "arwkv7" => &["wkv.head_size"],
         "minimax-m3" => &["attention.indexer.block_size"],
         _ => &["full_attention_interval"],

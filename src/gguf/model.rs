@@ -110,16 +110,8 @@ pub fn check_model(bytes: &[u8]) -> Result<ModelFacts, GgufError> {
         return Err(GgufError::new(Missing, "tensor count", reason));
     }
     if split.is_none() && (sizes.n_layer as usize) > weights.tensors.len() {
-        let reason = format!(
-            "is {}, but the file holds {} tensors",
-            sizes.n_layer,
-            weights.tensors.len()
-        );
-        return Err(GgufError::new(
-            GgufErrorKind::Invalid,
-            format!("{name}.block_count"),
-            reason,
-        ));
+        let reason = format!("is {}, but the file holds {} tensors", sizes.n_layer, weights.tensors.len());
+        return Err(GgufError::new(GgufErrorKind::Invalid, format!("{name}.block_count"), reason));
     }
     let tokenizer = check_tokenizer(&gguf)?;
     let pooled = sizes.pooling_type.is_some_and(|kind| kind != 0) || !sizes.causal;
@@ -229,8 +221,6 @@ fn most_common_type(gguf: &Gguf<'_>) -> Option<TensorType> {
     for tensor in gguf.tensors() {
         *counts.entry(tensor.kind.id()).or_default() += 1;
     }
-    let most = counts
-        .iter()
-        .max_by_key(|(id, count)| (**count, std::cmp::Reverse(**id)))?;
+    let most = counts.iter().max_by_key(|(id, count)| (**count, std::cmp::Reverse(**id)))?;
     TensorType::from_id(*most.0)
 }

@@ -48,10 +48,7 @@ fn scan_f32(bytes: &[u8]) -> Scan {
         carry |= (bits & 0x7f80_0000) + 0x0080_0000;
         any |= bits & 0x7fff_ffff;
     }
-    Scan {
-        finite: carry & 0x8000_0000 == 0,
-        zero: any == 0,
-    }
+    Scan { finite: carry & 0x8000_0000 == 0, zero: any == 0 }
 }
 
 /// 16-bit floats: `exponent` masks the exponent field, `one` is its lowest bit.
@@ -62,18 +59,12 @@ fn scan_16(bytes: &[u8], exponent: u16, one: u16) -> Scan {
         carry |= (bits & exponent) + one;
         any |= bits & 0x7fff;
     }
-    Scan {
-        finite: carry & 0x8000 == 0,
-        zero: any == 0,
-    }
+    Scan { finite: carry & 0x8000 == 0, zero: any == 0 }
 }
 
 /// Blocks of `N` bytes that start with `scales` F16 numbers (`d`, then `m`; `ggml/src/ggml-common.h`).
 fn scan_blocks<const N: usize>(bytes: &[u8], scales: usize) -> Scan {
-    let mut all = Scan {
-        finite: true,
-        zero: true,
-    };
+    let mut all = Scan { finite: true, zero: true };
     for block in bytes.as_chunks::<N>().0 {
         let head = block.get(..2 * scales).unwrap_or(block);
         let one = scan_16(head, 0x7c00, 0x0400);

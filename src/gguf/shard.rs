@@ -44,18 +44,10 @@ pub struct ShardFacts {
 pub fn check_shard(bytes: &[u8]) -> Result<ShardFacts, GgufError> {
     let gguf = Gguf::read(bytes)?;
     let Some(split) = read_split(&gguf)? else {
-        return Err(GgufError::new(
-            Missing,
-            COUNT,
-            "is missing: this is not part of a split model",
-        ));
+        return Err(GgufError::new(Missing, COUNT, "is missing: this is not part of a split model"));
     };
     if split.index == 0 {
-        return Err(GgufError::new(
-            WrongKind,
-            INDEX,
-            "is 0: this is the first part, expected a later one",
-        ));
+        return Err(GgufError::new(WrongKind, INDEX, "is 0: this is the first part, expected a later one"));
     }
     let weights = check_weights(&gguf)?;
     Ok(ShardFacts {
@@ -120,11 +112,7 @@ pub fn check_shards(first: ModelFacts, rest: Vec<(String, ShardFacts)>) -> Resul
         whole.weight_bytes = whole.weight_bytes.saturating_add(shard.weight_bytes);
     }
     if whole.tensors.len() != split.tensors as usize {
-        let reason = format!(
-            "the parts hold {} tensors together, expected {}",
-            whole.tensors.len(),
-            split.tensors
-        );
+        let reason = format!("the parts hold {} tensors together, expected {}", whole.tensors.len(), split.tensors);
         return Err(GgufError::new(Mismatch, TENSORS, reason));
     }
     Ok(whole)
@@ -137,17 +125,11 @@ fn check_belongs(first: &ModelFacts, name: &str, shard: &ShardFacts) -> Result<(
             continue;
         };
         if layer.parse::<u32>().is_ok_and(|layer| layer >= first.n_layer) {
-            let reason = format!(
-                "holds '{tensor}', but the model has {} layers: another model",
-                first.n_layer
-            );
+            let reason = format!("holds '{tensor}', but the model has {} layers: another model", first.n_layer);
             return Err(GgufError::new(Mismatch, name, reason));
         }
         if matches!(part, "attn_norm.weight" | "ffn_norm.weight") && shape[0] != u64::from(first.n_embd) {
-            let reason = format!(
-                "'{tensor}' is {} wide, the model {}: another model",
-                shape[0], first.n_embd
-            );
+            let reason = format!("'{tensor}' is {} wide, the model {}: another model", shape[0], first.n_embd);
             return Err(GgufError::new(Mismatch, name, reason));
         }
     }
@@ -162,14 +144,8 @@ pub fn shard_paths(first: &str, count: u16) -> Option<Vec<String>> {
     if count == 0 || count > MAX_SHARDS {
         return None;
     }
-    let prefix = first
-        .strip_suffix(&format!("-00001-of-{count:05}.gguf"))
-        .filter(|prefix| !prefix.is_empty())?;
-    Some(
-        (1..=count)
-            .map(|number| format!("{prefix}-{number:05}-of-{count:05}.gguf"))
-            .collect(),
-    )
+    let prefix = first.strip_suffix(&format!("-00001-of-{count:05}.gguf")).filter(|prefix| !prefix.is_empty())?;
+    Some((1..=count).map(|number| format!("{prefix}-{number:05}-of-{count:05}.gguf")).collect())
 }
 
 /// The `split.*` keys. llama.cpp asserts their types. A model in one part gives `None`.
@@ -181,11 +157,7 @@ pub(super) fn read_split(gguf: &Gguf<'_>) -> Result<Option<Split>, GgufError> {
         return Ok(None);
     }
     if count > MAX_SHARDS {
-        return Err(GgufError::new(
-            TooLarge,
-            COUNT,
-            format!("{count} parts, the limit is {MAX_SHARDS}"),
-        ));
+        return Err(GgufError::new(TooLarge, COUNT, format!("{count} parts, the limit is {MAX_SHARDS}")));
     }
     let Some(index) = index else {
         return Err(GgufError::new(Missing, INDEX, "is missing"));
@@ -212,11 +184,8 @@ pub(super) struct Weights {
 /// Checks the tensors of a model file for what ends llama.cpp later: types that no operation takes, and addresses
 /// that its mapped buffers assert against.
 pub(super) fn check_weights(gguf: &Gguf<'_>) -> Result<Weights, GgufError> {
-    let mut weights = Weights {
-        tensors: HashMap::with_capacity(gguf.tensors().len()),
-        parameter_count: 0,
-        weight_bytes: 0,
-    };
+    let mut weights =
+        Weights { tensors: HashMap::with_capacity(gguf.tensors().len()), parameter_count: 0, weight_bytes: 0 };
     for tensor in gguf.tensors() {
         check_weight_type(tensor)?;
         // Lies within the file, so the sum is below 2^63.

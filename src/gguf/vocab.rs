@@ -76,11 +76,7 @@ pub(super) fn check_tokenizer(gguf: &Gguf<'_>) -> Result<TokenizerFacts, GgufErr
     };
     let pre = gguf.str("tokenizer.ggml.pre")?;
     let Some(tokens) = gguf.array(TOKENS, &[ValueType::Str])? else {
-        return Err(GgufError::new(
-            Missing,
-            TOKENS,
-            "is missing: the file has no vocabulary",
-        ));
+        return Err(GgufError::new(Missing, TOKENS, "is missing: the file has no vocabulary"));
     };
     if tokens.is_empty() {
         return Err(GgufError::new(Invalid, TOKENS, "the vocabulary is empty"));
@@ -212,11 +208,7 @@ fn check_merges(gguf: &Gguf<'_>, pre: Option<&str>, map: &TokenMap<'_>) -> Resul
         if pre == Some("kimi-k2") {
             return Ok(0);
         }
-        return Err(GgufError::new(
-            Missing,
-            MERGES,
-            "is missing: the tokenizer needs its merges",
-        ));
+        return Err(GgufError::new(Missing, MERGES, "is missing: the tokenizer needs its merges"));
     };
     let mut unknown = 0;
     let mut example = None;
@@ -406,9 +398,7 @@ fn check_specials(
         Algorithm::Ugm | Algorithm::Rwkv | Algorithm::Plamo2 => false,
     };
     facts.add_bos = gguf.bool("tokenizer.ggml.add_bos_token")?.unwrap_or(add_bos) || gemma4;
-    facts.add_eos = gguf
-        .bool("tokenizer.ggml.add_eos_token")?
-        .unwrap_or(algorithm == Algorithm::Ugm);
+    facts.add_eos = gguf.bool("tokenizer.ggml.add_eos_token")?.unwrap_or(algorithm == Algorithm::Ugm);
     // The RWKV tokenizer ignores both flags; a 'bert' tokenizer ends texts with a separator instead.
     if algorithm != Algorithm::Rwkv && (facts.add_bos || algorithm == Algorithm::Wpm) && facts.bos.is_none() {
         let reason = "texts start with this token, but the vocabulary does not name one";

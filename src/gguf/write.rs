@@ -47,10 +47,7 @@ impl OwnedValue {
         bytes.extend_from_slice(&(kind as u32).to_le_bytes());
         bytes.extend_from_slice(&count.to_le_bytes());
         bytes.extend_from_slice(body);
-        Self {
-            kind: ValueType::Array,
-            bytes,
-        }
+        Self { kind: ValueType::Array, bytes }
     }
 }
 
@@ -63,10 +60,7 @@ impl From<&str> for OwnedValue {
     fn from(text: &str) -> Self {
         let mut bytes = Vec::with_capacity(text.len() + 8);
         push_text(&mut bytes, text.as_bytes());
-        Self {
-            kind: ValueType::Str,
-            bytes,
-        }
+        Self { kind: ValueType::Str, bytes }
     }
 }
 
@@ -78,10 +72,7 @@ impl From<String> for OwnedValue {
 
 impl From<bool> for OwnedValue {
     fn from(flag: bool) -> Self {
-        Self {
-            kind: ValueType::Bool,
-            bytes: vec![u8::from(flag)],
-        }
+        Self { kind: ValueType::Bool, bytes: vec![u8::from(flag)] }
     }
 }
 
@@ -141,10 +132,7 @@ impl From<Value<'_>> for OwnedValue {
             Value::Str(text) => {
                 let mut bytes = Vec::with_capacity(text.len() + 8);
                 push_text(&mut bytes, text);
-                Self {
-                    kind: ValueType::Str,
-                    bytes,
-                }
+                Self { kind: ValueType::Str, bytes }
             }
             Value::Array(array) => Self::array(array.kind(), array.len() as u64, array.bytes()),
         }
@@ -184,11 +172,7 @@ impl Default for GgufWriter<'_> {
 impl<'d> GgufWriter<'d> {
     /// An empty file with tensors aligned to 32 bytes.
     pub fn new() -> Self {
-        Self {
-            alignment: DEFAULT_ALIGNMENT,
-            keys: Vec::new(),
-            tensors: Vec::new(),
-        }
+        Self { alignment: DEFAULT_ALIGNMENT, keys: Vec::new(), tensors: Vec::new() }
     }
 
     /// The keys and tensors of a file that was read, in their order; the data stays where it is.
@@ -199,10 +183,7 @@ impl<'d> GgufWriter<'d> {
             dims: trimmed(&tensor.dims),
             data: Cow::Borrowed(gguf.tensor_bytes(tensor)),
         });
-        let keys = gguf
-            .keys()
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), OwnedValue::from(*value)));
+        let keys = gguf.keys().iter().map(|(key, value)| ((*key).to_owned(), OwnedValue::from(*value)));
         Self {
             // At most MAX_ALIGNMENT in a file that was read.
             alignment: u32::try_from(gguf.alignment).unwrap_or(DEFAULT_ALIGNMENT),
@@ -270,12 +251,7 @@ impl<'d> GgufWriter<'d> {
             let reason = format!("{} bytes of data do not fit shape {dims:?} of {kind}", data.len());
             return Err(GgufError::new(Malformed, name, reason));
         }
-        self.tensors.push(Pending {
-            name: name.to_owned(),
-            kind,
-            dims: dims.to_vec(),
-            data,
-        });
+        self.tensors.push(Pending { name: name.to_owned(), kind, dims: dims.to_vec(), data });
         Ok(self)
     }
 

@@ -33,15 +33,11 @@ enum Kind {
 
 impl Compiled {
     pub(super) fn network(program: Arc<Program>) -> Self {
-        Compiled {
-            kind: Kind::Network(program),
-        }
+        Compiled { kind: Kind::Network(program) }
     }
 
     pub(super) fn guided(template: Template) -> Self {
-        Compiled {
-            kind: Kind::Guided(Box::new(template)),
-        }
+        Compiled { kind: Kind::Guided(Box::new(template)) }
     }
 
     /// A matcher at the beginning of the text.

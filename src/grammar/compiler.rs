@@ -61,11 +61,7 @@ impl Compiler {
 
     /// A compiler with limits of your own.
     pub fn with_limits(vocabulary: Arc<Vocabulary>, limits: Limits) -> Self {
-        Compiler {
-            vocabulary,
-            limits,
-            cache: Mutex::default(),
-        }
+        Compiler { vocabulary, limits, cache: Mutex::default() }
     }
 
     /// The vocabulary all grammars of this compiler are for.
@@ -183,13 +179,6 @@ impl Cache {
         }
         self.clock += 1;
         self.bytes += bytes;
-        self.entries.insert(
-            key,
-            Entry {
-                compiled: Arc::clone(compiled),
-                bytes,
-                used: self.clock,
-            },
-        );
+        self.entries.insert(key, Entry { compiled: Arc::clone(compiled), bytes, used: self.clock });
     }
 }

@@ -143,18 +143,11 @@ fn display_place(place: &Option<Place>) -> String {
 }
 
 fn display_pointer(pointer: &str) -> String {
-    if pointer.is_empty() {
-        String::new()
-    } else {
-        format!(" at '{pointer}'")
-    }
+    if pointer.is_empty() { String::new() } else { format!(" at '{pointer}'") }
 }
 
 fn display_nearest(nearest: &Option<String>) -> String {
-    nearest
-        .as_ref()
-        .map(|name| format!(" (did you mean '{name}'?)"))
-        .unwrap_or_default()
+    nearest.as_ref().map(|name| format!(" (did you mean '{name}'?)")).unwrap_or_default()
 }
 
 /// Why a matcher cannot go on. Every one of these ends the request; none may be answered by dropping the grammar.

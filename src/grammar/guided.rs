@@ -80,9 +80,7 @@ pub(super) fn from_schema(schema: Value, vocabulary: &Arc<Vocabulary>) -> Result
 /// Compiles `grammar` on a thread with room for its recursion.
 fn start(factory: &ParserFactory, grammar: &TopLevelGrammar, references: usize) -> Result<Matcher, GrammarError> {
     let stack = (STACK + references * STACK_PER_REFERENCE).min(STACK_MOST);
-    let failed = |message: &str| GrammarError::Engine {
-        message: message.to_owned(),
-    };
+    let failed = |message: &str| GrammarError::Engine { message: message.to_owned() };
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name("grammar".to_owned())
@@ -130,11 +128,7 @@ fn refusal(message: &str) -> GrammarError {
     let keyword = ["oneOf", "patternProperties", "pattern", "format", "multipleOf"]
         .into_iter()
         .find(|keyword| message.contains(keyword));
-    GrammarError::Schema {
-        pointer,
-        keyword: keyword.map(str::to_owned),
-        message,
-    }
+    GrammarError::Schema { pointer, keyword: keyword.map(str::to_owned), message }
 }
 
 impl Template {
@@ -216,10 +210,7 @@ impl Guided {
         if !self.vocabulary.is_text(token) || self.matcher.is_stopped() {
             return Ok(false);
         }
-        self.matcher
-            .validate_tokens(&[token])
-            .map(|count| count == 1)
-            .map_err(|error| engine(&error))
+        self.matcher.validate_tokens(&[token]).map(|count| count == 1).map_err(|error| engine(&error))
     }
 
     pub fn accept(&mut self, token: u32) -> Result<(), MatcherError> {
@@ -285,9 +276,7 @@ impl Guided {
             return Err(MatcherError::Finished);
         }
         match self.matcher.get_error() {
-            Some(message) => Err(MatcherError::Engine {
-                message: one_line(&message),
-            }),
+            Some(message) => Err(MatcherError::Engine { message: one_line(&message) }),
             None => Ok(()),
         }
     }
@@ -303,9 +292,7 @@ fn complete(matcher: &mut Matcher) -> Result<bool, MatcherError> {
 }
 
 fn engine(error: &impl std::fmt::Display) -> MatcherError {
-    MatcherError::Engine {
-        message: one_line(&error.to_string()),
-    }
+    MatcherError::Engine { message: one_line(&error.to_string()) }
 }
 
 /// A parser factory over `environment`. `slices`: sets of tokens whose masks are worked out ahead.
@@ -336,7 +323,5 @@ fn byte_factory() -> Result<&'static ParserFactory, MatcherError> {
             factory(&environment, &[])
         })
         .as_ref()
-        .map_err(|message| MatcherError::Engine {
-            message: message.clone(),
-        })
+        .map_err(|message| MatcherError::Engine { message: message.clone() })
 }

@@ -11,9 +11,7 @@ pub struct TokenMask {
 impl TokenMask {
     /// An empty set with room for `tokens` tokens.
     pub fn empty(tokens: usize) -> Self {
-        TokenMask {
-            words: vec![0; tokens.div_ceil(32)],
-        }
+        TokenMask { words: vec![0; tokens.div_ceil(32)] }
     }
 
     /// The set in the words of another bit set with the same layout. Bits from `tokens` on are cleared.
@@ -32,9 +30,7 @@ impl TokenMask {
 
     /// Whether `id` is in the set. `false` for ids outside the vocabulary.
     pub fn allows(&self, id: u32) -> bool {
-        self.words
-            .get(id as usize / 32)
-            .is_some_and(|word| word >> (id % 32) & 1 != 0)
+        self.words.get(id as usize / 32).is_some_and(|word| word >> (id % 32) & 1 != 0)
     }
 
     /// The tokens of the set, in rising order.

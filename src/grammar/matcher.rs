@@ -22,15 +22,11 @@ enum Kind {
 
 impl Matcher {
     pub(super) fn network(program: &Arc<Program>) -> Self {
-        Matcher {
-            kind: Kind::Network(Box::new(Run::new(Arc::clone(program)))),
-        }
+        Matcher { kind: Kind::Network(Box::new(Run::new(Arc::clone(program)))) }
     }
 
     pub(super) fn guided(template: &Template) -> Self {
-        Matcher {
-            kind: Kind::Guided(Box::new(template.start())),
-        }
+        Matcher { kind: Kind::Guided(Box::new(template.start())) }
     }
 
     /// Whether `token` may come next. End tokens may exactly when [`Matcher::may_stop`]. Costs microseconds: no

@@ -12,20 +12,12 @@ use super::limits::Limits;
 
 /// Parses `pattern`.
 pub(super) fn parse(pattern: &str, limits: &Limits) -> Result<Grammar, GrammarError> {
-    let text = Text {
-        origin: "regex".to_owned(),
-        text: pattern.to_owned(),
-    };
+    let text = Text { origin: "regex".to_owned(), text: pattern.to_owned() };
     let length = pattern.len() as u64;
     if length > limits.regex_bytes as u64 {
         return Err(text.limit(None, "bytes of text", length, limits.regex_bytes as u64));
     }
-    let mut parser = Parser {
-        text: &text,
-        limits,
-        pos: 0,
-        depth: 0,
-    };
+    let mut parser = Parser { text: &text, limits, pos: 0, depth: 0 };
     let (body, _) = parser.choice()?;
     if parser.peek().is_some() {
         return Err(parser.error(parser.here(), "')' without '('", Some("write '\\)'")));
@@ -163,10 +155,7 @@ impl Parser<'_> {
         if self.eat("?") {
             let rest = &self.text.text[self.pos..];
             let name = rest.strip_prefix("P<").or_else(|| rest.strip_prefix('<'));
-            let span = Span {
-                start: open.start,
-                end: self.pos + 1,
-            };
+            let span = Span { start: open.start, end: self.pos + 1 };
             let looks = ["=", "!", "<=", "<!"];
             if looks.iter().any(|look| rest.starts_with(look)) {
                 return Err(self.error(span, "look-around cannot be enforced", None));
@@ -212,11 +201,7 @@ impl Parser<'_> {
                 let message = "possessive repetition is not supported";
                 return Err(self.error(self.here(), message, None));
             }
-            item = Expr::Repeat {
-                body: Box::new(item),
-                min,
-                max,
-            };
+            item = Expr::Repeat { body: Box::new(item), min, max };
         }
         self.depth = depth;
         Ok(item)
@@ -437,10 +422,7 @@ impl Parser<'_> {
     }
 
     fn here(&self) -> Span {
-        Span {
-            start: self.pos,
-            end: self.pos + self.peek().map_or(0, char::len_utf8),
-        }
+        Span { start: self.pos, end: self.pos + self.peek().map_or(0, char::len_utf8) }
     }
 
     fn error(&self, span: Span, message: impl Into<String>, hint: Option<&str>) -> GrammarError {

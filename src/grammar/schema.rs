@@ -60,21 +60,14 @@ pub(super) fn check(text: &str, limits: &Limits) -> Result<Value, GrammarError> 
         return Err(refuse("", None, "a schema is an object, true or false"));
     }
     tidy(&mut value);
-    let mut check = Check {
-        document: &value,
-        references: BTreeMap::new(),
-    };
+    let mut check = Check { document: &value, references: BTreeMap::new() };
     check.schema(&value, "")?;
     check.references()?;
     Ok(value)
 }
 
 fn refuse(pointer: &str, keyword: Option<&str>, message: impl Into<String>) -> GrammarError {
-    GrammarError::Schema {
-        pointer: pointer.to_owned(),
-        keyword: keyword.map(str::to_owned),
-        message: message.into(),
-    }
+    GrammarError::Schema { pointer: pointer.to_owned(), keyword: keyword.map(str::to_owned), message: message.into() }
 }
 
 /// One step down a JSON pointer.
@@ -129,11 +122,8 @@ fn tidy(schema: &mut Value) {
     }
     const SPEAK: [&str; 7] = ["type", "enum", "const", "$ref", "anyOf", "oneOf", "allOf"];
     if !SPEAK.iter().any(|key| object.contains_key(*key)) {
-        let mut told: Vec<&str> = TELLING
-            .iter()
-            .filter(|(key, _)| object.contains_key(*key))
-            .map(|(_, told)| *told)
-            .collect();
+        let mut told: Vec<&str> =
+            TELLING.iter().filter(|(key, _)| object.contains_key(*key)).map(|(_, told)| *told).collect();
         told.dedup();
         if let [told] = told[..] {
             object.insert("type".to_owned(), Value::from(told));
@@ -208,26 +198,18 @@ impl<'a> Check<'a> {
         };
         let shown = short(target);
         if !target.starts_with('#') {
-            return Err(at(format!(
-                "'$ref' to '{shown}' leaves the document; nothing is fetched"
-            )));
+            return Err(at(format!("'$ref' to '{shown}' leaves the document; nothing is fetched")));
         }
         if !(target == "#" || target.starts_with("#/")) {
-            return Err(at(format!(
-                "'$ref' to '{shown}' is by anchor; only pointers '#/...' are supported"
-            )));
+            return Err(at(format!("'$ref' to '{shown}' is by anchor; only pointers '#/...' are supported")));
         }
         if target.contains(['~', '%']) {
-            return Err(at(format!(
-                "'$ref' to '{shown}' has an escaped name, which is not supported"
-            )));
+            return Err(at(format!("'$ref' to '{shown}' has an escaped name, which is not supported")));
         }
         if self.target(target).is_none() {
             return Err(at(format!("'$ref' to '{shown}', which is not there")));
         }
-        self.references
-            .entry(target.to_owned())
-            .or_insert_with(|| pointer.to_owned());
+        self.references.entry(target.to_owned()).or_insert_with(|| pointer.to_owned());
         Ok(())
     }
 
@@ -253,11 +235,7 @@ impl<'a> Check<'a> {
         }
         let finite = self.finite();
         if !self.can_finish(self.document, &finite) {
-            return Err(refuse(
-                "",
-                Some("$ref"),
-                "the schema demands a value inside itself without end",
-            ));
+            return Err(refuse("", Some("$ref"), "the schema demands a value inside itself without end"));
         }
         Ok(())
     }
@@ -394,9 +372,7 @@ fn short(name: &str) -> String {
 fn parse(text: &str, limits: &Limits) -> Result<Value, GrammarError> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     // The seed bounds the depth before serde_json's own bound of 128 is reached.
-    let seed = Strict {
-        depth: limits.schema_depth.min(120),
-    };
+    let seed = Strict { depth: limits.schema_depth.min(120) };
     seed.deserialize(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value))
         .map_err(|error| refuse("", None, one_line(&error.to_string())))

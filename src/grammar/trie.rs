@@ -26,15 +26,11 @@ pub(super) struct Trie {
 impl Trie {
     /// Builds the trie from `(token, bytes)` pairs. Empty tokens, and tokens of 65,536 bytes or more, are left out.
     pub(super) fn build<'a>(tokens: impl Iterator<Item = (u32, &'a [u8])>) -> Self {
-        let mut sorted: Vec<(u32, &[u8])> = tokens
-            .filter(|(_, bytes)| !bytes.is_empty() && bytes.len() < usize::from(u16::MAX))
-            .collect();
+        let mut sorted: Vec<(u32, &[u8])> =
+            tokens.filter(|(_, bytes)| !bytes.is_empty() && bytes.len() < usize::from(u16::MAX)).collect();
         sorted.sort_unstable_by(|a, b| a.1.cmp(b.1).then(a.0.cmp(&b.0)));
-        let mut trie = Trie {
-            nodes: Vec::with_capacity(sorted.len() * 2),
-            tokens: Vec::with_capacity(sorted.len()),
-            longest: 0,
-        };
+        let mut trie =
+            Trie { nodes: Vec::with_capacity(sorted.len() * 2), tokens: Vec::with_capacity(sorted.len()), longest: 0 };
         // Nodes on the path to the current token.
         let mut path: Vec<u32> = Vec::new();
         let mut previous: &[u8] = &[];
@@ -43,12 +39,7 @@ impl Trie {
             trie.close(&mut path, shared);
             for (depth, &byte) in bytes.iter().enumerate().skip(shared) {
                 path.push(trie.nodes.len() as u32);
-                trie.nodes.push(Node {
-                    end: 0,
-                    tokens: trie.tokens.len() as u32,
-                    depth: depth as u16 + 1,
-                    byte,
-                });
+                trie.nodes.push(Node { end: 0, tokens: trie.tokens.len() as u32, depth: depth as u16 + 1, byte });
             }
             trie.tokens.push(id);
             trie.longest = trie.longest.max(bytes.len());
@@ -57,12 +48,7 @@ impl Trie {
         trie.close(&mut path, 0);
         let end = trie.nodes.len() as u32;
         // A sentinel, so that the tokens of the last node have an end.
-        trie.nodes.push(Node {
-            end: end + 1,
-            tokens: trie.tokens.len() as u32,
-            depth: 0,
-            byte: 0,
-        });
+        trie.nodes.push(Node { end: end + 1, tokens: trie.tokens.len() as u32, depth: 0, byte: 0 });
         trie
     }
 

@@ -90,10 +90,7 @@ impl Vocabulary {
     pub(super) fn find(&self, bytes: &[u8]) -> Option<u32> {
         let mut found = (0..self.len() as u32).filter(|&id| self.piece(id) == bytes);
         let first = found.next()?;
-        std::iter::once(first)
-            .chain(found)
-            .find(|&id| !self.is_control(id))
-            .or(Some(first))
+        std::iter::once(first).chain(found).find(|&id| !self.is_control(id)).or(Some(first))
     }
 
     /// BLAKE3 over all pieces and flags: equal digests mean equal behaviour of every grammar.
@@ -135,17 +132,12 @@ impl Vocabulary {
             let environment: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
             guided::factory(&environment, &SlicedBiasComputer::general_slices())
         });
-        made.as_ref().map_err(|message| GrammarError::Engine {
-            message: message.clone(),
-        })
+        made.as_ref().map_err(|message| GrammarError::Engine { message: message.clone() })
     }
 }
 
 impl std::fmt::Debug for Vocabulary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Vocabulary")
-            .field("tokens", &self.len())
-            .field("end", &self.end)
-            .finish_non_exhaustive()
+        f.debug_struct("Vocabulary").field("tokens", &self.len()).field("end", &self.end).finish_non_exhaustive()
     }
 }

@@ -102,11 +102,7 @@ impl Product {
 impl Budget {
     /// A budget of `limit` bytes.
     pub(super) fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            left: AtomicUsize::new(limit),
-            products: Mutex::default(),
-        }
+        Self { limit, left: AtomicUsize::new(limit), products: Mutex::default() }
     }
 
     /// Takes `bytes` off, before they are built.
@@ -150,15 +146,8 @@ impl Budget {
         if depth > MAX_DEPTH {
             return Err(Error::new(ErrorKind::InvalidOperation, "value is nested too deeply"));
         }
-        if keep
-            && value
-                .as_object()
-                .is_some_and(|object| object.type_name().ends_with("Namespace"))
-        {
-            return Err(Error::new(
-                ErrorKind::InvalidOperation,
-                "a namespace inside a namespace",
-            ));
+        if keep && value.as_object().is_some_and(|object| object.type_name().ends_with("Namespace")) {
+            return Err(Error::new(ErrorKind::InvalidOperation, "a namespace inside a namespace"));
         }
         for item in value.try_iter()? {
             *count += 1;
@@ -342,10 +331,9 @@ fn install_meters(env: &mut Environment<'_>, budget: &Arc<Budget>) {
     let spent = Arc::clone(budget);
     env.add_filter(meter::TEXT, move |value: Value| spent.text(value));
     let spent = Arc::clone(budget);
-    env.add_filter(
-        meter::FACTOR,
-        move |value: Value, first: bool, last: bool, whole: bool| spent.factor(value, first, last, whole),
-    );
+    env.add_filter(meter::FACTOR, move |value: Value, first: bool, last: bool, whole: bool| {
+        spent.factor(value, first, last, whole)
+    });
     let spent = Arc::clone(budget);
     env.add_function(meter::DATA, move |bytes: usize| -> Result<&str, Error> {
         spent.charge(bytes)?;
@@ -375,35 +363,26 @@ fn install_filters(env: &mut Environment<'_>, budget: &Arc<Budget>) {
         },
     );
     let spent = Arc::clone(budget);
-    env.add_filter(
-        "join",
-        move |values: &Value, joiner: Option<String>, attribute: Option<String>, named: Kwargs| {
-            let joiner = match joiner {
-                Some(joiner) => joiner,
-                None => named.get::<Option<String>>("d")?.unwrap_or_default(),
-            };
-            let attribute = match attribute {
-                Some(attribute) => Some(attribute),
-                None => named.get::<Option<String>>("attribute")?,
-            };
-            spent.join(values, &joiner, attribute.as_deref())
-        },
-    );
+    env.add_filter("join", move |values: &Value, joiner: Option<String>, attribute: Option<String>, named: Kwargs| {
+        let joiner = match joiner {
+            Some(joiner) => joiner,
+            None => named.get::<Option<String>>("d")?.unwrap_or_default(),
+        };
+        let attribute = match attribute {
+            Some(attribute) => Some(attribute),
+            None => named.get::<Option<String>>("attribute")?,
+        };
+        spent.join(values, &joiner, attribute.as_deref())
+    });
     let spent = Arc::clone(budget);
-    env.add_filter(
-        "indent",
-        move |value: &Value, width: Option<Value>, first: Option<bool>, named: Kwargs| {
-            indent(&spent, value, width, first, &named)
-        },
-    );
+    env.add_filter("indent", move |value: &Value, width: Option<Value>, first: Option<bool>, named: Kwargs| {
+        indent(&spent, value, width, first, &named)
+    });
     let spent = Arc::clone(budget);
-    env.add_filter(
-        "format",
-        move |format: &str, arguments: Rest<Value>| -> Result<String, Error> {
-            spent.format(format, &arguments)?;
-            formatting::format(FormatStyle::Printf, format, &arguments)
-        },
-    );
+    env.add_filter("format", move |format: &str, arguments: Rest<Value>| -> Result<String, Error> {
+        spent.format(format, &arguments)?;
+        formatting::format(FormatStyle::Printf, format, &arguments)
+    });
     let spent = Arc::clone(budget);
     env.add_filter("list", move |value: &Value| -> Result<Value, Error> {
         let mut items = Vec::new();
@@ -414,13 +393,10 @@ fn install_filters(env: &mut Environment<'_>, budget: &Arc<Budget>) {
         Ok(Value::from(items))
     });
     let spent = Arc::clone(budget);
-    env.add_filter(
-        "split",
-        move |value: &Value, separator: Option<Arc<str>>, most: Option<i64>| {
-            spent.split(value.as_str().unwrap_or_default(), separator.as_deref())?;
-            minijinja::filters::split(value, separator, most)
-        },
-    );
+    env.add_filter("split", move |value: &Value, separator: Option<Arc<str>>, most: Option<i64>| {
+        spent.split(value.as_str().unwrap_or_default(), separator.as_deref())?;
+        minijinja::filters::split(value, separator, most)
+    });
     let spent = Arc::clone(budget);
     env.add_filter("lines", move |value: &Value| {
         let text = value.as_str().unwrap_or_default();
@@ -452,12 +428,7 @@ fn indent(
         None => (" ", width.as_usize().unwrap_or(0)),
     };
     let indent_bytes = unit.len().saturating_mul(times);
-    budget.charge(
-        lines
-            .saturating_add(1)
-            .saturating_mul(indent_bytes)
-            .saturating_add(text.len()),
-    )?;
+    budget.charge(lines.saturating_add(1).saturating_mul(indent_bytes).saturating_add(text.len()))?;
     let indent = unit.repeat(times);
     let mut out = String::new();
     for (index, line) in text.split('\n').enumerate() {

@@ -45,9 +45,7 @@ impl FromStr for Role {
         [Role::System, Role::User, Role::Assistant, Role::Tool]
             .into_iter()
             .find(|role| role.as_str() == name)
-            .ok_or_else(|| UnknownRole {
-                name: name.chars().take(40).collect(),
-            })
+            .ok_or_else(|| UnknownRole { name: name.chars().take(40).collect() })
     }
 }
 
@@ -74,11 +72,7 @@ pub struct Message {
 impl Message {
     /// A message with no further fields.
     pub fn new(role: Role, content: impl Into<String>) -> Self {
-        Self {
-            role,
-            content: content.into(),
-            extras: Map::new(),
-        }
+        Self { role, content: content.into(), extras: Map::new() }
     }
 
     /// The same message with one further field.

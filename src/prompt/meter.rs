@@ -47,9 +47,7 @@ const MAX_TAG_TOKENS: usize = 5_000;
 const MAX_TAG_SLICES: usize = 8;
 
 /// Words that are not values: an operand cannot end with one.
-const KEYWORDS: [&str; 12] = [
-    "if", "elif", "else", "and", "or", "not", "in", "is", "set", "for", "call", "filter",
-];
+const KEYWORDS: [&str; 12] = ["if", "elif", "else", "and", "or", "not", "in", "is", "set", "for", "call", "filter"];
 
 /// A template's source with meters, and what it says in quotes.
 #[derive(Debug)]
@@ -71,21 +69,13 @@ pub(super) struct Unmeterable {
 
 /// Puts meters into `source`.
 pub(super) fn meter(source: &str) -> Result<Metered, Unmeterable> {
-    let mut scan = Scan {
-        source,
-        at: 0,
-        copied: 0,
-        out: String::with_capacity(source.len() * 2),
-        literals: Vec::new(),
-    };
+    let mut scan =
+        Scan { source, at: 0, copied: 0, out: String::with_capacity(source.len() * 2), literals: Vec::new() };
     while scan.data()? {
         scan.tag()?;
     }
     scan.copy_to(source.len());
-    Ok(Metered {
-        source: scan.out,
-        literals: scan.literals,
-    })
+    Ok(Metered { source: scan.out, literals: scan.literals })
 }
 
 /// Where the scan is in the source, and what it has written.
@@ -152,18 +142,12 @@ impl<'a> Scan<'a> {
     /// Passes text up to the next tag; false at the end of the source.
     fn data(&mut self) -> Result<bool, Unmeterable> {
         let start = self.at;
-        let tag = ["{{", "{%", "{#"]
-            .iter()
-            .filter_map(|open| self.rest().find(open))
-            .min();
+        let tag = ["{{", "{%", "{#"].iter().filter_map(|open| self.rest().find(open)).min();
         self.at = tag.map_or(self.source.len(), |offset| start + offset);
         if self.at - start >= METERED_DATA_BYTES {
             let text = &self.source.as_bytes()[start..self.at];
             // Between two letters no rule about white space around tags applies.
-            let Some(gap) = text
-                .windows(2)
-                .position(|pair| pair.iter().all(u8::is_ascii_alphanumeric))
-            else {
+            let Some(gap) = text.windows(2).position(|pair| pair.iter().all(u8::is_ascii_alphanumeric)) else {
                 return Err(self.unmeterable(start, "too much text without a word"));
             };
             let call = format!("{{{{ {DATA}({}) }}}}", text.len());
@@ -173,10 +157,7 @@ impl<'a> Scan<'a> {
     }
 
     fn unmeterable(&self, at: usize, reason: &'static str) -> Unmeterable {
-        Unmeterable {
-            reason,
-            line: self.source[..at].matches('\n').count() + 1,
-        }
+        Unmeterable { reason, line: self.source[..at].matches('\n').count() + 1 }
     }
 
     /// Passes one tag.
@@ -221,10 +202,7 @@ impl<'a> Scan<'a> {
     /// Passes `{% raw %}`, its text and its end.
     fn raw(&mut self) -> Result<(), Unmeterable> {
         let start = self.at;
-        let end = self
-            .rest()
-            .find("endraw")
-            .map_or(self.source.len(), |offset| start + offset);
+        let end = self.rest().find("endraw").map_or(self.source.len(), |offset| start + offset);
         if end - start >= METERED_DATA_BYTES {
             return Err(self.unmeterable(start, "too much raw text"));
         }
@@ -242,10 +220,7 @@ impl<'a> Scan<'a> {
         };
         // The first brackets hold parameters.
         let mut parameters = statement == "macro" || self.calls_with_parameters(statement);
-        let mut levels = vec![Level {
-            targets: matches!(statement, "set" | "with" | "for"),
-            ..Level::default()
-        }];
+        let mut levels = vec![Level { targets: matches!(statement, "set" | "with" | "for"), ..Level::default() }];
         let mut previous = Token::Sign("");
         let mut previous_end = self.at;
         // Whether `previous` may be the last token of an operand.
@@ -294,11 +269,7 @@ impl<'a> Scan<'a> {
                 Token::Number | Token::Text => true,
                 Token::Sign(open @ ("(" | "[" | "{")) => {
                     let targets = level.targets || (parameters && depth == 1);
-                    levels.push(Level {
-                        targets,
-                        subscript: open == "[" && is_operand,
-                        ..Level::default()
-                    });
+                    levels.push(Level { targets, subscript: open == "[" && is_operand, ..Level::default() });
                     false
                 }
                 Token::Sign(")" | "]" | "}") => {
@@ -350,9 +321,7 @@ impl<'a> Scan<'a> {
                 (Token::Word(&rest[..length]), length)
             }
             c => {
-                let double = ["**", "//", "==", "!=", "<=", ">="]
-                    .iter()
-                    .any(|sign| rest.starts_with(sign));
+                let double = ["**", "//", "==", "!=", "<=", ">="].iter().any(|sign| rest.starts_with(sign));
                 let length = if double { 2 } else { c.len_utf8() };
                 (Token::Sign(&rest[..length]), length)
             }
@@ -470,45 +439,27 @@ mod tests {
             ("{{- a+b -}}", "{{- a|P+b|P -}}"),
             ("{%- set x = a + '%}' +%}", "{%- set x = a|P|I + '%}'|P +%}"),
             ("{{ a ~ b + c }}", "{{ a|T ~ b|T + c|P }}"),
-            (
-                "{{ a ~ b * c }}",
-                "{{ a|T ~ b|F(true, false, true) * c|F(false, true, true)|P }}",
-            ),
+            ("{{ a ~ b * c }}", "{{ a|T ~ b|F(true, false, true) * c|F(false, true, true)|P }}"),
             (
                 "{{ a // b * c * d }}",
                 "{{ a // b|F(true, false, false) * c|F(false, false, true) * d|F(false, true, true) }}",
             ),
-            (
-                "{{ 'x' * 10 ** 8 }}",
-                "{{ 'x'|F(true, false, true) * 10 ** 8|F(false, true, false) }}",
-            ),
+            ("{{ 'x' * 10 ** 8 }}", "{{ 'x'|F(true, false, true) * 10 ** 8|F(false, true, false) }}"),
             ("{{ f(*a, **b, c=d) }}", "{{ f(*a|I, **b|I, c=d|I) }}"),
-            (
-                "{{ (a + b) + {'c': d + e} }}",
-                "{{ (a|P|I + b|P|I)|P + {'c': d|P|I + e|P|I}|P }}",
-            ),
+            ("{{ (a + b) + {'c': d + e} }}", "{{ (a|P|I + b|P|I)|P + {'c': d|P|I + e|P|I}|P }}"),
             ("{{ a + b if c + d else e }}", "{{ a|P + b|P if c|P + d|P else e }}"),
             ("{% for a in b + c recursive %}", "{% for a in b|P + c|P recursive %}"),
             ("{{ a + -b }}{{ +c }}", "{{ a|P + -b|P }}{{ +c }}"),
             ("{{ 1e+5 + 2 }}", "{{ 1e+5|P + 2|P }}"),
             ("{{ a.is + b }}", "{{ a.is|P + b|P }}"),
-            (
-                "{{ a[b + c:d] + e is string }}",
-                "{{ a[b|P|I + c|P|I:d|I]|P + e|P is string }}",
-            ),
+            ("{{ a[b + c:d] + e is string }}", "{{ a[b|P|I + c|P|I:d|I]|P + e|P is string }}"),
             ("{% set ns.a = b if c %}", "{% set ns.a = b|K if c|K %}"),
             ("{% set a, (b, c) = d, e[f] %}", "{% set a, (b, c) = d|I, e[f|I]|I %}"),
             ("{% set a %}{% set a | f(b) %}", "{% set a %}{% set a | f(b) %}"),
             ("{% with a = b, c = d %}", "{% with a = b|I, c = d|I %}"),
-            (
-                "{% for (a, b) in [c] if d in [e] %}",
-                "{% for (a, b) in [c|I] if d in [e|I] %}",
-            ),
+            ("{% for (a, b) in [c] if d in [e] %}", "{% for (a, b) in [c|I] if d in [e|I] %}"),
             ("{% macro f(a, b=[c], d=e) %}", "{% macro f(a, b=[c|I]|I, d=e|I) %}"),
-            (
-                "{% call(a) f(b) %}{% call f(b) %}",
-                "{% call(a) f(b|I) %}{% call f(b|I) %}",
-            ),
+            ("{% call(a) f(b) %}{% call f(b) %}", "{% call(a) f(b|I) %}{% call f(b|I) %}"),
             ("{%- generation -%}a{% endgeneration %}", "{%- if true -%}a{% endif %}"),
         ] {
             let short = metered(source)
@@ -526,25 +477,12 @@ mod tests {
         let text = "some words ".repeat(200);
         let out = metered(&format!("{{{{ a }}}}{text}"));
         assert!(out.contains("{{ smoa_data(2200) }}"), "{out}");
-        assert_eq!(
-            meter(&format!("a\n{{{{ a }}}}{}", " ".repeat(2000))).unwrap_err().line,
-            2
-        );
+        assert_eq!(meter(&format!("a\n{{{{ a }}}}{}", " ".repeat(2000))).unwrap_err().line, 2);
     }
 
     #[test]
     fn anything_is_passed_to_its_end() {
-        for source in [
-            "{{",
-            "{%",
-            "{#",
-            "{{ 'a",
-            "{{ (",
-            "{{ ) + }}",
-            "{% raw",
-            "{% raw %}{{",
-            "{{ é + ~",
-        ] {
+        for source in ["{{", "{%", "{#", "{{ 'a", "{{ (", "{{ ) + }}", "{% raw", "{% raw %}{{", "{{ é + ~"] {
             let _ = meter(source);
         }
     }

@@ -51,12 +51,7 @@ impl<'a> Palette<'a> {
             paint.insert(c, free.next()?);
         }
         let original = paint.iter().map(|(&c, &painted)| (painted, c)).collect();
-        Some(Self {
-            spellings,
-            literals,
-            paint,
-            original,
-        })
+        Some(Self { spellings, literals, paint, original })
     }
 
     /// The character below the paint, if there is paint.
@@ -115,13 +110,7 @@ impl<'a> Palette<'a> {
         fields: &Map<String, Value>,
         coat: Coat,
     ) -> impl Iterator<Item = (String, minijinja::Value)> {
-        let names = if coat == Coat::None {
-            Coat::None
-        } else {
-            Coat::SpellingsOnly
-        };
-        fields
-            .iter()
-            .map(move |(name, value)| (self.text(name, names), self.value(value, coat)))
+        let names = if coat == Coat::None { Coat::None } else { Coat::SpellingsOnly };
+        fields.iter().map(move |(name, value)| (self.text(name, names), self.value(value, coat)))
     }
 }

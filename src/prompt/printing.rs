@@ -87,10 +87,7 @@ struct Sink {
 
 impl Sink {
     fn new(limit: usize) -> Self {
-        Self {
-            out: String::new(),
-            limit,
-        }
+        Self { out: String::new(), limit }
     }
 
     fn push(&mut self, text: &str) -> Result<(), Unprintable> {
@@ -159,11 +156,7 @@ fn repr(value: &Value, sink: &mut Sink, depth: usize) -> Result<(), Unprintable>
 
 /// A string as Python's `repr` writes it, but for characters Python cannot print.
 fn quoted(text: &str) -> String {
-    let quote = if text.contains('\'') && !text.contains('"') {
-        '"'
-    } else {
-        '\''
-    };
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     let mut out = String::with_capacity(text.len() + 2);
     out.push(quote);
     for c in text.chars() {

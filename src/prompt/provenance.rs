@@ -53,10 +53,7 @@ impl Attributed {
             };
             user.resize(user.len() + c.len_utf8(), is_users);
         }
-        rest.next().is_none().then(|| Self {
-            text: plain.to_owned(),
-            user,
-        })
+        rest.next().is_none().then(|| Self { text: plain.to_owned(), user })
     }
 
     /// Takes the paint off.
@@ -86,15 +83,10 @@ impl Attributed {
         let mut start = 0;
         while start < self.text.len() {
             let is_literal = |at: usize| literal[at] && !control[at];
-            let end = (start..self.text.len())
-                .find(|&at| is_literal(at) != is_literal(start))
-                .unwrap_or(self.text.len());
+            let end =
+                (start..self.text.len()).find(|&at| is_literal(at) != is_literal(start)).unwrap_or(self.text.len());
             let text = self.text[start..end].to_owned();
-            prompt.push(if is_literal(start) {
-                Piece::Literal(text)
-            } else {
-                Piece::Template(text)
-            });
+            prompt.push(if is_literal(start) { Piece::Literal(text) } else { Piece::Template(text) });
             start = end;
         }
         prompt

@@ -67,12 +67,7 @@ pub struct RenderOptions {
 
 impl Default for RenderOptions {
     fn default() -> Self {
-        Self {
-            add_generation_prompt: true,
-            tools: None,
-            kwargs: Map::new(),
-            now: None,
-        }
+        Self { add_generation_prompt: true, tools: None, kwargs: Map::new(), now: None }
     }
 }
 
@@ -92,10 +87,7 @@ impl ChatTemplate {
     /// Parses template text as it stands in a model file.
     pub fn parse(source: &str, tokens: SpecialTokens) -> Result<Self, TemplateError> {
         if source.len() > MAX_SOURCE_BYTES {
-            return Err(TemplateError::SourceTooLarge {
-                bytes: source.len(),
-                limit: MAX_SOURCE_BYTES,
-            });
+            return Err(TemplateError::SourceTooLarge { bytes: source.len(), limit: MAX_SOURCE_BYTES });
         }
         on_big_stack(|| Self::parse_here(source, tokens))?
     }
@@ -119,17 +111,11 @@ impl ChatTemplate {
     }
 
     fn parse_here(source: &str, tokens: SpecialTokens) -> Result<Self, TemplateError> {
-        let Metered {
-            source: metered,
-            literals,
-        } = meter::meter(source).map_err(|unmeterable| TemplateError::Syntax {
-            line: unmeterable.line,
-            reason: unmeterable.reason.to_owned(),
+        let Metered { source: metered, literals } = meter::meter(source).map_err(|unmeterable| {
+            TemplateError::Syntax { line: unmeterable.line, reason: unmeterable.reason.to_owned() }
         })?;
         let mut environment = environment();
-        environment
-            .add_template_owned(NAME, metered)
-            .map_err(|error| syntax_error(&error))?;
+        environment.add_template_owned(NAME, metered).map_err(|error| syntax_error(&error))?;
         Ok(Self {
             environment,
             spellings: Spellings::new(tokens.control.iter().map(String::as_str)),
@@ -182,10 +168,7 @@ impl ChatTemplate {
         environment.set_fuel(Some(steps));
         limits::install(&mut environment, &budget, conversation.options.now);
 
-        let mut output = Output {
-            text: Vec::new(),
-            limit: scaled(BASE_OUTPUT_BYTES, OUTPUT_BYTES_PER_BYTE),
-        };
+        let mut output = Output { text: Vec::new(), limit: scaled(BASE_OUTPUT_BYTES, OUTPUT_BYTES_PER_BYTE) };
         let context = minijinja::Value::from_pairs(variables);
         environment
             .get_template(NAME)
@@ -245,13 +228,10 @@ impl Conversation<'_> {
                     ("role", minijinja::Value::from(message.role.as_str())),
                     ("content", palette.text(&message.content, coat).into()),
                 ];
-                let extras = palette
-                    .fields(&message.extras, coat)
-                    .filter(|(name, _)| name != "role" && name != "content");
+                let extras =
+                    palette.fields(&message.extras, coat).filter(|(name, _)| name != "role" && name != "content");
                 minijinja::Value::from_pairs(
-                    own.map(|(name, value)| (name.to_owned(), value))
-                        .into_iter()
-                        .chain(extras),
+                    own.map(|(name, value)| (name.to_owned(), value)).into_iter().chain(extras),
                 )
             })
             .collect();
@@ -264,10 +244,7 @@ impl Conversation<'_> {
                 ("tools", palette.value(tools, coat)),
                 ("bos_token", minijinja::Value::from(template.tokens.bos.as_str())),
                 ("eos_token", minijinja::Value::from(template.tokens.eos.as_str())),
-                (
-                    "add_generation_prompt",
-                    minijinja::Value::from(self.options.add_generation_prompt),
-                ),
+                ("add_generation_prompt", minijinja::Value::from(self.options.add_generation_prompt)),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
@@ -336,21 +313,13 @@ fn on_big_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, TemplateE
             .name("chat-template".to_owned())
             .stack_size(STACK_BYTES)
             .spawn_scoped(scope, work)
-            .map_err(|error| TemplateError::NoThread {
-                reason: error.to_string(),
-            })?;
-        thread.join().map_err(|_| TemplateError::Failed {
-            line: 0,
-            reason: "the template engine gave up".to_owned(),
-        })
+            .map_err(|error| TemplateError::NoThread { reason: error.to_string() })?;
+        thread.join().map_err(|_| TemplateError::Failed { line: 0, reason: "the template engine gave up".to_owned() })
     })
 }
 
 fn syntax_error(error: &minijinja::Error) -> TemplateError {
-    TemplateError::Syntax {
-        line: error.line().unwrap_or(0),
-        reason: one_line(error),
-    }
+    TemplateError::Syntax { line: error.line().unwrap_or(0), reason: one_line(error) }
 }
 
 fn render_error(error: &minijinja::Error, steps: u64, output_limit: usize) -> TemplateError {
@@ -359,9 +328,7 @@ fn render_error(error: &minijinja::Error, steps: u64, output_limit: usize) -> Te
     while let Some(current) = cause {
         match current.downcast_ref::<Stop>() {
             Some(Stop::Raised(message)) => {
-                return TemplateError::Raised {
-                    message: message.split_whitespace().collect::<Vec<_>>().join(" "),
-                };
+                return TemplateError::Raised { message: message.split_whitespace().collect::<Vec<_>>().join(" ") };
             }
             Some(Stop::TooLarge(limit)) => return TemplateError::TooLarge { limit: *limit },
             None => {}
@@ -378,10 +345,7 @@ fn render_error(error: &minijinja::Error, steps: u64, output_limit: usize) -> Te
         }
         cause = current.source();
     }
-    TemplateError::Failed {
-        line: line.unwrap_or(0),
-        reason: one_line(error),
-    }
+    TemplateError::Failed { line: line.unwrap_or(0), reason: one_line(error) }
 }
 
 /// What the engine says, without the place, which we name ourselves.

@@ -44,13 +44,7 @@ pub(super) struct Batch<E> {
 
 impl<E: Engine> Batch<E> {
     pub(super) fn new(engine: E) -> Self {
-        let empty = || Slot {
-            cached: Vec::new(),
-            set: AdapterSet::base(),
-            running: None,
-            used: 0,
-            family: 0,
-        };
+        let empty = || Slot { cached: Vec::new(), set: AdapterSet::base(), running: None, used: 0, family: 0 };
         Self {
             tokenizer: engine.tokenizer(),
             slots: (0..engine.facts().sequences).map(|_| empty()).collect(),
@@ -83,9 +77,7 @@ impl<E: Engine> Batch<E> {
             self.end(slot, |running| running.stop(FinishReason::Cancelled));
         }
         for job in self.queue.drain(..) {
-            let _ = job
-                .events
-                .send(Event::Failed(Failure::new(Code::Busy, "the engine is stopping")));
+            let _ = job.events.send(Event::Failed(Failure::new(Code::Busy, "the engine is stopping")));
         }
     }
 
@@ -94,10 +86,8 @@ impl<E: Engine> Batch<E> {
         self.clock += 1;
         self.drop_cancelled();
         self.admit();
-        let policy = Policy {
-            budget: self.engine.facts().micro_batch.min(self.engine.facts().batch),
-            quantum: QUANTUM,
-        };
+        let policy =
+            Policy { budget: self.engine.facts().micro_batch.min(self.engine.facts().batch), quantum: QUANTUM };
         let Some(plan) = plan(&self.waiting(), self.turn.as_ref(), policy) else {
             return;
         };
@@ -111,11 +101,7 @@ impl<E: Engine> Batch<E> {
             }
             Err(EngineError::ContextFull) => self.make_room(),
             Err(error) => {
-                let code = if matches!(error, EngineError::OutOfMemory(_)) {
-                    Code::OutOfMemory
-                } else {
-                    Code::Other
-                };
+                let code = if matches!(error, EngineError::OutOfMemory(_)) { Code::OutOfMemory } else { Code::Other };
                 let failure = Failure::new(code, error.to_string());
                 for (slot, _) in plan.rows {
                     self.end(slot, |running| {
@@ -129,11 +115,7 @@ impl<E: Engine> Batch<E> {
 
     fn drop_cancelled(&mut self) {
         for slot in 0..self.slots.len() {
-            if self.slots[slot]
-                .running
-                .as_ref()
-                .is_some_and(|r| r.job.cancel.is_cancelled())
-            {
+            if self.slots[slot].running.as_ref().is_some_and(|r| r.job.cancel.is_cancelled()) {
                 self.end(slot, |running| running.stop(FinishReason::Cancelled));
             }
         }
@@ -174,17 +156,10 @@ impl<E: Engine> Batch<E> {
     fn start(&mut self, job: Job, placement: Placement) -> Result<(), Failure> {
         let Lease { set, files } = &job.lease;
         self.engine.load_adapters(files, &self.adapters_in_use()).map_err(|e| {
-            let code = if matches!(e, EngineError::OutOfMemory(_)) {
-                Code::OutOfMemory
-            } else {
-                Code::InvalidFile
-            };
+            let code = if matches!(e, EngineError::OutOfMemory(_)) { Code::OutOfMemory } else { Code::InvalidFile };
             Failure::new(code, e.to_string())
         })?;
-        let sampler = self
-            .engine
-            .sampler(&job.sampling)
-            .map_err(|e| Failure::new(Code::Other, e.to_string()))?;
+        let sampler = self.engine.sampler(&job.sampling).map_err(|e| Failure::new(Code::Other, e.to_string()))?;
         let set = set.clone();
         let slot = placement.slot;
         let mut reused = placement.reuse;
@@ -212,9 +187,7 @@ impl<E: Engine> Batch<E> {
     /// Digests that running requests still need.
     fn adapters_in_use(&self) -> HashSet<AdapterDigest> {
         let running = self.slots.iter().filter(|s| s.running.is_some());
-        running
-            .flat_map(|s| s.set.members().iter().map(|(digest, _)| *digest))
-            .collect()
+        running.flat_map(|s| s.set.members().iter().map(|(digest, _)| *digest)).collect()
     }
 
     fn waiting(&self) -> Vec<Waiting<AdapterSet>> {
@@ -235,13 +208,7 @@ impl<E: Engine> Batch<E> {
     fn in_flight(&self) -> Vec<InFlight<'_>> {
         let running = self.slots.iter().filter_map(|s| s.running.as_ref().map(|r| (s, r)));
         let reading = running.filter(|(_, r)| r.in_prefill());
-        reading
-            .map(|(s, r)| InFlight {
-                prompt: &r.tokens,
-                evaluated: s.cached.len(),
-                set: &s.set,
-            })
-            .collect()
+        reading.map(|(s, r)| InFlight { prompt: &r.tokens, evaluated: s.cached.len(), set: &s.set }).collect()
     }
 
     /// Makes room inside sequences that fill the whole context. The plan is void when that changed what is
@@ -278,12 +245,7 @@ impl<E: Engine> Batch<E> {
             let all = running.tokens.len();
             for position in from..from + n {
                 let token = running.tokens[position];
-                rows.push(Row {
-                    token,
-                    position,
-                    sequence: *slot,
-                    logits: position + 1 == all,
-                });
+                rows.push(Row { token, position, sequence: *slot, logits: position + 1 == all });
             }
         }
         self.engine.decode(&rows, &plan.turn.set)?;
@@ -317,11 +279,7 @@ impl<E: Engine> Batch<E> {
     /// The cache has no room for a step: forget the least recently used idle prefix; else set the youngest
     /// request aside until another ends; else the only one has filled the context.
     fn make_room(&mut self) {
-        let idle = self
-            .slots
-            .iter()
-            .enumerate()
-            .filter(|(_, s)| s.running.is_none() && !s.cached.is_empty());
+        let idle = self.slots.iter().enumerate().filter(|(_, s)| s.running.is_none() && !s.cached.is_empty());
         if let Some((slot, _)) = idle.min_by_key(|(_, s)| s.used) {
             return self.clear(slot);
         }
@@ -384,12 +342,6 @@ impl<E: Engine> Batch<E> {
 
 impl Slot {
     fn view(&self, slot: usize) -> Cached<'_> {
-        Cached {
-            slot,
-            tokens: &self.cached,
-            set: &self.set,
-            free: self.running.is_none(),
-            used: self.used,
-        }
+        Cached { slot, tokens: &self.cached, set: &self.set, free: self.running.is_none(), used: self.used }
     }
 }

@@ -135,20 +135,13 @@ impl Worker {
                     Ok(engine) => engine,
                     Err(failure) => return drop(ready_out.send(Err(failure))),
                 };
-                let ready = Ready {
-                    facts: engine.facts().clone(),
-                    tokenizer: engine.tokenizer(),
-                };
+                let ready = Ready { facts: engine.facts().clone(), tokenizer: engine.tokenizer() };
                 if ready_out.send(Ok(ready)).is_ok() {
                     serve(engine, &inbox, &stopping);
                 }
             })
             .map_err(|e| Failure::new(Code::Other, format!("the engine thread could not be started: {e}")))?;
-        let worker = Self {
-            jobs: Some(jobs),
-            stop,
-            thread: Some(thread),
-        };
+        let worker = Self { jobs: Some(jobs), stop, thread: Some(thread) };
         let gone = || Failure::new(Code::Other, "the engine stopped while it was starting");
         let ready = ready_in.recv().map_err(|_| gone())??;
         Ok((worker, ready))

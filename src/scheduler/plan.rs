@@ -73,22 +73,12 @@ fn next_turn<S: Clone + Eq>(waiting: &[Waiting<S>], turn: Option<&Turn<S>>, poli
         let alone = waiting.iter().all(|w| w.pending == 0 || w.set == turn.set);
         if alone || turn.steps < policy.quantum {
             let steps = if alone { 1 } else { turn.steps + 1 };
-            return Some(Turn {
-                set: turn.set.clone(),
-                steps,
-            });
+            return Some(Turn { set: turn.set.clone(), steps });
         }
     }
-    let others = waiting
-        .iter()
-        .filter(|w| w.pending > 0 && turn.is_none_or(|t| t.set != w.set));
-    let next = others
-        .min_by_key(|w| (w.served, w.admitted))
-        .or_else(|| waiting.iter().find(|w| w.pending > 0))?;
-    Some(Turn {
-        set: next.set.clone(),
-        steps: 1,
-    })
+    let others = waiting.iter().filter(|w| w.pending > 0 && turn.is_none_or(|t| t.set != w.set));
+    let next = others.min_by_key(|w| (w.served, w.admitted)).or_else(|| waiting.iter().find(|w| w.pending > 0))?;
+    Some(Turn { set: next.set.clone(), steps: 1 })
 }
 
 #[cfg(test)]
@@ -99,14 +89,7 @@ mod tests {
     const POLICY: Policy = Policy { budget: 8, quantum: 2 };
 
     fn waiting(slot: usize, set: char, pending: usize, served: u64) -> Waiting<char> {
-        Waiting {
-            slot,
-            set,
-            pending,
-            prefill: pending > 1,
-            admitted: slot as u64,
-            served,
-        }
+        Waiting { slot, set, pending, prefill: pending > 1, admitted: slot as u64, served }
     }
 
     #[test]
@@ -132,10 +115,7 @@ mod tests {
     fn a_set_alone_is_never_interrupted() {
         let w = [waiting(0, 'a', 1, 0)];
         let turn = Turn { set: 'a', steps: 99 };
-        assert_eq!(
-            plan(&w, Some(&turn), POLICY).expect("work").turn,
-            Turn { set: 'a', steps: 1 }
-        );
+        assert_eq!(plan(&w, Some(&turn), POLICY).expect("work").turn, Turn { set: 'a', steps: 1 });
     }
 
     #[test]

@@ -54,11 +54,7 @@ const WORTH_WAITING: usize = 64;
 pub fn place(slots: &[Cached<'_>], prompt: &[Token], set: &AdapterSet, reuse: bool) -> Option<Placement> {
     let most = prompt.len().saturating_sub(1);
     let common = |c: &Cached<'_>| {
-        if reuse && c.set == set {
-            common_prefix(c.tokens, prompt).min(most)
-        } else {
-            0
-        }
+        if reuse && c.set == set { common_prefix(c.tokens, prompt).min(most) } else { 0 }
     };
     let free = || slots.iter().filter(|c| c.free);
     let here = free().max_by_key(|c| (common(c), std::cmp::Reverse(c.used)));
@@ -66,44 +62,21 @@ pub fn place(slots: &[Cached<'_>], prompt: &[Token], set: &AdapterSet, reuse: bo
         && common(c) * 2 >= c.tokens.len()
         && common(c) > 0
     {
-        return Some(Placement {
-            slot: c.slot,
-            reuse: common(c),
-            share_from: None,
-        });
+        return Some(Placement { slot: c.slot, reuse: common(c), share_from: None });
     }
     let target = free().min_by_key(|c| (!c.tokens.is_empty(), c.used))?;
-    let source = slots
-        .iter()
-        .max_by_key(|c| (common(c), c.slot == target.slot))
-        .filter(|c| common(c) > 0);
+    let source = slots.iter().max_by_key(|c| (common(c), c.slot == target.slot)).filter(|c| common(c) > 0);
     Some(match source {
-        Some(c) if c.slot == target.slot => Placement {
-            slot: c.slot,
-            reuse: common(c),
-            share_from: None,
-        },
-        Some(c) => Placement {
-            slot: target.slot,
-            reuse: common(c),
-            share_from: Some(c.slot),
-        },
-        None => Placement {
-            slot: target.slot,
-            reuse: 0,
-            share_from: None,
-        },
+        Some(c) if c.slot == target.slot => Placement { slot: c.slot, reuse: common(c), share_from: None },
+        Some(c) => Placement { slot: target.slot, reuse: common(c), share_from: Some(c.slot) },
+        None => Placement { slot: target.slot, reuse: 0, share_from: None },
     })
 }
 
 /// Whether another request is about to evaluate a prefix of this prompt, so that waiting a few steps saves work.
 pub fn worth_waiting(in_flight: &[InFlight<'_>], prompt: &[Token], set: &AdapterSet) -> bool {
     in_flight.iter().any(|f| {
-        let common = if f.set == set {
-            common_prefix(f.prompt, prompt).min(prompt.len().saturating_sub(1))
-        } else {
-            0
-        };
+        let common = if f.set == set { common_prefix(f.prompt, prompt).min(prompt.len().saturating_sub(1)) } else { 0 };
         common >= WORTH_WAITING && common > f.evaluated
     })
 }
@@ -125,13 +98,7 @@ mod tests {
     const P: &[Token] = &[1, 2, 3, 4];
 
     fn cached<'a>(slot: usize, tokens: &'a [Token], set: &'a AdapterSet, free: bool) -> Cached<'a> {
-        Cached {
-            slot,
-            tokens,
-            set,
-            free,
-            used: slot as u64,
-        }
+        Cached { slot, tokens, set, free, used: slot as u64 }
     }
 
     #[test]
@@ -140,27 +107,11 @@ mod tests {
         for (holder, wanted) in [(&a, &b), (&a, &a_half), (&a, &base), (&base, &a)] {
             let slots = [cached(0, P, holder, true)];
             let placed = place(&slots, P, wanted, true).expect("a free slot");
-            assert_eq!(
-                placed,
-                Placement {
-                    slot: 0,
-                    reuse: 0,
-                    share_from: None
-                },
-                "{holder:?} {wanted:?}"
-            );
+            assert_eq!(placed, Placement { slot: 0, reuse: 0, share_from: None }, "{holder:?} {wanted:?}");
         }
         let slots = [cached(0, P, &a, true)];
-        assert_eq!(
-            place(&slots, P, &a, true).expect("a free slot").reuse,
-            3,
-            "the same set is"
-        );
-        assert_eq!(
-            place(&slots, P, &a, false).expect("a free slot").reuse,
-            0,
-            "unless reuse is off"
-        );
+        assert_eq!(place(&slots, P, &a, true).expect("a free slot").reuse, 3, "the same set is");
+        assert_eq!(place(&slots, P, &a, false).expect("a free slot").reuse, 0, "unless reuse is off");
     }
 
     #[test]
@@ -168,72 +119,30 @@ mod tests {
         let base = AdapterSet::base();
         let slots = [cached(0, &[1, 2, 9], &base, false), cached(1, &[], &base, true)];
         let placed = place(&slots, P, &base, true).expect("a free slot");
-        assert_eq!(
-            placed,
-            Placement {
-                slot: 1,
-                reuse: 2,
-                share_from: Some(0)
-            }
-        );
+        assert_eq!(placed, Placement { slot: 1, reuse: 2, share_from: Some(0) });
     }
 
     #[test]
     fn a_long_cache_is_not_destroyed_for_a_short_overlap() {
         let base = AdapterSet::base();
-        let slots = [
-            cached(0, &[1, 2, 8, 8, 8, 8, 8], &base, true),
-            cached(1, &[7, 7], &base, true),
-        ];
+        let slots = [cached(0, &[1, 2, 8, 8, 8, 8, 8], &base, true), cached(1, &[7, 7], &base, true)];
         let placed = place(&slots, P, &base, true).expect("a free slot");
-        assert_eq!(
-            placed,
-            Placement {
-                slot: 0,
-                reuse: 2,
-                share_from: None
-            },
-            "least recently used"
-        );
-        let slots = [
-            cached(3, &[1, 2, 8, 8, 8, 8, 8], &base, true),
-            cached(1, &[7, 7], &base, true),
-        ];
+        assert_eq!(placed, Placement { slot: 0, reuse: 2, share_from: None }, "least recently used");
+        let slots = [cached(3, &[1, 2, 8, 8, 8, 8, 8], &base, true), cached(1, &[7, 7], &base, true)];
         let placed = place(&slots, P, &base, true).expect("a free slot");
-        assert_eq!(
-            placed,
-            Placement {
-                slot: 1,
-                reuse: 2,
-                share_from: Some(3)
-            }
-        );
+        assert_eq!(placed, Placement { slot: 1, reuse: 2, share_from: Some(3) });
     }
 
     #[test]
     fn no_free_slot_is_no_place() {
-        assert_eq!(
-            place(
-                &[cached(0, P, &AdapterSet::base(), false)],
-                P,
-                &AdapterSet::base(),
-                true
-            ),
-            None
-        );
+        assert_eq!(place(&[cached(0, P, &AdapterSet::base(), false)], P, &AdapterSet::base(), true), None);
     }
 
     #[test]
     fn waiting_pays_only_for_a_long_prefix_of_the_same_set_not_yet_there() {
         let long: Vec<Token> = (0..200).collect();
         let (a, b) = (set(1, 1.0), set(2, 1.0));
-        let flight = |evaluated| {
-            [InFlight {
-                prompt: &long,
-                evaluated,
-                set: &a,
-            }]
-        };
+        let flight = |evaluated| [InFlight { prompt: &long, evaluated, set: &a }];
         assert!(worth_waiting(&flight(10), &long, &a));
         assert!(!worth_waiting(&flight(199), &long, &a));
         assert!(!worth_waiting(&flight(10), &long, &b));

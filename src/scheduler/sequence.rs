@@ -96,11 +96,7 @@ impl Running {
             return self.finish(
                 FinishReason::Stop,
                 None,
-                TokenEvent {
-                    tokens: vec![token],
-                    probabilities,
-                    ..Default::default()
-                },
+                TokenEvent { tokens: vec![token], probabilities, ..Default::default() },
             );
         }
         self.tokens.push(token);
@@ -109,17 +105,10 @@ impl Running {
         if let Some(matcher) = &mut self.job.matcher
             && let Err(e) = matcher.accept(token)
         {
-            return self.fail(Failure::new(
-                Code::FormatRejected,
-                format!("the format could not be enforced: {e}"),
-            ));
+            return self.fail(Failure::new(Code::FormatRejected, format!("the format could not be enforced: {e}")));
         }
         let out = self.text.push(&tokenizer.piece(token));
-        let event = TokenEvent {
-            text: out.text,
-            tokens: vec![token],
-            probabilities,
-        };
+        let event = TokenEvent { text: out.text, tokens: vec![token], probabilities };
         if out.stopped.is_some() {
             return self.finish(FinishReason::StopString, out.stopped, event);
         }
@@ -179,12 +168,7 @@ impl Running {
         }
         let format_complete = self.job.matcher.as_mut().map(Matcher::may_stop);
         let stopping_text = stop.map(|index| self.job.limits.stop[index].clone());
-        let finished = Finished {
-            reason,
-            stopping_text,
-            format_complete,
-            timings: self.timings(),
-        };
+        let finished = Finished { reason, stopping_text, format_complete, timings: self.timings() };
         let _ = self.job.events.send(Event::Token(last));
         let _ = self.job.events.send(Event::Finished(finished));
         Next::Ended
@@ -194,10 +178,7 @@ impl Running {
         let now = Instant::now();
         if self.first.is_none() {
             self.first = Some(now);
-            let _ = self.job.events.send(Event::Prefilled {
-                prompt: self.prompt_len,
-                cached: self.reused,
-            });
+            let _ = self.job.events.send(Event::Prefilled { prompt: self.prompt_len, cached: self.reused });
         }
         self.last = Some(now);
     }
@@ -237,10 +218,7 @@ impl Running {
             ids.truncate(n);
         }
         ids.sort_unstable_by(better);
-        vec![TokenProbability {
-            chosen: candidate(chosen),
-            top: ids.into_iter().map(candidate).collect(),
-        }]
+        vec![TokenProbability { chosen: candidate(chosen), top: ids.into_iter().map(candidate).collect() }]
     }
 }
 

@@ -25,10 +25,7 @@ fn job(prompt: &str, set: AdapterSet, max_tokens: usize) -> (Job, Receiver<Event
         lease: Lease { set, files: Vec::new() },
         matcher: None,
         sampling: Sampling::default(),
-        limits: JobLimits {
-            max_tokens: Some(max_tokens),
-            ..JobLimits::default()
-        },
+        limits: JobLimits { max_tokens: Some(max_tokens), ..JobLimits::default() },
         cache_prompt: true,
         n_probs: 0,
         events,
@@ -84,10 +81,7 @@ fn the_script_is_answered() {
     run(&mut batch);
     let (text, end) = finished(&events);
     assert_eq!((text.as_str(), end.reason), ("4", FinishReason::Stop));
-    assert_eq!(
-        (end.timings.prompt_n, end.timings.cache_n, end.timings.predicted_n),
-        (12, 0, 1)
-    );
+    assert_eq!((end.timings.prompt_n, end.timings.cache_n, end.timings.predicted_n), (12, 0, 1));
 }
 
 #[test]
@@ -117,9 +111,7 @@ fn a_prefix_is_reused_under_the_same_set_only() {
 fn a_running_prefix_is_shared_and_waited_for() {
     let mut batch = Batch::new(FakeEngine::new(2048, 4));
     let common = "s".repeat(200);
-    let jobs: Vec<_> = (0..4)
-        .map(|i| job(&format!("{common}{i}"), AdapterSet::base(), 4))
-        .collect();
+    let jobs: Vec<_> = (0..4).map(|i| job(&format!("{common}{i}"), AdapterSet::base(), 4)).collect();
     let mut receivers = Vec::new();
     for (job, events) in jobs {
         batch.enqueue(job);
@@ -132,10 +124,7 @@ fn a_running_prefix_is_shared_and_waited_for() {
         assert_eq!(end.timings.cache_n, if i == 0 { 0 } else { 200 });
     }
     let rows: usize = batch.engine.steps.iter().map(|(rows, _)| rows).sum();
-    assert!(
-        rows < 2 * 200,
-        "the common prefix is evaluated once, not four times: {rows} rows"
-    );
+    assert!(rows < 2 * 200, "the common prefix is evaluated once, not four times: {rows} rows");
 }
 
 #[test]
@@ -150,11 +139,7 @@ fn a_long_prompt_does_not_stall_a_running_answer() {
     tokens(&short_events);
     for step in 0..30 {
         batch.step();
-        assert_eq!(
-            tokens(&short_events),
-            1,
-            "one token in step {step}, however long the other prompt is"
-        );
+        assert_eq!(tokens(&short_events), 1, "one token in step {step}, however long the other prompt is");
     }
     run(&mut batch);
     assert_eq!(finished(&long_events).1.reason, FinishReason::Length);
@@ -234,10 +219,7 @@ fn requests_that_do_not_fit_together_take_turns_and_none_is_lost() {
     run(&mut batch);
     for (prompt, events) in prompts.iter().zip(&receivers) {
         let (text, end) = finished(events);
-        assert_eq!(
-            (text, end.reason),
-            (cold(prompt, AdapterSet::base(), 40), FinishReason::Length)
-        );
+        assert_eq!((text, end.reason), (cold(prompt, AdapterSet::base(), 40), FinishReason::Length));
     }
 }
 
@@ -246,9 +228,7 @@ fn a_format_is_enforced_and_ends_the_answer() {
     let engine = FakeEngine::new(256, 1).scripted([("say:", "nonsense")]);
     let compiler = Compiler::new(engine.tokenizer().vocabulary());
     let mut batch = Batch::new(engine);
-    let compiled = compiler
-        .compile(&Source::Gbnf("root ::= \"yes\" | \"no\"".into()))
-        .expect("compiled");
+    let compiled = compiler.compile(&Source::Gbnf("root ::= \"yes\" | \"no\"".into())).expect("compiled");
     let (mut asked, events) = job("say:", AdapterSet::base(), 50);
     asked.matcher = Some(compiled.matcher());
     batch.enqueue(asked);
@@ -263,18 +243,13 @@ fn a_format_cut_by_the_limit_says_so() {
     let engine = FakeEngine::new(256, 1);
     let compiler = Compiler::new(engine.tokenizer().vocabulary());
     let mut batch = Batch::new(engine);
-    let compiled = compiler
-        .compile(&Source::Gbnf("root ::= \"[\" [0-9]{20} \"]\"".into()))
-        .expect("compiled");
+    let compiled = compiler.compile(&Source::Gbnf("root ::= \"[\" [0-9]{20} \"]\"".into())).expect("compiled");
     let (mut asked, events) = job("x", AdapterSet::base(), 5);
     asked.matcher = Some(compiled.matcher());
     batch.enqueue(asked);
     run(&mut batch);
     let (text, end) = finished(&events);
-    assert_eq!(
-        (text.len(), end.reason, end.format_complete),
-        (5, FinishReason::Length, Some(false))
-    );
+    assert_eq!((text.len(), end.reason, end.format_complete), (5, FinishReason::Length, Some(false)));
 }
 
 #[test]
@@ -306,16 +281,7 @@ fn a_full_queue_refuses_and_a_dropped_worker_ends_its_requests() {
     assert_eq!(busy.expect("refused at last").code, Code::Busy);
     drop(worker);
     let last = events.iter().last().expect("a last event");
-    assert!(
-        matches!(
-            last,
-            Event::Finished(Finished {
-                reason: FinishReason::Cancelled,
-                ..
-            })
-        ),
-        "{last:?}"
-    );
+    assert!(matches!(last, Event::Finished(Finished { reason: FinishReason::Cancelled, .. })), "{last:?}");
 }
 
 #[test]
@@ -327,12 +293,7 @@ fn an_engine_that_cannot_be_made_is_reported() {
 /// One thing that happens to the loop.
 #[derive(Clone, Debug)]
 enum Act {
-    Submit {
-        prompt: u8,
-        length: usize,
-        set: u8,
-        tokens: usize,
-    },
+    Submit { prompt: u8, length: usize, set: u8, tokens: usize },
     Cancel(usize),
     Steps(usize),
 }

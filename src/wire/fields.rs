@@ -15,10 +15,7 @@ pub struct FieldError {
 impl FieldError {
     /// An error of `field`.
     pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self {
-            field: field.into(),
-            problem: problem.into(),
-        }
+        Self { field: field.into(), problem: problem.into() }
     }
 
     fn expected(field: &str, expected: &str, found: &Value) -> Self {
@@ -70,15 +67,11 @@ impl Fields {
     }
 
     pub(super) fn i32(&mut self, name: &str) -> Result<Option<i32>, FieldError> {
-        self.typed(name, "a whole number of 32 bits", |v| {
-            whole(v).and_then(|n| i32::try_from(n).ok())
-        })
+        self.typed(name, "a whole number of 32 bits", |v| whole(v).and_then(|n| i32::try_from(n).ok()))
     }
 
     pub(super) fn usize(&mut self, name: &str) -> Result<Option<usize>, FieldError> {
-        self.typed(name, "a whole number of 0 or more", |v| {
-            whole(v).and_then(|n| usize::try_from(n).ok())
-        })
+        self.typed(name, "a whole number of 0 or more", |v| whole(v).and_then(|n| usize::try_from(n).ok()))
     }
 
     /// A string or an array of strings.
@@ -97,18 +90,12 @@ impl Fields {
         read: impl Fn(&Value) -> Option<T>,
     ) -> Result<Option<T>, FieldError> {
         let Some(value) = self.take(name) else { return Ok(None) };
-        read(&value)
-            .map(Some)
-            .ok_or_else(|| FieldError::expected(name, expected, &value))
+        read(&value).map(Some).ok_or_else(|| FieldError::expected(name, expected, &value))
     }
 }
 
 fn whole(v: &Value) -> Option<i64> {
-    v.as_i64().or_else(|| {
-        v.as_f64()
-            .filter(|n| n.fract() == 0.0 && n.abs() < 9.0e15)
-            .map(|n| n as i64)
-    })
+    v.as_i64().or_else(|| v.as_f64().filter(|n| n.fract() == 0.0 && n.abs() < 9.0e15).map(|n| n as i64))
 }
 
 pub(super) fn expected(field: &str, what: &str, found: &Value) -> FieldError {

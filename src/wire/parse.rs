@@ -1,6 +1,5 @@
 //! One JSON line to one request.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -39,10 +38,7 @@ pub struct LineError {
 /// # Errors
 /// It is no JSON object, or a field is wrong; the message names the field.
 pub fn parse(line: &str, defaults: &Request) -> Result<Asked, LineError> {
-    let bad = |id: Value, message: String| LineError {
-        id,
-        failure: Failure::usage(message),
-    };
+    let bad = |id: Value, message: String| LineError { id, failure: Failure::usage(message) };
     let value: Value = serde_json::from_str(line).map_err(|e| bad(Value::Null, format!("not valid JSON: {e}")))?;
     let Value::Object(object) = value else {
         return Err(bad(Value::Null, "a line must hold a JSON object".into()));
@@ -51,11 +47,7 @@ pub fn parse(line: &str, defaults: &Request) -> Result<Asked, LineError> {
     let mut fields = Fields::new(object);
     let mut request = defaults.clone();
     let return_tokens = read(&mut fields, &mut request).map_err(|e| bad(id.clone(), e.to_string()))?;
-    Ok(Asked {
-        id,
-        request,
-        return_tokens,
-    })
+    Ok(Asked { id, request, return_tokens })
 }
 
 fn read(f: &mut Fields, request: &mut Request) -> Result<bool, FieldError> {
@@ -94,29 +86,17 @@ fn read_input(f: &mut Fields, request: &mut Request) -> Result<(), FieldError> {
         (Some(_), Some(_)) => return Err(FieldError::new("messages", "give either messages or prompt, not both")),
         (None, None) => return Err(FieldError::new("prompt", "is missing; give prompt or messages")),
         (Some(Value::Array(items)), None) => {
-            let messages = items
-                .iter()
-                .enumerate()
-                .map(|(i, m)| message(i, m))
-                .collect::<Result<Vec<_>, _>>()?;
-            Input::Chat {
-                messages: with_system(system, messages),
-                tools,
-                kwargs,
-            }
+            let messages = items.iter().enumerate().map(|(i, m)| message(i, m)).collect::<Result<Vec<_>, _>>()?;
+            Input::Chat { messages: with_system(system, messages), tools, kwargs }
         }
         (Some(other), None) => return Err(expected("messages", "an array of messages", &other)),
-        (None, Some(Value::String(text))) if chat == Some(true) => Input::Chat {
-            messages: with_system(system, vec![Message::new(Role::User, text)]),
-            tools,
-            kwargs,
-        },
+        (None, Some(Value::String(text))) if chat == Some(true) => {
+            Input::Chat { messages: with_system(system, vec![Message::new(Role::User, text)]), tools, kwargs }
+        }
         (None, Some(Value::String(text))) => Input::Raw(text),
         (None, Some(Value::Array(items))) => {
             let id = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
-            let ids = items
-                .iter()
-                .map(|v| id(v).ok_or_else(|| expected("prompt", "a text or token ids", v)));
+            let ids = items.iter().map(|v| id(v).ok_or_else(|| expected("prompt", "a text or token ids", v)));
             Input::Tokens(ids.collect::<Result<Vec<_>, _>>()?)
         }
         (None, Some(other)) => return Err(expected("prompt", "a text or an array of token ids", &other)),
@@ -137,9 +117,7 @@ fn message(index: usize, value: &Value) -> Result<Message, FieldError> {
         return Err(expected(&format!("messages[{index}]"), "an object", value));
     };
     let role = match object.get("role") {
-        Some(Value::String(name)) => name
-            .parse::<Role>()
-            .map_err(|e| FieldError::new(at("role"), e.to_string()))?,
+        Some(Value::String(name)) => name.parse::<Role>().map_err(|e| FieldError::new(at("role"), e.to_string()))?,
         other => return Err(expected(&at("role"), "a string", other.unwrap_or(&Value::Null))),
     };
     let content = match object.get("content") {
@@ -149,62 +127,71 @@ fn message(index: usize, value: &Value) -> Result<Message, FieldError> {
         other => return Err(expected(&at("content"), "a text", other.unwrap_or(&Value::Null))),
     };
     let extras = object.iter().filter(|(k, _)| *k != "role" && *k != "content");
-    Ok(Message {
-        role,
-        content,
-        extras: extras.map(|(k, v)| (k.clone(), v.clone())).collect(),
-    })
+    Ok(Message { role, content, extras: extras.map(|(k, v)| (k.clone(), v.clone())).collect() })
 }
 
 fn text_parts(parts: &[Value], field: &str) -> Result<String, FieldError> {
     let text = |part: &Value| {
         let is_text = part.get("type").is_none_or(|t| t == "text");
         let text = part.get("text").and_then(Value::as_str).filter(|_| is_text);
-        text.map(String::from)
-            .ok_or_else(|| expected(field, "text parts only", part))
+        text.map(String::from).ok_or_else(|| expected(field, "text parts only", part))
     };
     Ok(parts.iter().map(text).collect::<Result<Vec<_>, _>>()?.join("\n\n"))
 }
 
 fn read_adapters(f: &mut Fields, request: &mut Request) -> Result<(), FieldError> {
-    match f.take("adapters") {
-        None => (),
-        Some(Value::String(s)) if s == "none" => request.adapters.clear(),
-        Some(_) => {
-            let problem = "adapters by name need an adapter library, which this version does not have; \
-                           use \"none\", or lora: [{\"path\": FILE, \"scale\": 1}]";
-            return Err(FieldError::new("adapters", problem));
-        }
+    let adapters = f.take("adapters");
+    let lora = f.take("lora");
+    if adapters.is_none() && lora.is_none() {
+        return Ok(());
     }
-    let Some(lora) = f.take("lora") else { return Ok(()) };
-    let Value::Array(items) = lora else {
-        return Err(expected("lora", "an array of {path, scale}", &lora));
+    // A line that names adapters in either way names all of its own.
+    request.adapters = match adapters {
+        None => Vec::new(),
+        Some(Value::String(s)) if s == "none" => Vec::new(),
+        Some(Value::String(s)) if s == "auto" => {
+            return Err(FieldError::new("adapters", "automatic routing is not in this version; name adapters"));
+        }
+        Some(Value::Array(items)) => choices("adapters", "name", items, AdapterChoice::named)?,
+        Some(other) => return Err(expected("adapters", "\"none\" or an array of {name, scale}", &other)),
     };
-    request.adapters = items
-        .into_iter()
-        .enumerate()
-        .map(|(i, item)| {
-            let Value::Object(object) = item else {
-                return Err(expected(&format!("lora[{i}]"), "an object {path, scale}", &item));
-            };
-            let mut entry = Fields::new(object);
-            let nested = |e: FieldError| FieldError::new(format!("lora[{i}].{}", e.field), e.problem);
-            if entry.take("id").is_some() {
-                return Err(FieldError::new(
-                    format!("lora[{i}].id"),
-                    "adapters have no number here; use path",
-                ));
-            }
-            let path = entry.string("path").map_err(nested)?;
-            let path = path.ok_or_else(|| FieldError::new(format!("lora[{i}].path"), "is missing"))?;
-            let scale = entry.f32("scale").map_err(nested)?.unwrap_or(1.0);
-            Ok(AdapterChoice {
-                path: PathBuf::from(path),
-                scale,
-            })
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(())
+    match lora {
+        None => Ok(()),
+        Some(Value::Array(items)) => {
+            request.adapters.extend(choices("lora", "path", items, AdapterChoice::file)?);
+            Ok(())
+        }
+        Some(other) => Err(expected("lora", "an array of {path, scale}", &other)),
+    }
+}
+
+/// Entries of `field`: a text, or an object with `key` and an optional `scale`.
+fn choices(
+    field: &str,
+    key: &str,
+    items: Vec<Value>,
+    make: impl Fn(String, f32) -> AdapterChoice,
+) -> Result<Vec<AdapterChoice>, FieldError> {
+    let one = |(i, item): (usize, Value)| {
+        let object = match item {
+            Value::String(text) => return Ok(make(text, 1.0)),
+            Value::Object(object) => object,
+            other => return Err(expected(&format!("{field}[{i}]"), &format!("an object {{{key}, scale}}"), &other)),
+        };
+        let mut entry = Fields::new(object);
+        let nested = |e: FieldError| FieldError::new(format!("{field}[{i}].{}", e.field), e.problem);
+        if entry.take("id").is_some() {
+            return Err(FieldError::new(
+                format!("{field}[{i}].id"),
+                format!("adapters have no number here; use {key}"),
+            ));
+        }
+        let text = entry.string(key).map_err(nested)?;
+        let text = text.ok_or_else(|| FieldError::new(format!("{field}[{i}].{key}"), "is missing"))?;
+        let scale = entry.f32("scale").map_err(nested)?.unwrap_or(1.0);
+        Ok(make(text, scale))
+    };
+    items.into_iter().enumerate().map(one).collect()
 }
 
 fn read_format(f: &mut Fields, request: &mut Request) -> Result<(), FieldError> {
@@ -227,10 +214,7 @@ fn read_format(f: &mut Fields, request: &mut Request) -> Result<(), FieldError> 
         found.extend(response_format(&format)?.map(|s| ("response_format", s)));
     }
     if f.bool("grammar_lazy")? == Some(true) {
-        return Err(FieldError::new(
-            "grammar_lazy",
-            "is not supported; a format is enforced from the first token",
-        ));
+        return Err(FieldError::new("grammar_lazy", "is not supported; a format is enforced from the first token"));
     }
     match found.len() {
         0 => Ok(()),
@@ -238,10 +222,7 @@ fn read_format(f: &mut Fields, request: &mut Request) -> Result<(), FieldError> 
             request.format = found.pop().map(|(_, source)| source);
             Ok(())
         }
-        _ => Err(FieldError::new(
-            found[1].0,
-            format!("give one format, not also {}", found[0].0),
-        )),
+        _ => Err(FieldError::new(found[1].0, format!("give one format, not also {}", found[0].0))),
     }
 }
 
@@ -256,15 +237,9 @@ fn response_format(format: &Value) -> Result<Option<Source>, FieldError> {
         Some("json_schema") => {
             let nested = format.get("json_schema").and_then(|j| j.get("schema"));
             let found = schema(nested.or_else(|| format.get("schema")));
-            found
-                .map(Some)
-                .ok_or_else(|| FieldError::new("response_format.json_schema.schema", "is missing"))
+            found.map(Some).ok_or_else(|| FieldError::new("response_format.json_schema.schema", "is missing"))
         }
-        _ => Err(expected(
-            "response_format.type",
-            "\"text\", \"json_object\" or \"json_schema\"",
-            format,
-        )),
+        _ => Err(expected("response_format.type", "\"text\", \"json_object\" or \"json_schema\"", format)),
     }
 }
 
@@ -329,10 +304,7 @@ fn read_sampling(f: &mut Fields, s: &mut Sampling) -> Result<(), FieldError> {
         };
     }
     if f.f32("adaptive_target")?.is_some_and(|t| t >= 0.0) {
-        return Err(FieldError::new(
-            "adaptive_target",
-            "adaptive-p sampling is not supported",
-        ));
+        return Err(FieldError::new("adaptive_target", "adaptive-p sampling is not supported"));
     }
     if let Some(v) = f.take("samplers") {
         s.order = sampler_order(&v)?;
@@ -346,16 +318,12 @@ fn read_sampling(f: &mut Fields, s: &mut Sampling) -> Result<(), FieldError> {
 fn sampler_order(v: &Value) -> Result<Vec<SamplerKind>, FieldError> {
     let unknown = |what: &str| {
         let known: Vec<&str> = SamplerKind::DEFAULT_ORDER.iter().map(|k| k.name()).collect();
-        FieldError::new(
-            "samplers",
-            format!("unknown sampler '{what}'; known are {}", known.join(", ")),
-        )
+        FieldError::new("samplers", format!("unknown sampler '{what}'; known are {}", known.join(", ")))
     };
     match v {
-        Value::String(letters) => letters
-            .chars()
-            .map(|c| SamplerKind::by_letter(c).ok_or_else(|| unknown(&c.to_string())))
-            .collect(),
+        Value::String(letters) => {
+            letters.chars().map(|c| SamplerKind::by_letter(c).ok_or_else(|| unknown(&c.to_string()))).collect()
+        }
         Value::Array(names) => names
             .iter()
             .map(|n| {
@@ -371,10 +339,7 @@ fn sampler_order(v: &Value) -> Result<Vec<SamplerKind>, FieldError> {
 fn logit_bias(v: &Value) -> Result<Vec<LogitBias>, FieldError> {
     let bias = |v: &Value| match v {
         Value::Bool(false) => Ok(f32::NEG_INFINITY),
-        other => other
-            .as_f64()
-            .map(|n| n as f32)
-            .ok_or_else(|| expected("logit_bias", "a number or false", other)),
+        other => other.as_f64().map(|n| n as f32).ok_or_else(|| expected("logit_bias", "a number or false", other)),
     };
     let target = |v: &Value| match v {
         Value::String(text) => Ok(BiasTarget::Text(text.clone())),
@@ -385,10 +350,7 @@ fn logit_bias(v: &Value) -> Result<Vec<LogitBias>, FieldError> {
             .ok_or_else(|| expected("logit_bias", "a token id or a text", other)),
     };
     let pair = |pair: &Value| match pair.as_array().map(Vec::as_slice) {
-        Some([t, b]) => Ok(LogitBias {
-            target: target(t)?,
-            bias: bias(b)?,
-        }),
+        Some([t, b]) => Ok(LogitBias { target: target(t)?, bias: bias(b)? }),
         _ => Err(expected("logit_bias", "pairs [token, bias]", pair)),
     };
     match v {
@@ -396,9 +358,7 @@ fn logit_bias(v: &Value) -> Result<Vec<LogitBias>, FieldError> {
         Value::Object(map) => map
             .iter()
             .map(|(key, b)| {
-                let target = key
-                    .parse()
-                    .map_or_else(|_| BiasTarget::Text(key.clone()), BiasTarget::Token);
+                let target = key.parse().map_or_else(|_| BiasTarget::Text(key.clone()), BiasTarget::Token);
                 Ok(LogitBias { target, bias: bias(b)? })
             })
             .collect(),
@@ -462,20 +422,11 @@ mod tests {
         let r = a.request;
         assert_eq!(r.input, Input::Raw("x".into()));
         assert_eq!((r.limits.max_tokens, r.limits.stop), (Some(5), vec!["END".to_string()]));
-        assert_eq!(
-            (r.sampling.temperature, r.sampling.top_k, r.sampling.seed),
-            (0.0, 3, Some(42))
-        );
+        assert_eq!((r.sampling.temperature, r.sampling.top_k, r.sampling.seed), (0.0, 3, Some(42)));
         assert_eq!(r.sampling.min_p, 0.05, "null is the default");
         assert_eq!(r.sampling.order, [SamplerKind::TopK, SamplerKind::Temperature]);
         assert_eq!(r.sampling.logit_bias.len(), 2);
-        assert_eq!(
-            r.adapters,
-            [AdapterChoice {
-                path: "a.gguf".into(),
-                scale: 0.5
-            }]
-        );
+        assert_eq!(r.adapters, [AdapterChoice::file("a.gguf", 0.5)]);
         assert_eq!(r.format, Some(Source::JsonSchema(r#"{"type":"object"}"#.into())));
     }
 
@@ -498,10 +449,7 @@ mod tests {
         d.format = Some(Source::Named("json".into()));
         d.sampling.temperature = 0.1;
         let r = parse(r#"{"prompt": "x"}"#, &d).expect("parsed").request;
-        assert_eq!(
-            (r.limits.max_tokens, r.format, r.sampling.temperature),
-            (Some(9), d.format.clone(), 0.1)
-        );
+        assert_eq!((r.limits.max_tokens, r.format, r.sampling.temperature), (Some(9), d.format.clone(), 0.1));
     }
 
     #[test]
@@ -510,69 +458,27 @@ mod tests {
             ("{", "not valid JSON"),
             ("[1]", "a line must hold a JSON object"),
             (r#"{"id": 1}"#, "prompt: is missing"),
-            (
-                r#"{"id": 1, "prompt": 5}"#,
-                "prompt: must be a text or an array of token ids, not 5",
-            ),
-            (
-                r#"{"id": 1, "prompt": [1, -2]}"#,
-                "prompt: must be a text or token ids, not -2",
-            ),
+            (r#"{"id": 1, "prompt": 5}"#, "prompt: must be a text or an array of token ids, not 5"),
+            (r#"{"id": 1, "prompt": [1, -2]}"#, "prompt: must be a text or token ids, not -2"),
             (r#"{"id": 1, "prompt": "x", "messages": []}"#, "messages: give either"),
             (r#"{"id": 1, "messages": "x"}"#, "messages: must be an array"),
-            (
-                r#"{"id": 1, "messages": [{"role": "root", "content": "x"}]}"#,
-                "messages[0].role: role \"root\"",
-            ),
-            (
-                r#"{"id": 1, "messages": [{"role": "user", "content": null}]}"#,
-                "messages[0].content: must be a text",
-            ),
-            (
-                r#"{"id": 1, "prompt": "x", "temperature": "hot"}"#,
-                "temperature: must be a number, not \"hot\"",
-            ),
-            (
-                r#"{"id": 1, "prompt": "x", "top_k": 1.5}"#,
-                "top_k: must be a whole number",
-            ),
-            (
-                r#"{"id": 1, "prompt": "x", "top_k": 1099511627776}"#,
-                "top_k: must be a whole number of 32 bits",
-            ),
-            (
-                r#"{"id": 1, "prompt": "x", "n_predict": -5}"#,
-                "n_predict: must be a whole number of -1 or more",
-            ),
-            (
-                r#"{"id": 1, "prompt": "x", "stop": [1]}"#,
-                "stop: must be a string or an array",
-            ),
+            (r#"{"id": 1, "messages": [{"role": "root", "content": "x"}]}"#, "messages[0].role: role \"root\""),
+            (r#"{"id": 1, "messages": [{"role": "user", "content": null}]}"#, "messages[0].content: must be a text"),
+            (r#"{"id": 1, "prompt": "x", "temperature": "hot"}"#, "temperature: must be a number, not \"hot\""),
+            (r#"{"id": 1, "prompt": "x", "top_k": 1.5}"#, "top_k: must be a whole number"),
+            (r#"{"id": 1, "prompt": "x", "top_k": 1099511627776}"#, "top_k: must be a whole number of 32 bits"),
+            (r#"{"id": 1, "prompt": "x", "n_predict": -5}"#, "n_predict: must be a whole number of -1 or more"),
+            (r#"{"id": 1, "prompt": "x", "stop": [1]}"#, "stop: must be a string or an array"),
             (
                 r#"{"id": 1, "prompt": "x", "grammar": "root ::= \"a\"", "json_schema": {}}"#,
                 "json_schema: give one format",
             ),
-            (
-                r#"{"id": 1, "prompt": "x", "lora": [{"id": 0}]}"#,
-                "lora[0].id: adapters have no number",
-            ),
-            (
-                r#"{"id": 1, "prompt": "x", "lora": [{"scale": 1}]}"#,
-                "lora[0].path: is missing",
-            ),
-            (
-                r#"{"id": 1, "prompt": "x", "adapters": "auto"}"#,
-                "adapters: adapters by name need",
-            ),
-            (
-                r#"{"id": 1, "prompt": "x", "samplers": ["top_q"]}"#,
-                "samplers: unknown sampler 'top_q'",
-            ),
+            (r#"{"id": 1, "prompt": "x", "lora": [{"id": 0}]}"#, "lora[0].id: adapters have no number"),
+            (r#"{"id": 1, "prompt": "x", "lora": [{"scale": 1}]}"#, "lora[0].path: is missing"),
+            (r#"{"id": 1, "prompt": "x", "adapters": "auto"}"#, "adapters: automatic routing is not"),
+            (r#"{"id": 1, "prompt": "x", "samplers": ["top_q"]}"#, "samplers: unknown sampler 'top_q'"),
             (r#"{"id": 1, "prompt": "x", "n": 2}"#, "n: several answers"),
-            (
-                r#"{"id": 1, "prompt": "x", "response_format": {"type": "sound"}}"#,
-                "response_format.type: must be",
-            ),
+            (r#"{"id": 1, "prompt": "x", "response_format": {"type": "sound"}}"#, "response_format.type: must be"),
         ];
         for (line, expected) in table {
             let e = parse(line, &defaults()).expect_err(line);
@@ -582,15 +488,7 @@ mod tests {
                 e.failure.message
             );
             assert_eq!(e.failure.code, Code::Usage);
-            assert_eq!(
-                e.id,
-                if line.contains("id\": 1") {
-                    Value::from(1)
-                } else {
-                    Value::Null
-                },
-                "{line}"
-            );
+            assert_eq!(e.id, if line.contains("id\": 1") { Value::from(1) } else { Value::Null }, "{line}");
         }
         let deep = format!("{{\"prompt\": {}1{}}}", "[".repeat(10_000), "]".repeat(10_000));
         assert!(parse(&deep, &defaults()).is_err(), "depth is bounded");

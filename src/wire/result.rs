@@ -15,10 +15,8 @@ pub fn result_value(id: Option<&Value>, answer: &Answer, adapters: &[Applied], r
         object.insert("id".into(), id.clone());
     }
     object.insert("content".into(), answer.text.clone().into());
-    let adapters: Vec<Value> = adapters
-        .iter()
-        .map(|a| json!({"name": a.name, "digest": a.digest.to_hex(), "scale": a.scale}))
-        .collect();
+    let adapters: Vec<Value> =
+        adapters.iter().map(|a| json!({"name": a.name, "digest": a.digest.to_hex(), "scale": a.scale})).collect();
     object.insert("adapters".into(), adapters.into());
     object.insert("finish_reason".into(), f.reason.name().into());
     if let Some(text) = &f.stopping_text {

@@ -10,56 +10,30 @@ fn an_answer_is_text_alone_and_the_same_each_time() {
     let first = app.answer(&["-n", "16", "--raw", "The capital of France is"], "").ok();
     assert!(first.text().starts_with(" Paris."), "{first:?}");
     assert_eq!(first.stderr, "", "nothing on stderr when it is no terminal");
-    let again = app
-        .answer(&["-n", "16", "--no-stream", "--raw", "The capital of France is"], "")
-        .ok();
+    let again = app.answer(&["-n", "16", "--no-stream", "--raw", "The capital of France is"], "").ok();
     assert_eq!(first.stdout, again.stdout, "streamed or not, the same bytes");
 }
 
 #[test]
 fn standard_input_is_content_and_the_argument_instruction() {
     let app = App::new();
-    let joined = app
-        .answer(&["-n", "12", "Name the city:\n\nThe Eiffel tower stands in Paris."], "")
-        .ok();
-    let piped = app
-        .answer(&["-n", "12", "Name the city:"], "The Eiffel tower stands in Paris.\n")
-        .ok();
+    let joined = app.answer(&["-n", "12", "Name the city:\n\nThe Eiffel tower stands in Paris."], "").ok();
+    let piped = app.answer(&["-n", "12", "Name the city:"], "The Eiffel tower stands in Paris.\n").ok();
     assert_eq!(joined.stdout, piped.stdout);
     let file = app.write("content.txt", "The Eiffel tower stands in Paris.\n");
-    let filed = app
-        .answer(&["-n", "12", "-f", file.to_str().expect("UTF-8"), "Name the city:"], "")
-        .ok();
+    let filed = app.answer(&["-n", "12", "-f", file.to_str().expect("UTF-8"), "Name the city:"], "").ok();
     assert_eq!(joined.stdout, filed.stdout);
     // The default command: the same without `run`.
     let model = model();
-    let bare = [
-        "-m",
-        model.to_str().expect("UTF-8"),
-        "-t",
-        "2",
-        "-c",
-        "2048",
-        "--temp",
-        "0",
-        "-n",
-        "12",
-        "Name the city:",
-    ];
-    assert_eq!(
-        app.run(&bare, "The Eiffel tower stands in Paris.").ok().stdout,
-        joined.stdout
-    );
+    let bare =
+        ["-m", model.to_str().expect("UTF-8"), "-t", "2", "-c", "2048", "--temp", "0", "-n", "12", "Name the city:"];
+    assert_eq!(app.run(&bare, "The Eiffel tower stands in Paris.").ok().stdout, joined.stdout);
 }
 
 #[test]
 fn a_seed_makes_sampling_repeatable() {
     let app = App::new();
-    let ask = |seed: &str| {
-        app.answer(&["--temp", "1.2", "-s", seed, "-n", "24", "Tell me a story."], "")
-            .ok()
-            .stdout
-    };
+    let ask = |seed: &str| app.answer(&["--temp", "1.2", "-s", seed, "-n", "24", "Tell me a story."], "").ok().stdout;
     assert_eq!(ask("1"), ask("1"));
     assert_ne!(ask("1"), ask("2"));
 }
@@ -68,12 +42,8 @@ fn a_seed_makes_sampling_repeatable() {
 fn every_ready_format_holds() {
     let app = App::new();
     let names = app.run(&["grammar", "ls"], "").ok();
-    let names: Vec<String> = names
-        .text()
-        .lines()
-        .filter_map(|l| l.split_whitespace().next())
-        .map(String::from)
-        .collect();
+    let names: Vec<String> =
+        names.text().lines().filter_map(|l| l.split_whitespace().next()).map(String::from).collect();
     for needed in [
         "json",
         "json-object",
@@ -102,21 +72,14 @@ fn every_ready_format_holds() {
         .collect();
     let run = app.lines(&["-np", "4"], &lines);
     for result in run.json_lines() {
-        let (name, content) = (
-            result["id"].as_str().expect("id"),
-            result["content"].as_str().expect("content"),
-        );
+        let (name, content) = (result["id"].as_str().expect("id"), result["content"].as_str().expect("content"));
         let check = app.run(&["grammar", "test", "--format", name], content);
         if result["format_complete"] == true {
             assert_eq!(check.text().trim(), "complete", "{name}: {content:?}");
         } else {
             // Cut by the limit: said so in the line, and what there is can still be finished.
             assert_eq!(result["error"]["code"], "format_cut", "{result}");
-            assert!(
-                check.text().starts_with("incomplete"),
-                "{name}: {content:?} {}",
-                check.text()
-            );
+            assert!(check.text().starts_with("incomplete"), "{name}: {content:?} {}", check.text());
         }
     }
 }
@@ -141,31 +104,17 @@ fn grammars_and_schemas_from_flags_and_files_hold() {
             && ["cat", "dog"].contains(&value["kind"].as_str().expect("text"))
     );
     let file = app.write("s.json", schema);
-    assert_eq!(
-        serde_json::from_str::<Value>(&ask(&["-jf", file.to_str().expect("UTF-8")])).expect("JSON"),
-        value
-    );
+    assert_eq!(serde_json::from_str::<Value>(&ask(&["-jf", file.to_str().expect("UTF-8")])).expect("JSON"), value);
     assert!(["yes", "no"].contains(&ask(&["--regex", "yes|no"]).as_str()));
     // Sampled, not greedy: the mask comes first.
-    let sampled = app
-        .answer(
-            &["--temp", "1.5", "-n", "60", "--format", "sentiment", "I love it."],
-            "",
-        )
-        .ok();
-    assert!(
-        ["positive", "negative", "neutral"].contains(&sampled.text()),
-        "{sampled:?}"
-    );
+    let sampled = app.answer(&["--temp", "1.5", "-n", "60", "--format", "sentiment", "I love it."], "").ok();
+    assert!(["positive", "negative", "neutral"].contains(&sampled.text()), "{sampled:?}");
 }
 
 #[test]
 fn an_answer_cut_before_its_format_is_complete_is_exit_code_7() {
     let app = App::new();
-    let run = app.answer(
-        &["-n", "3", "--grammar", "root ::= \"[\" [0-9]{40} \"]\"", "Numbers!"],
-        "",
-    );
+    let run = app.answer(&["-n", "3", "--grammar", "root ::= \"[\" [0-9]{40} \"]\"", "Numbers!"], "");
     assert_eq!(run.code, Some(7), "{run:?}");
     assert!(run.text().starts_with('['));
     assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
@@ -176,20 +125,13 @@ fn json_output_tells_adapters_usage_and_timings() {
     let app = App::new();
     let adapter = app.write("style.gguf", random_lora(1, 8, 0.02));
     let lora = format!("{}=0.5", adapter.display());
-    let value = app
-        .answer(&["-n", "8", "--output", "json", "--lora", &lora, "Hello"], "")
-        .ok()
-        .json();
+    let value = app.answer(&["-n", "8", "--output", "json", "--lora", &lora, "Hello"], "").ok().json();
     assert_eq!(value["adapters"][0]["name"], "style");
     assert_eq!(value["adapters"][0]["scale"], 0.5);
     assert_eq!(value["adapters"][0]["digest"].as_str().map(str::len), Some(64));
     assert_eq!(value["usage"]["completion_tokens"], 8);
     assert_eq!(value["finish_reason"], "length");
-    assert!(
-        value["timings"]["predicted_per_second"]
-            .as_f64()
-            .is_some_and(|r| r > 0.0)
-    );
+    assert!(value["timings"]["predicted_per_second"].as_f64().is_some_and(|r| r > 0.0));
 }
 
 #[test]
@@ -209,10 +151,7 @@ fn an_adapter_changes_the_answer_and_its_scale_matters() {
     assert_ne!(base, with);
     assert_ne!(with, ask(&[format!("{a}=0.3")]));
     assert_ne!(with, ask(&[a.clone(), b.clone()]), "a second adapter adds to the first");
-    assert_eq!(
-        ask(&[format!("{a}=0.5"), format!("{b}=0.25")]),
-        ask(&[format!("{b}=0.25"), format!("{a}=0.5")])
-    );
+    assert_eq!(ask(&[format!("{a}=0.5"), format!("{b}=0.25")]), ask(&[format!("{b}=0.25"), format!("{a}=0.5")]));
     assert_eq!(base, ask(&[format!("{a}=0")]), "weight 0 is the base");
 }
 
@@ -234,10 +173,7 @@ fn token_probabilities_are_sorted_and_sum_below_one() {
         assert_eq!(top.len(), 5);
         assert!(top.windows(2).all(|w| w[0] >= w[1]) && top[0] <= 0.0);
         assert!(top.iter().map(|l| l.exp()).sum::<f64>() <= 1.0 + 1e-3);
-        assert_eq!(
-            entry["logprob"], entry["top_logprobs"][0]["logprob"],
-            "greedy takes the first"
-        );
+        assert_eq!(entry["logprob"], entry["top_logprobs"][0]["logprob"], "greedy takes the first");
     }
 }
 
@@ -246,9 +182,7 @@ fn stop_strings_biases_and_limits_are_honoured() {
     let app = App::new();
     let ask = |extra: Value| {
         let mut line = json!({"id": 0, "prompt": "Count: one two three", "n_predict": 24});
-        line.as_object_mut()
-            .expect("object")
-            .extend(extra.as_object().expect("object").clone());
+        line.as_object_mut().expect("object").extend(extra.as_object().expect("object").clone());
         app.lines(&[], &[line]).ok().json_lines().remove(0)
     };
     let plain = ask(json!({"return_tokens": true}));
@@ -299,12 +233,8 @@ fn a_closed_pipe_ends_quietly() {
         "Tell me a long story.",
     ];
     let mut command = app.command(&args);
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("started");
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
     drop(child.stdout.take());
     let run = finish(child, Vec::new());
     assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{run:?}");
@@ -314,10 +244,7 @@ fn a_closed_pipe_ends_quietly() {
 fn models_and_versions_can_be_shown_without_loading() {
     let app = App::new();
     let model = model();
-    let shown = app
-        .run(&["model", "show", "--json", model.to_str().expect("UTF-8")], "")
-        .ok()
-        .json();
+    let shown = app.run(&["model", "show", "--json", model.to_str().expect("UTF-8")], "").ok().json();
     assert_eq!(shown["vocabulary"], facts().n_vocab);
     assert!(app.run(&["version"], "").ok().text().starts_with("smoa "));
     assert!(app.run(&["completions", "bash"], "").ok().text().contains("complete"));
@@ -331,37 +258,16 @@ fn interrupts_end_the_answer_with_their_own_codes() {
     use std::io::Read;
     let app = App::new();
     let model = model();
-    let story = [
-        "run",
-        "-m",
-        model.to_str().expect("UTF-8"),
-        "-t",
-        "2",
-        "-c",
-        "4096",
-        "--ignore-eos",
-        "A long story:",
-    ];
+    let story = ["run", "-m", model.to_str().expect("UTF-8"), "-t", "2", "-c", "4096", "--ignore-eos", "A long story:"];
     for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
         let mut command = app.command(&story);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("started");
         // Nothing to read: standard input must be closed before the program answers.
         drop(child.stdin.take());
         let mut first = [0u8; 1];
-        child
-            .stdout
-            .as_mut()
-            .expect("piped")
-            .read_exact(&mut first)
-            .expect("an answer begins");
-        let kill = std::process::Command::new("kill")
-            .arg(signal)
-            .arg(child.id().to_string())
-            .status();
+        child.stdout.as_mut().expect("piped").read_exact(&mut first).expect("an answer begins");
+        let kill = std::process::Command::new("kill").arg(signal).arg(child.id().to_string()).status();
         assert!(kill.expect("kill").success());
         let output = child.wait_with_output().expect("ended");
         assert_eq!(output.status.code(), Some(code), "{signal}: {output:?}");

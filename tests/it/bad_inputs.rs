@@ -15,11 +15,7 @@ fn refused(run: &Run, code: i32, words: &str) {
     assert_eq!(run.code, Some(code), "{words}: {run:?}");
     assert_eq!(run.stderr.lines().count(), 1, "{words}: {}", run.stderr);
     assert!(run.stderr.contains(words), "{words:?} not in {}", run.stderr);
-    assert!(
-        run.stderr.starts_with("smoa: ") && !run.stderr.contains('\x1b'),
-        "{}",
-        run.stderr
-    );
+    assert!(run.stderr.starts_with("smoa: ") && !run.stderr.contains('\x1b'), "{}", run.stderr);
     assert!(run.stdout.is_empty(), "{words}: {run:?}");
     // A bound against hangs, not a measurement: the machine may be busy.
     assert!(run.took < Duration::from_secs(30), "{words}: {:?}", run.took);
@@ -50,11 +46,7 @@ fn m05_a_model_cut_anywhere() {
     let whole = std::fs::read(model()).expect("read");
     for per_mille in [10, 500, 999] {
         let path = app.write("cut.gguf", &whole[..whole.len() / 1000 * per_mille]);
-        refused(
-            &app.run(&["run", "-m", path.to_str().expect("UTF-8"), "hi"], ""),
-            4,
-            "cut.gguf",
-        );
+        refused(&app.run(&["run", "-m", path.to_str().expect("UTF-8"), "hi"], ""), 4, "cut.gguf");
     }
 }
 
@@ -62,13 +54,7 @@ fn m05_a_model_cut_anywhere() {
 fn m20_paths_that_are_no_model_files() {
     let app = App::new();
     let fifo = app.path("fifo");
-    assert!(
-        std::process::Command::new("mkfifo")
-            .arg(&fifo)
-            .status()
-            .expect("mkfifo")
-            .success()
-    );
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo").success());
     std::os::unix::fs::symlink(app.path("nowhere"), app.path("dangling")).expect("linked");
     let at = |name: &str| app.path(name).display().to_string();
     for (path, code, words) in [
@@ -90,17 +76,9 @@ fn m20_paths_that_are_no_model_files() {
 fn m21_a_file_of_another_kind_is_named() {
     let app = App::new();
     let adapter = app.write("lora.gguf", random_lora(1, 4, 0.02));
-    refused(
-        &app.run(&["run", "-m", adapter.to_str().expect("UTF-8"), "hi"], ""),
-        4,
-        "LoRA adapter",
-    );
+    refused(&app.run(&["run", "-m", adapter.to_str().expect("UTF-8"), "hi"], ""), 4, "LoRA adapter");
     let model = model();
-    refused(
-        &app.answer(&["--lora", model.to_str().expect("UTF-8"), "hi"], ""),
-        4,
-        "general.type",
-    );
+    refused(&app.answer(&["--lora", model.to_str().expect("UTF-8"), "hi"], ""), 4, "general.type");
 }
 
 #[test]
@@ -122,11 +100,7 @@ fn m17_m18_templates_that_do_not_end() {
         let run = app.answer(&["--chat-template-file", file.to_str().expect("UTF-8"), "hi"], "");
         refused(&run, 2, "template");
     }
-    refused(
-        &app.answer(&["--chat-template", "nonsense", "hi"], ""),
-        2,
-        "there is no template 'nonsense'",
-    );
+    refused(&app.answer(&["--chat-template", "nonsense", "hi"], ""), 2, "there is no template 'nonsense'");
 }
 
 #[test]
@@ -145,64 +119,24 @@ fn a_damaged_adapters() {
     };
     add("a1-type-missing", &|w| Ok(w.remove("general.type")), "general.type");
     add("a1-adapter-type", &|w| w.set("adapter.type", "x"), "adapter.type");
-    add(
-        "a2-architecture",
-        &|w| w.set("general.architecture", "qwen2"),
-        "general.architecture",
-    );
-    add(
-        "a4-alpha-missing",
-        &|w| Ok(w.remove("adapter.lora.alpha")),
-        "adapter.lora.alpha",
-    );
-    add(
-        "a4-alpha-zero",
-        &|w| w.set("adapter.lora.alpha", 0f32),
-        "adapter.lora.alpha",
-    );
-    add(
-        "a4-alpha-nan",
-        &|w| w.set("adapter.lora.alpha", f32::NAN),
-        "adapter.lora.alpha",
-    );
-    add(
-        "a4-alpha-negative",
-        &|w| w.set("adapter.lora.alpha", -1f32),
-        "adapter.lora.alpha",
-    );
-    add(
-        "a4-alpha-text",
-        &|w| w.set("adapter.lora.alpha", "8"),
-        "adapter.lora.alpha",
-    );
+    add("a2-architecture", &|w| w.set("general.architecture", "qwen2"), "general.architecture");
+    add("a4-alpha-missing", &|w| Ok(w.remove("adapter.lora.alpha")), "adapter.lora.alpha");
+    add("a4-alpha-zero", &|w| w.set("adapter.lora.alpha", 0f32), "adapter.lora.alpha");
+    add("a4-alpha-nan", &|w| w.set("adapter.lora.alpha", f32::NAN), "adapter.lora.alpha");
+    add("a4-alpha-negative", &|w| w.set("adapter.lora.alpha", -1f32), "adapter.lora.alpha");
+    add("a4-alpha-text", &|w| w.set("adapter.lora.alpha", "8"), "adapter.lora.alpha");
     let n = base.n_embd as u64;
-    add(
-        "a5-layer",
-        &|w| w.tensor("blk.999.attn_q.weight.lora_a", TensorType::F16, &[n, 4], zeros(n * 4)),
-        "blk.999",
-    );
-    add(
-        "a5-norm",
-        &|w| w.tensor("blk.0.attn_norm.weight", TensorType::F16, &[n], zeros(n)),
-        "attn_norm",
-    );
+    add("a5-layer", &|w| w.tensor("blk.999.attn_q.weight.lora_a", TensorType::F16, &[n, 4], zeros(n * 4)), "blk.999");
+    add("a5-norm", &|w| w.tensor("blk.0.attn_norm.weight", TensorType::F16, &[n], zeros(n)), "attn_norm");
     add(
         "a3-a-without-b",
         &|w| w.tensor("output_norm.weight.lora_a", TensorType::F16, &[n, 4], zeros(n * 4)),
         "output_norm",
     );
-    add(
-        "a12-invocation",
-        &|w| w.set("adapter.alora.invocation_tokens", vec![1u32].as_slice()),
-        "activated LoRA",
-    );
+    add("a12-invocation", &|w| w.set("adapter.alora.invocation_tokens", vec![1u32].as_slice()), "activated LoRA");
     for (name, bytes, words) in table {
         let path = app.write(&format!("{name}.gguf"), bytes);
-        refused(
-            &app.answer(&["--lora", path.to_str().expect("UTF-8"), "hi"], ""),
-            4,
-            words,
-        );
+        refused(&app.answer(&["--lora", path.to_str().expect("UTF-8"), "hi"], ""), 4, words);
     }
     // A2, A3, A7: shapes and weights.
     let single = |a: (&[u64], Vec<u8>), b: (&[u64], Vec<u8>)| {
@@ -211,38 +145,22 @@ fn a_damaged_adapters() {
         w.set("general.type", "adapter").expect("set");
         w.set("adapter.type", "lora").expect("set");
         w.set("adapter.lora.alpha", 4f32).expect("set");
-        w.tensor(&format!("{layer}.lora_a"), TensorType::F16, a.0, a.1)
-            .expect("added");
-        w.tensor(&format!("{layer}.lora_b"), TensorType::F16, b.0, b.1)
-            .expect("added");
+        w.tensor(&format!("{layer}.lora_a"), TensorType::F16, a.0, a.1).expect("added");
+        w.tensor(&format!("{layer}.lora_b"), TensorType::F16, b.0, b.1).expect("added");
         w.to_bytes()
     };
     let infinite = [0x00u8, 0x7C].repeat((n * 4) as usize);
     for (name, bytes, code) in [
-        (
-            "a2-width",
-            single((&[n + 32, 4], zeros((n + 32) * 4)), (&[4, n], zeros(4 * n))),
-            4,
-        ),
+        ("a2-width", single((&[n + 32, 4], zeros((n + 32) * 4)), (&[4, n], zeros(4 * n))), 4),
         ("a3-ranks", single((&[n, 4], zeros(n * 4)), (&[8, n], zeros(8 * n))), 4),
-        (
-            "a3-rank-4096",
-            single((&[n, 4096], zeros(n * 4096)), (&[4096, n], zeros(4096 * n))),
-            4,
-        ),
+        ("a3-rank-4096", single((&[n, 4096], zeros(n * 4096)), (&[4096, n], zeros(4096 * n))), 4),
         ("a7-infinite", single((&[n, 4], infinite), (&[4, n], zeros(4 * n))), 4),
     ] {
         let path = app.write(&format!("{name}.gguf"), bytes);
-        refused(
-            &app.answer(&["--lora", path.to_str().expect("UTF-8"), "hi"], ""),
-            code,
-            layer,
-        );
+        refused(&app.answer(&["--lora", path.to_str().expect("UTF-8"), "hi"], ""), code, layer);
     }
     let zero = app.write("zero.gguf", single((&[n, 4], zeros(n * 4)), (&[4, n], zeros(4 * n))));
-    let run = app
-        .answer(&["-n", "2", "--lora", zero.to_str().expect("UTF-8"), "hi"], "")
-        .ok();
+    let run = app.answer(&["-n", "2", "--lora", zero.to_str().expect("UTF-8"), "hi"], "").ok();
     assert!(run.stderr.contains("all weights are zero"), "{run:?}");
 }
 
@@ -251,29 +169,12 @@ fn a13_scales_and_sets() {
     let app = App::new();
     let path = app.write("a.gguf", random_lora(1, 4, 0.02)).display().to_string();
     for scale in ["nan", "inf", "1e30", "-1"] {
-        refused(
-            &app.answer(&["--lora", &format!("{path}={scale}"), "hi"], ""),
-            2,
-            "adapter scale",
-        );
+        refused(&app.answer(&["--lora", &format!("{path}={scale}"), "hi"], ""), 2, "adapter scale");
     }
-    refused(
-        &app.answer(&["--lora", &format!("{path}=high"), "hi"], ""),
-        2,
-        "must be a number",
-    );
-    refused(
-        &app.answer(&["--lora", &path, "--lora", &path, "hi"], ""),
-        2,
-        "named twice",
-    );
-    let copies: Vec<String> = (0..6)
-        .map(|i| {
-            app.write(&format!("c{i}.gguf"), random_lora(i, 4, 0.02))
-                .display()
-                .to_string()
-        })
-        .collect();
+    refused(&app.answer(&["--lora", &format!("{path}=high"), "hi"], ""), 2, "must be a number");
+    refused(&app.answer(&["--lora", &path, "--lora", &path, "hi"], ""), 2, "named twice");
+    let copies: Vec<String> =
+        (0..6).map(|i| app.write(&format!("c{i}.gguf"), random_lora(i, 4, 0.02)).display().to_string()).collect();
     let mut args: Vec<&str> = copies.iter().flat_map(|c| ["--lora", c.as_str()]).collect();
     args.push("hi");
     refused(&app.answer(&args, ""), 2, "at most 5");
@@ -305,10 +206,7 @@ fn c1_wrong_command_lines() {
         (vec!["run", "-m", m, "--samplers", "top_q", "hi"], "top_q"),
         (vec!["run", "-m", m, "-l", "x", "hi"], "--logit-bias"),
         (vec!["run", "-m", m, "-l", "999999+1", "hi"], "outside the vocabulary"),
-        (
-            vec!["run", "-m", m, "--format", "json", "-j", "{}", "hi"],
-            "cannot be used with",
-        ),
+        (vec!["run", "-m", m, "--format", "json", "-j", "{}", "hi"], "cannot be used with"),
         (vec!["run", "-m", m], "nothing to answer"),
         (vec!["nonsense-command", "--model"], "--model"),
     ] {
@@ -318,17 +216,8 @@ fn c1_wrong_command_lines() {
     let copy = app.path("smoa-copy");
     std::fs::copy(env!("CARGO_BIN_EXE_smoa"), &copy).expect("copied");
     let mut command = std::process::Command::new(&copy);
-    command
-        .args(["run", "hi"])
-        .current_dir(app.dir.path())
-        .env_clear()
-        .env("HOME", app.dir.path());
-    let child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("started");
+    command.args(["run", "hi"]).current_dir(app.dir.path()).env_clear().env("HOME", app.dir.path());
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
     refused(&finish(child, Vec::new()), 2, "no model");
 }
 
@@ -336,11 +225,7 @@ fn c1_wrong_command_lines() {
 fn c1_wrong_environment() {
     let app = App::new();
     let mut command = app.command(&["run", "hi"]);
-    command
-        .env("LLAMA_ARG_CTX_SIZE", "many")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.env("LLAMA_ARG_CTX_SIZE", "many").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     refused(&finish(command.spawn().expect("started"), Vec::new()), 2, "--ctx-size");
 }
 
@@ -351,21 +236,10 @@ fn c2_wrong_standard_input() {
     refused(&app.answer(&[], "\n"), 2, "nothing to answer");
     refused(&app.answer(&["Summarise"], b"abc\xFF\xFEdef"), 2, "byte 3");
     refused(&app.answer(&["Summarise"], b"ab\0cd"), 2, "NUL at byte 2");
-    refused(
-        &app.answer(&["Summarise"], vec![b'a'; 65 << 20]),
-        2,
-        "larger than 64 MiB",
-    );
-    refused(
-        &app.answer(&["Summarise"], "many words ".repeat(3000)),
-        2,
-        "the context holds 2048",
-    );
+    refused(&app.answer(&["Summarise"], vec![b'a'; 65 << 20]), 2, "larger than 64 MiB");
+    refused(&app.answer(&["Summarise"], "many words ".repeat(3000)), 2, "the context holds 2048");
     let mut command = app.command(&["run", "-m", model().to_str().expect("UTF-8")]);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let out = command.output().expect("ran");
     assert_eq!(out.status.code(), Some(2));
 }
@@ -373,21 +247,9 @@ fn c2_wrong_standard_input() {
 #[test]
 fn c3_standard_output_that_takes_nothing() {
     let app = App::new();
-    let full = std::fs::OpenOptions::new()
-        .write(true)
-        .open("/dev/full")
-        .expect("opened");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("opened");
     let model = model();
-    let mut command = app.command(&[
-        "run",
-        "-m",
-        model.to_str().expect("UTF-8"),
-        "-c",
-        "512",
-        "-n",
-        "4",
-        "hi",
-    ]);
+    let mut command = app.command(&["run", "-m", model.to_str().expect("UTF-8"), "-c", "512", "-n", "4", "hi"]);
     command.stdin(Stdio::piped()).stdout(full).stderr(Stdio::piped());
     let run = finish(command.spawn().expect("started"), Vec::new());
     assert_eq!(run.code, Some(1), "{run:?}");
@@ -429,23 +291,21 @@ fn formats_that_cannot_be_enforced() {
     refused(&ask(&["--regex", "(a"]), 5, "regex");
     refused(&ask(&["--format", "jsn"]), 3, "json");
     refused(&ask(&["--grammar-file", "missing.gbnf"]), 3, "missing.gbnf");
-    refused(
-        &app.run(&["grammar", "check", "--grammar", "root ::= x"], ""),
-        5,
-        "line 1",
-    );
+    refused(&app.run(&["grammar", "check", "--grammar", "root ::= x"], ""), 5, "line 1");
     refused(&app.run(&["grammar", "show", "jsn"], ""), 3, "json");
-    assert_eq!(
-        app.run(&["grammar", "test", "--format", "yes-no"], "maybe").code,
-        Some(1)
-    );
+    assert_eq!(app.run(&["grammar", "test", "--format", "yes-no"], "maybe").code, Some(1));
 }
 
 #[test]
 fn jsonl_lines_may_not_name_what_is_not_there() {
     let app = App::new();
-    let line = json!({"id": "x", "prompt": "hi", "adapters": [{"name": "sql"}]});
-    let run = app.lines(&[], &[line]);
+    let lines = [
+        json!({"id": "name", "prompt": "hi", "adapters": [{"name": "sql"}]}),
+        json!({"id": "auto", "prompt": "hi", "adapters": "auto"}),
+    ];
+    let run = app.lines(&[], &lines);
     assert_eq!(run.code, Some(9));
-    assert!(run.text().contains("adapters by name need"), "{}", run.text());
+    let results = run.json_lines();
+    assert_eq!(results[0]["error"]["code"], "not_found", "{}", run.text());
+    assert!(run.text().contains("automatic routing is not in this version"), "{}", run.text());
 }

@@ -5,23 +5,15 @@ use serde_json::{Value, json};
 
 /// Answers by line number.
 fn contents(results: &[Value]) -> Vec<String> {
-    results
-        .iter()
-        .map(|r| r["content"].as_str().unwrap_or_else(|| panic!("{r}")).to_string())
-        .collect()
+    results.iter().map(|r| r["content"].as_str().unwrap_or_else(|| panic!("{r}")).to_string()).collect()
 }
 
 /// Eight adapters over eight lines with a common prompt, then each line alone in a fresh process.
 #[test]
 fn eight_adapters_in_one_run_answer_as_in_cold_runs() {
     let app = App::new();
-    let files: Vec<String> = (0..8)
-        .map(|i| {
-            app.write(&format!("r{i}.gguf"), random_lora(100 + i, 8, 0.05))
-                .display()
-                .to_string()
-        })
-        .collect();
+    let files: Vec<String> =
+        (0..8).map(|i| app.write(&format!("r{i}.gguf"), random_lora(100 + i, 8, 0.05)).display().to_string()).collect();
     let line = |i: usize| {
         json!({"id": i, "prompt": "Once upon a time there was a", "n_predict": 16, "ignore_eos": true, "return_tokens": true,
                "lora": [{"path": files[i], "scale": 1.0}]})
@@ -56,10 +48,7 @@ fn a_cached_prefix_of_another_adapter_or_scale_is_never_used() {
         (vec![], false),
     ];
     let line = |i: usize, set: &[(&String, f32)]| {
-        let lora: Vec<Value> = set
-            .iter()
-            .map(|(path, scale)| json!({"path": path, "scale": scale}))
-            .collect();
+        let lora: Vec<Value> = set.iter().map(|(path, scale)| json!({"path": path, "scale": scale})).collect();
         json!({"id": i, "prompt": "The secret of a good soup is", "n_predict": 12, "ignore_eos": true, "return_tokens": true, "lora": lora})
     };
     let lines: Vec<Value> = plans.iter().enumerate().map(|(i, (set, _))| line(i, set)).collect();
@@ -94,12 +83,7 @@ fn a_thousand_lines_with_a_broken_and_a_huge_one() {
         match i {
             333 => text += "{\"id\": 333, \"prompt\": \n",
             666 => text += &format!("{{\"id\": 666, \"prompt\": \"{}\"}}\n", "x".repeat(10 << 20)),
-            _ => {
-                text += &format!(
-                    "{}\n",
-                    json!({"id": i, "prompt": format!("Number {i}:"), "n_predict": 1})
-                )
-            }
+            _ => text += &format!("{}\n", json!({"id": i, "prompt": format!("Number {i}:"), "n_predict": 1})),
         }
     }
     let head: String = text.lines().take(100).map(|l| format!("{l}\n")).collect();
@@ -144,10 +128,7 @@ fn one_bad_line_harms_no_other() {
     let run = app.lines(&["-np", "2"], &lines);
     assert_eq!(run.code, Some(9));
     let results = run.json_lines();
-    let codes: Vec<&str> = results
-        .iter()
-        .map(|r| r["error"]["code"].as_str().unwrap_or("ok"))
-        .collect();
+    let codes: Vec<&str> = results.iter().map(|r| r["error"]["code"].as_str().unwrap_or("ok")).collect();
     let expected = [
         "ok",
         "not_found",
@@ -166,14 +147,10 @@ fn one_bad_line_harms_no_other() {
 fn a_common_prefix_is_read_once() {
     let app = App::new();
     let common = "You are a careful assistant. ".repeat(20);
-    let lines: Vec<Value> = (0..6)
-        .map(|i| json!({"id": i, "prompt": format!("{common} Question {i}:"), "n_predict": 2}))
-        .collect();
+    let lines: Vec<Value> =
+        (0..6).map(|i| json!({"id": i, "prompt": format!("{common} Question {i}:"), "n_predict": 2})).collect();
     let results = app.lines(&["-np", "3"], &lines).ok().json_lines();
-    let read: u64 = results
-        .iter()
-        .map(|r| r["timings"]["prompt_n"].as_u64().expect("count"))
-        .sum();
+    let read: u64 = results.iter().map(|r| r["timings"]["prompt_n"].as_u64().expect("count")).sum();
     let whole = results[0]["usage"]["prompt_tokens"].as_u64().expect("count");
     assert!(read < whole + 6 * 20, "{read} tokens evaluated, a prompt has {whole}");
 }

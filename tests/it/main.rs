@@ -4,10 +4,12 @@
 //! - `answers`: what a user gets: text, formats, JSON, adapters
 //! - `batch`: many lines at once: order, isolation between adapters, flat memory
 //! - `bad_inputs`: the table of wrong files, flags, formats and pipes, with their exit codes
+//! - `library`: adapters by name: import, listing, removal, requests that use them
 //! - `tidy`: the architecture table of ARCHITECTURE.md against the `use` lines
 
 mod answers;
 mod bad_inputs;
 mod batch;
+mod library;
 mod support;
 mod tidy;

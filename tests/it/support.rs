@@ -15,11 +15,7 @@ pub fn model() -> PathBuf {
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("models/SmolLM2-135M-Instruct.Q4_1.gguf"),
         PathBuf::from,
     );
-    assert!(
-        path.is_file(),
-        "{} is missing; run scripts/test.sh, which fetches it",
-        path.display()
-    );
+    assert!(path.is_file(), "{} is missing; run scripts/test.sh, which fetches it", path.display());
     path
 }
 
@@ -56,10 +52,7 @@ impl Run {
     }
 
     pub fn json_lines(&self) -> Vec<Value> {
-        self.text()
-            .lines()
-            .map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}")))
-            .collect()
+        self.text().lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect()
     }
 
     #[track_caller]
@@ -71,9 +64,7 @@ impl Run {
 
 impl App {
     pub fn new() -> Self {
-        Self {
-            dir: tempfile::tempdir().expect("a temporary directory"),
-        }
+        Self { dir: tempfile::tempdir().expect("a temporary directory") }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -99,28 +90,14 @@ impl App {
     /// Runs the program with `stdin` as its input.
     pub fn run(&self, args: &[&str], stdin: impl AsRef<[u8]>) -> Run {
         let mut command = self.command(args);
-        let child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn();
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         finish(child.expect("started"), stdin.as_ref().to_vec())
     }
 
     /// `smoa run -m MODEL ...` with greedy choice, two threads and a small context.
     pub fn answer(&self, args: &[&str], stdin: impl AsRef<[u8]>) -> Run {
         let model = model();
-        let mut all = vec![
-            "run",
-            "-m",
-            model.to_str().expect("UTF-8 path"),
-            "-t",
-            "2",
-            "-c",
-            "2048",
-            "--temp",
-            "0",
-        ];
+        let mut all = vec!["run", "-m", model.to_str().expect("UTF-8 path"), "-t", "2", "-c", "2048", "--temp", "0"];
         all.extend(args);
         self.run(&all, stdin)
     }
@@ -166,22 +143,14 @@ pub fn finish(mut child: Child, stdin: Vec<u8>) -> Run {
     feeder.join().expect("fed");
     let collect = |t: Option<std::thread::JoinHandle<Vec<u8>>>| t.map_or_else(Vec::new, |t| t.join().expect("read"));
     let (stdout, stderr) = (collect(out), String::from_utf8_lossy(&collect(err)).into_owned());
-    Run {
-        code: status.code(),
-        stdout,
-        stderr,
-        took,
-        peak_kib,
-    }
+    Run { code: status.code(), stdout, stderr, took, peak_kib }
 }
 
 /// `RssAnon` of a running process; 0 when it cannot be read.
 fn anonymous_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:"));
-    line.and_then(|l| l.split_whitespace().next())
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(0)
+    line.and_then(|l| l.split_whitespace().next()).and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
 /// A LoRA adapter of random weights for the default model: visible in the logits, without meaning.
@@ -191,21 +160,11 @@ pub fn random_lora(seed: u64, rank: u64, strength: f32) -> Vec<u8> {
 
 /// The same, still to be changed by a test.
 pub fn random_lora_for(base: &ModelFacts, seed: u64, rank: u64, strength: f32) -> GgufWriter<'static> {
-    let linears = [
-        "attn_q",
-        "attn_k",
-        "attn_v",
-        "attn_output",
-        "ffn_gate",
-        "ffn_up",
-        "ffn_down",
-    ];
+    let linears = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
     let mut names: Vec<&String> = base.tensors.keys().collect();
     names.sort();
     let mut writer = GgufWriter::new();
-    writer
-        .set("general.architecture", base.architecture.as_str())
-        .expect("set");
+    writer.set("general.architecture", base.architecture.as_str()).expect("set");
     writer.set("general.type", "adapter").expect("set");
     writer.set("adapter.type", "lora").expect("set");
     writer.set("adapter.lora.alpha", rank as f32).expect("set");
@@ -217,12 +176,8 @@ pub fn random_lora_for(base: &ModelFacts, seed: u64, rank: u64, strength: f32) -
         let shape = base.tensors[name];
         let a = random.halves((shape[0] * rank) as usize, strength);
         let b = random.halves((rank * shape[1]) as usize, strength);
-        writer
-            .tensor(&format!("{name}.lora_a"), TensorType::F16, &[shape[0], rank], a)
-            .expect("added");
-        writer
-            .tensor(&format!("{name}.lora_b"), TensorType::F16, &[rank, shape[1]], b)
-            .expect("added");
+        writer.tensor(&format!("{name}.lora_a"), TensorType::F16, &[shape[0], rank], a).expect("added");
+        writer.tensor(&format!("{name}.lora_b"), TensorType::F16, &[rank, shape[1]], b).expect("added");
     }
     writer
 }

@@ -104,13 +104,7 @@ const fn row(
     takes: Takes,
     parse: fn(&str) -> Result<Command, Failure>,
 ) -> Row {
-    Row {
-        names,
-        arguments,
-        help,
-        takes,
-        parse,
-    }
+    Row { names, arguments, help, takes, parse }
 }
 
 const OFF: &[&str] = &["off"];
@@ -127,7 +121,7 @@ pub static TABLE: [Row; 18] = [
     row(&["edit"], "", "forget the last exchange and edit its message", Takes::Nothing, |a| bare(a, Command::Edit)),
     row(&["system"], "[TEXT|off]", "show, set or drop the system message", Takes::Nothing, |a| Ok(Command::System(text(a)))),
     row(&["lora"], "[FILE[=SCALE] ..|none]", "show, set or drop LoRA adapter files", Takes::Files("gguf", NONE), |a| Ok(Command::Lora(list(a)))),
-    row(&["adapter"], "[FILE[=SCALE] ..|none]", "as /lora, until there is a library of named adapters", Takes::Files("gguf", NONE), |a| Ok(Command::Adapter(list(a)))),
+    row(&["adapter"], "[NAME[=SCALE] ..|none]", "show, set or drop adapters of the library", Takes::Nothing, |a| Ok(Command::Adapter(list(a)))),
     row(&["format"], "[NAME|off]", "show, set or drop the form of answers: a ready format", Takes::Formats, |a| Ok(Command::Format(text(a)))),
     row(&["grammar"], "[FILE|off]", "the same with a GBNF file", Takes::Files("gbnf", OFF), |a| file_change(a).map(Command::Grammar)),
     row(&["schema"], "[FILE|off]", "the same with a JSON Schema file", Takes::Files("json", OFF), |a| file_change(a).map(Command::Schema)),
@@ -151,9 +145,7 @@ pub fn parse(line: &str) -> Result<Line, Failure> {
         let hint = nearest(name).map_or_else(|| "/help lists all".to_string(), |n| format!("the nearest is /{n}"));
         return Err(Failure::usage(format!("there is no command /{name}; {hint}")));
     };
-    (row.parse)(arguments)
-        .map(Line::Command)
-        .map_err(|e| Failure::new(e.code, format!("/{name}: {}", e.message)))
+    (row.parse)(arguments).map(Line::Command).map_err(|e| Failure::new(e.code, format!("/{name}: {}", e.message)))
 }
 
 /// The row of the command called `name`.
@@ -176,10 +168,8 @@ pub fn help() -> Vec<String> {
         [_, others @ ..] if !others.is_empty() => format!(" (also /{})", others.join(", /")),
         _ => String::new(),
     };
-    let mut lines: Vec<String> = TABLE
-        .iter()
-        .map(|row| format!("{:<31} {}{}", shown(row), row.help, also(row)))
-        .collect();
+    let mut lines: Vec<String> =
+        TABLE.iter().map(|row| format!("{:<31} {}{}", shown(row), row.help, also(row))).collect();
     lines.push(String::new());
     lines.extend(KEYS.map(|(key, help)| format!("{key:<31} {help}")));
     lines
@@ -187,27 +177,18 @@ pub fn help() -> Vec<String> {
 
 /// Keys and ways of typing, for the help.
 const KEYS: [(&str, &str); 6] = [
-    (
-        "\"\"\"  ..  \"\"\"",
-        "a message of several lines; a pasted text is one message anyway",
-    ),
+    ("\"\"\"  ..  \"\"\"", "a message of several lines; a pasted text is one message anyway"),
     ("\\ at the end of a line", "the message goes on in the next line"),
     ("Alt-Enter", "a line break"),
     ("Tab, Ctrl-R, Up", "complete, search the history, earlier messages"),
-    (
-        "Ctrl-C",
-        "stop the answer; clear the line; twice on an empty line: leave",
-    ),
+    ("Ctrl-C", "stop the answer; clear the line; twice on an empty line: leave"),
     ("Ctrl-D", "leave"),
 ];
 
 fn nearest(name: &str) -> Option<&'static str> {
     let names = TABLE.iter().flat_map(|row| row.names).copied();
     let scored = names.map(|n| (strsim::jaro_winkler(name, n), n));
-    scored
-        .filter(|(score, _)| *score > 0.7)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, n)| n)
+    scored.filter(|(score, _)| *score > 0.7).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, n)| n)
 }
 
 fn bare(arguments: &str, command: Command) -> Result<Command, Failure> {
@@ -242,11 +223,7 @@ fn file_change(arguments: &str) -> Result<Change<String>, Failure> {
 
 fn files(arguments: &str) -> Result<Vec<String>, Failure> {
     let files: Vec<String> = words::split(arguments).into_iter().map(|w| w.text).collect();
-    if files.is_empty() {
-        Err(Failure::usage("name a file"))
-    } else {
-        Ok(files)
-    }
+    if files.is_empty() { Err(Failure::usage("name a file")) } else { Ok(files) }
 }
 
 fn file(arguments: &str) -> Result<String, Failure> {
@@ -258,21 +235,14 @@ fn file(arguments: &str) -> Result<String, Failure> {
 }
 
 fn save(arguments: &str) -> Result<Command, Failure> {
-    let forced = arguments
-        .strip_prefix("-f")
-        .filter(|rest| rest.starts_with(char::is_whitespace));
-    Ok(Command::Save {
-        file: file(forced.unwrap_or(arguments))?,
-        replace: forced.is_some(),
-    })
+    let forced = arguments.strip_prefix("-f").filter(|rest| rest.starts_with(char::is_whitespace));
+    Ok(Command::Save { file: file(forced.unwrap_or(arguments))?, replace: forced.is_some() })
 }
 
 fn set(arguments: &str) -> Result<Command, Failure> {
     match arguments.split_once(char::is_whitespace) {
         None if arguments.is_empty() => Ok(Command::Settings),
-        None => Err(Failure::usage(format!(
-            "give a value too: /set {arguments} VALUE, or /set {arguments} default"
-        ))),
+        None => Err(Failure::usage(format!("give a value too: /set {arguments} VALUE, or /set {arguments} default"))),
         Some((name, value)) => Ok(Command::Set(name.to_string(), value.trim().to_string())),
     }
 }
@@ -299,34 +269,16 @@ mod tests {
             ("/retry", Command::Regenerate),
             ("/system", Command::System(Change::Show)),
             ("/system off", Command::System(Change::Off)),
-            (
-                "/system You are\nbrief.",
-                Command::System(Change::To(s("You are\nbrief."))),
-            ),
-            (
-                "/lora a.gguf=0.5 'b c.gguf'",
-                Command::Lora(Change::To(vec![s("a.gguf=0.5"), s("b c.gguf")])),
-            ),
+            ("/system You are\nbrief.", Command::System(Change::To(s("You are\nbrief.")))),
+            ("/lora a.gguf=0.5 'b c.gguf'", Command::Lora(Change::To(vec![s("a.gguf=0.5"), s("b c.gguf")]))),
             ("/lora none", Command::Lora(Change::Off)),
             ("/format json", Command::Format(Change::To(s("json")))),
             ("/grammar x\\ y.gbnf", Command::Grammar(Change::To(s("x y.gbnf")))),
             ("/regex a \"b\\d", Command::Regex(Change::To(s("a \"b\\d")))),
             ("/set", Command::Settings),
             ("/set stop [\"a\", \"b\"]", Command::Set(s("stop"), s("[\"a\", \"b\"]"))),
-            (
-                "/save -f x",
-                Command::Save {
-                    file: s("x"),
-                    replace: true,
-                },
-            ),
-            (
-                "/save -fx",
-                Command::Save {
-                    file: s("-fx"),
-                    replace: false,
-                },
-            ),
+            ("/save -f x", Command::Save { file: s("x"), replace: true }),
+            ("/save -fx", Command::Save { file: s("-fx"), replace: false }),
             ("/read a b", Command::Read(vec![s("a"), s("b")])),
         ];
         for (line, expected) in table {
@@ -336,15 +288,7 @@ mod tests {
 
     #[test]
     fn what_only_begins_with_a_slash_is_a_message() {
-        for line in [
-            "hello",
-            "/usr/bin/env: what is it?",
-            "// a comment",
-            "/",
-            " /clear",
-            "/2",
-            "/* c */",
-        ] {
+        for line in ["hello", "/usr/bin/env: what is it?", "// a comment", "/", " /clear", "/2", "/* c */"] {
             assert_eq!(parse(line), Ok(Line::Message(line.into())), "{line}");
         }
     }
@@ -357,10 +301,7 @@ mod tests {
             ("/undo 3", "/undo: takes no arguments"),
             ("/load a b", "/load: name one file, in quotes when its name has blanks"),
             ("/read", "/read: name a file"),
-            (
-                "/set temperature",
-                "/set: give a value too: /set temperature VALUE, or /set temperature default",
-            ),
+            ("/set temperature", "/set: give a value too: /set temperature VALUE, or /set temperature default"),
         ];
         for (line, expected) in table {
             assert_eq!(parse(line).expect_err(line).message, expected);

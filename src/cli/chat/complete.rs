@@ -61,39 +61,25 @@ pub fn complete(line: &str, look: impl Fn(&Path) -> Vec<Entry>) -> (usize, Vec<O
 }
 
 fn commands(typed: &str) -> Vec<Offer> {
-    let matching = TABLE
-        .iter()
-        .flat_map(|row| row.names.iter().map(move |n| (row, *n)))
-        .filter(|(_, n)| n.starts_with(typed));
+    let matching =
+        TABLE.iter().flat_map(|row| row.names.iter().map(move |n| (row, *n))).filter(|(_, n)| n.starts_with(typed));
     let offer = |(row, name): (&command::Row, &str)| {
         let blank = if row.arguments.is_empty() { "" } else { " " };
-        Offer {
-            display: format!("/{name}"),
-            replacement: format!("/{name}{blank}"),
-        }
+        Offer { display: format!("/{name}"), replacement: format!("/{name}{blank}") }
     };
     matching.map(offer).collect()
 }
 
 fn words_from<'a>(names: impl IntoIterator<Item = &'a str>, typed: &str) -> Vec<Offer> {
     let matching = names.into_iter().filter(|n| n.starts_with(typed));
-    matching
-        .map(|n| Offer {
-            display: n.to_string(),
-            replacement: n.to_string(),
-        })
-        .collect()
+    matching.map(|n| Offer { display: n.to_string(), replacement: n.to_string() }).collect()
 }
 
 /// Files and folders that begin like `typed`, with the folder that `typed` names kept as it was typed.
 fn files(typed: &str, ending: &str, open: Option<char>, look: impl Fn(&Path) -> Vec<Entry>) -> Vec<Offer> {
     let cut = typed.rfind('/').map_or(0, |i| i + 1);
     let (folder, begins) = typed.split_at(cut);
-    let path = if folder.is_empty() {
-        PathBuf::from(".")
-    } else {
-        expand(folder)
-    };
+    let path = if folder.is_empty() { PathBuf::from(".") } else { expand(folder) };
     let fits = |e: &Entry| {
         let right_kind = e.folder || ending.is_empty() || Path::new(&e.name).extension().is_some_and(|x| x == ending);
         let hidden = e.name.starts_with('.') && !begins.starts_with('.');
@@ -103,10 +89,7 @@ fn files(typed: &str, ending: &str, open: Option<char>, look: impl Fn(&Path) -> 
         let shown = if e.folder { format!("{}/", e.name) } else { e.name };
         let whole = format!("{folder}{shown}");
         let replacement = open.map_or_else(|| words::escape(&whole), |quote| format!("{quote}{whole}"));
-        Offer {
-            display: shown,
-            replacement,
-        }
+        Offer { display: shown, replacement }
     };
     look(&path).into_iter().filter(fits).map(offer).collect()
 }
@@ -117,12 +100,8 @@ pub fn look(folder: &Path) -> Vec<Entry> {
         return Vec::new();
     };
     let entries = entries.flatten().take(MAX_ENTRIES);
-    let entry = |e: std::fs::DirEntry| {
-        Some(Entry {
-            name: e.file_name().into_string().ok()?,
-            folder: e.path().is_dir(),
-        })
-    };
+    let entry =
+        |e: std::fs::DirEntry| Some(Entry { name: e.file_name().into_string().ok()?, folder: e.path().is_dir() });
     entries.filter_map(entry).collect()
 }
 
@@ -140,30 +119,12 @@ mod tests {
 
     fn fake(folder: &Path) -> Vec<Entry> {
         let (files, folders): (&[&str], &[&str]) = match folder.to_str() {
-            Some(".") => (
-                &[
-                    "sql.gguf",
-                    "my model.gguf",
-                    "notes.txt",
-                    ".hidden.gguf",
-                    "bad\u{1b}.gguf",
-                ],
-                &["sub"],
-            ),
+            Some(".") => (&["sql.gguf", "my model.gguf", "notes.txt", ".hidden.gguf", "bad\u{1b}.gguf"], &["sub"]),
             Some("sub/") => (&["deep.gguf"], &[]),
             _ => (&[], &[]),
         };
-        let entry = |folder| {
-            move |n: &&str| Entry {
-                name: (*n).into(),
-                folder,
-            }
-        };
-        files
-            .iter()
-            .map(entry(false))
-            .chain(folders.iter().map(entry(true)))
-            .collect()
+        let entry = |folder| move |n: &&str| Entry { name: (*n).into(), folder };
+        files.iter().map(entry(false)).chain(folders.iter().map(entry(true))).collect()
     }
 
     #[test]

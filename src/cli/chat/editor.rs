@@ -64,20 +64,9 @@ impl Editor {
         for key in [KeyEvent(KeyCode::Enter, Modifiers::ALT), KeyEvent::alt('\r')] {
             rustyline.bind_sequence(key, Cmd::Newline);
         }
-        rustyline.set_helper(Some(Assistant {
-            has_text: Cell::new(false),
-            color,
-        }));
-        let awake = rustyline
-            .create_external_printer()
-            .ok()
-            .map(|p| Box::new(p) as Box<dyn ExternalPrinter>);
-        let mut editor = Self {
-            rustyline,
-            history,
-            offered: String::new(),
-            _awake: awake,
-        };
+        rustyline.set_helper(Some(Assistant { has_text: Cell::new(false), color }));
+        let awake = rustyline.create_external_printer().ok().map(|p| Box::new(p) as Box<dyn ExternalPrinter>);
+        let mut editor = Self { rustyline, history, offered: String::new(), _awake: awake };
         let warning = editor.load_history();
         Ok((editor, warning))
     }
@@ -95,10 +84,7 @@ impl Editor {
     fn unless_failed(&mut self, path: &Path, result: Result<(), String>) -> Option<String> {
         let reason = result.err()?;
         self.history = None;
-        Some(format!(
-            "history '{}': {reason}; messages are not kept for the next session",
-            path.display()
-        ))
+        Some(format!("history '{}': {reason}; messages are not kept for the next session", path.display()))
     }
 }
 
@@ -147,12 +133,7 @@ fn terminal(e: ReadlineError) -> Failure {
 /// Where the history is kept: `$XDG_STATE_HOME/smoa/history`.
 pub fn history_path() -> Option<PathBuf> {
     let base = etcetera::choose_base_strategy().ok()?;
-    Some(
-        base.state_dir()
-            .unwrap_or_else(|| base.data_dir())
-            .join("smoa")
-            .join("history"),
-    )
+    Some(base.state_dir().unwrap_or_else(|| base.data_dir()).join("smoa").join("history"))
 }
 
 /// Makes the folder, open to its owner alone. Gives whether the file is there (rustyline makes it 0600).
@@ -186,16 +167,7 @@ impl Completer for Assistant {
 
     fn complete(&self, line: &str, pos: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
         let (at, offers) = complete::complete(&line[..pos], complete::look);
-        Ok((
-            at,
-            offers
-                .into_iter()
-                .map(|o| Pair {
-                    display: o.display,
-                    replacement: o.replacement,
-                })
-                .collect(),
-        ))
+        Ok((at, offers.into_iter().map(|o| Pair { display: o.display, replacement: o.replacement }).collect()))
     }
 }
 

@@ -108,10 +108,7 @@ pub mod tests {
         let mut script = Script::of(&["\"\"\"", "x"]);
         script.0.push_back(Typed::Interrupted { had_text: false });
         script.0.push_back(Typed::Text("next".into()));
-        assert_eq!(
-            read_message(&mut script, ("", "")),
-            Ok(Typed::Interrupted { had_text: true })
-        );
+        assert_eq!(read_message(&mut script, ("", "")), Ok(Typed::Interrupted { had_text: true }));
         assert_eq!(read_message(&mut script, ("", "")), Ok(Typed::Text("next".into())));
     }
 }

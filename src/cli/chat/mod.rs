@@ -25,7 +25,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::args::{AdapterArgs, FormatArgs, ModelArgs, SamplingArgs, adapter_choice, read_text};
+use super::args::{AdapterArgs, FormatArgs, ModelArgs, SamplingArgs, adapter_choice, named_choice, read_text};
 use super::exit::Outcome;
 use super::jsonl::{LineText, MAX_LINE, read_line};
 use super::printer::Printer;
@@ -104,7 +104,7 @@ pub fn run(args: ChatArgs, context: &Context) -> Result<(), Outcome> {
         }
     })
     .map_err(|e| Failure::new(Code::Other, format!("signals: {e}")))?;
-    let pipeline = start::start(&args.model, 1, &printer, &signals)?;
+    let pipeline = start::start(&args.model, &args.adapters.library, 1, &printer, &signals)?;
     let mut talk = Talk::new(&pipeline, printer, (signals.clone(), running), request, system)?;
     if args.single_turn {
         return single_turn(&mut talk, args.prompt.as_deref().unwrap_or_default());

@@ -44,11 +44,7 @@ impl Plain {
         let builder = std::thread::Builder::new().name("lines".into());
         let spawned = builder.spawn(move || read_all(&wake));
         spawned.map_err(|e| Failure::new(Code::Other, format!("no thread to read lines: {e}")))?;
-        Ok(Self {
-            woken,
-            terminal,
-            printer,
-        })
+        Ok(Self { woken, terminal, printer })
     }
 }
 
@@ -61,10 +57,7 @@ fn read_all(wake: &SyncSender<Wake>) {
             Ok(Some(LineText::Refused(failure))) => Err(failure),
             Ok(None) => break,
             Err(e) => {
-                let _ = wake.send(Wake::Line(Err(Failure::new(
-                    Code::Other,
-                    format!("standard input: {e}"),
-                ))));
+                let _ = wake.send(Wake::Line(Err(Failure::new(Code::Other, format!("standard input: {e}")))));
                 break;
             }
         };

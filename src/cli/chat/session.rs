@@ -25,11 +25,7 @@ pub struct Worn {
 
 impl From<&Applied> for Worn {
     fn from(a: &Applied) -> Self {
-        Self {
-            name: a.name.clone(),
-            digest: a.digest.to_hex(),
-            scale: a.scale,
-        }
+        Self { name: a.name.clone(), digest: a.digest.to_hex(), scale: a.scale }
     }
 }
 
@@ -45,11 +41,7 @@ pub struct Session {
 impl Session {
     /// A conversation of these turns.
     pub fn of(system: Option<String>, turns: Vec<Turn>) -> Self {
-        Self {
-            system,
-            turns,
-            attached: Vec::new(),
-        }
+        Self { system, turns, attached: Vec::new() }
     }
 
     /// What was said, oldest first, without the system message.
@@ -70,10 +62,7 @@ impl Session {
 
     /// What the model would read of the last question alone.
     pub fn last_alone(&self) -> Vec<Message> {
-        let mut alone = Self {
-            system: self.system.clone(),
-            ..Self::default()
-        };
+        let mut alone = Self { system: self.system.clone(), ..Self::default() };
         alone.turns.extend(self.turns.iter().rfind(|t| is_question(t)).cloned());
         alone.messages()
     }
@@ -86,23 +75,14 @@ impl Session {
     /// The user says something; what was attached follows it, as content follows the instruction in `smoa run`.
     pub fn ask(&mut self, text: &str) {
         let attached = std::mem::take(&mut self.attached);
-        let content = std::iter::once(text.to_string())
-            .chain(attached)
-            .collect::<Vec<_>>()
-            .join("\n\n");
-        self.turns.push(Turn {
-            message: Message::new(Role::User, content),
-            adapters: Vec::new(),
-        });
+        let content = std::iter::once(text.to_string()).chain(attached).collect::<Vec<_>>().join("\n\n");
+        self.turns.push(Turn { message: Message::new(Role::User, content), adapters: Vec::new() });
     }
 
     /// The model has answered.
     pub fn answer(&mut self, text: &str, adapters: &[Applied]) {
         let adapters = adapters.iter().map(Worn::from).collect();
-        self.turns.push(Turn {
-            message: Message::new(Role::Assistant, text),
-            adapters,
-        });
+        self.turns.push(Turn { message: Message::new(Role::Assistant, text), adapters });
     }
 
     /// Takes away what follows the last question, so that it can be answered again. `None` without a question.
@@ -138,18 +118,11 @@ mod tests {
     use super::*;
 
     fn contents(session: &Session) -> Vec<String> {
-        session
-            .messages()
-            .into_iter()
-            .map(|m| format!("{}:{}", m.role, m.content))
-            .collect()
+        session.messages().into_iter().map(|m| format!("{}:{}", m.role, m.content)).collect()
     }
 
     fn talk() -> Session {
-        let mut s = Session {
-            system: Some("S".into()),
-            ..Session::default()
-        };
+        let mut s = Session { system: Some("S".into()), ..Session::default() };
         for n in 1..=2 {
             s.ask(&format!("q{n}"));
             s.answer(&format!("a{n}"), &[]);
@@ -192,13 +165,7 @@ mod tests {
         let mut s = talk();
         s.attach("x".into());
         s.clear();
-        assert_eq!(
-            s,
-            Session {
-                system: Some("S".into()),
-                ..Session::default()
-            }
-        );
+        assert_eq!(s, Session { system: Some("S".into()), ..Session::default() });
         assert_eq!(contents(&Session { system: None, ..talk() })[0], "user:q1");
     }
 }

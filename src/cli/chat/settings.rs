@@ -70,10 +70,7 @@ const ALIASES: [(&str, &str); 6] = [
 /// There is no such setting, or the value is wrong. The range is checked with the request.
 pub fn assign(request: &Request, defaults: &Request, name: &str, value: &str) -> Result<(Request, String), Failure> {
     let name = name.replace('-', "_");
-    let name = ALIASES
-        .iter()
-        .find(|(short, _)| *short == name)
-        .map_or(name.as_str(), |(_, long)| long);
+    let name = ALIASES.iter().find(|(short, _)| *short == name).map_or(name.as_str(), |(_, long)| long);
     let setting = TABLE.iter().find(|s| s.name == name).ok_or_else(|| unknown(name))?;
     let value = match value {
         "default" => (setting.value)(defaults),
@@ -84,11 +81,7 @@ pub fn assign(request: &Request, defaults: &Request, name: &str, value: &str) ->
     }
     let line = json!({"prompt": "", name: value}).to_string();
     let asked = wire::parse(&line, request).map_err(|e| e.failure)?;
-    let changed = Request {
-        sampling: asked.request.sampling,
-        limits: asked.request.limits,
-        ..request.clone()
-    };
+    let changed = Request { sampling: asked.request.sampling, limits: asked.request.limits, ..request.clone() };
     let shown = format!("{name} {}", (setting.value)(&changed));
     Ok((changed, shown))
 }
@@ -97,11 +90,7 @@ pub fn assign(request: &Request, defaults: &Request, name: &str, value: &str) ->
 pub fn list(request: &Request, defaults: &Request) -> Vec<String> {
     let line = |s: &Setting| {
         let (value, usual) = ((s.value)(request), (s.value)(defaults));
-        let note = if value == usual {
-            String::new()
-        } else {
-            format!("  (default {usual})")
-        };
+        let note = if value == usual { String::new() } else { format!("  (default {usual})") };
         format!("{:<22} {value}{note}", s.name)
     };
     TABLE.iter().map(line).collect()
@@ -109,9 +98,7 @@ pub fn list(request: &Request, defaults: &Request) -> Vec<String> {
 
 fn unknown(name: &str) -> Failure {
     let scored = TABLE.iter().map(|s| (strsim::jaro_winkler(name, s.name), s.name));
-    let nearest = scored
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .filter(|(score, _)| *score > 0.6);
+    let nearest = scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.6);
     let hint = nearest.map_or("/set lists all".to_string(), |(_, n)| format!("the nearest is {n}"));
     Failure::usage(format!("there is no setting '{name}'; {hint}"))
 }
@@ -165,17 +152,9 @@ mod tests {
     #[test]
     fn wrong_settings_name_the_right_ones() {
         let table = [
-            (
-                "temperatur",
-                "1",
-                "there is no setting 'temperatur'; the nearest is temperature",
-            ),
+            ("temperatur", "1", "there is no setting 'temperatur'; the nearest is temperature"),
             ("prompt", "x", "there is no setting 'prompt'"),
-            (
-                "top_k",
-                "many",
-                "top_k: must be a whole number of 32 bits, not \"many\"",
-            ),
+            ("top_k", "many", "top_k: must be a whole number of 32 bits, not \"many\""),
             ("top_k", "null", "top_k: give a value, or `default`"),
         ];
         for (name, value, expected) in table {

@@ -35,16 +35,8 @@ impl Totals {
             s.prompt_per_second()
         );
         let seconds = s.predicted.as_secs_f64();
-        let rate = if seconds > 0.0 {
-            self.timed as f64 / seconds
-        } else {
-            0.0
-        };
-        let said = format!(
-            "{} tokens in {} answers at {rate:.1} tokens/s",
-            short(s.predicted_n),
-            self.answers
-        );
+        let rate = if seconds > 0.0 { self.timed as f64 / seconds } else { 0.0 };
+        let said = format!("{} tokens in {} answers at {rate:.1} tokens/s", short(s.predicted_n), self.answers);
         [("read", read), ("generated", said)]
     }
 }

@@ -7,14 +7,8 @@ use crate::prompt::{Message, Role};
 
 /// The conversation as JSONL: a message a line.
 pub fn to_jsonl(session: &Session) -> String {
-    let system = session
-        .system
-        .iter()
-        .map(|text| json!({"role": "system", "content": text}));
-    system
-        .chain(session.turns().iter().map(turn_value))
-        .map(|line| format!("{line}\n"))
-        .collect()
+    let system = session.system.iter().map(|text| json!({"role": "system", "content": text}));
+    system.chain(session.turns().iter().map(turn_value)).map(|line| format!("{line}\n")).collect()
 }
 
 fn turn_value(turn: &Turn) -> Value {
@@ -47,20 +41,14 @@ pub fn from_jsonl(text: &str) -> Result<Session, StoreError> {
     let mut system = None;
     let mut turns: Vec<Turn> = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
-        let turn = turn(line).map_err(|problem| StoreError {
-            line: index + 1,
-            problem,
-        })?;
+        let turn = turn(line).map_err(|problem| StoreError { line: index + 1, problem })?;
         match turn.message.role {
             Role::System if system.is_none() && turns.is_empty() => system = Some(turn.message.content),
             _ => turns.push(turn),
         }
     }
     if turns.is_empty() && system.is_none() {
-        return Err(StoreError {
-            line: 1,
-            problem: "no message is there".into(),
-        });
+        return Err(StoreError { line: 1, problem: "no message is there".into() });
     }
     Ok(Session::of(system, turns))
 }
@@ -74,9 +62,7 @@ fn turn(line: &str) -> Result<Turn, String> {
         Some(Value::String(text)) => Ok(text),
         _ => Err(format!("{name} must be a string")),
     };
-    let role: Role = text("role")?
-        .parse()
-        .map_err(|e: crate::prompt::UnknownRole| e.to_string())?;
+    let role: Role = text("role")?.parse().map_err(|e: crate::prompt::UnknownRole| e.to_string())?;
     let content = text("content")?;
     let adapters = match object.shift_remove("adapters") {
         Some(Value::Array(items)) => items.iter().map(worn).collect::<Option<Vec<_>>>(),
@@ -84,24 +70,13 @@ fn turn(line: &str) -> Result<Turn, String> {
         Some(_) => None,
     };
     let adapters = adapters.ok_or("adapters must be an array of {name, digest, scale}")?;
-    Ok(Turn {
-        message: Message {
-            role,
-            content,
-            extras: object,
-        },
-        adapters,
-    })
+    Ok(Turn { message: Message { role, content, extras: object }, adapters })
 }
 
 fn worn(value: &Value) -> Option<Worn> {
     let text = |name: &str| value.get(name).and_then(Value::as_str).map(String::from);
     let scale = value.get("scale").and_then(Value::as_f64)? as f32;
-    Some(Worn {
-        name: text("name")?,
-        digest: text("digest")?,
-        scale,
-    })
+    Some(Worn { name: text("name")?, digest: text("digest")?, scale })
 }
 
 /// The conversation as Markdown.
@@ -115,17 +90,8 @@ pub fn to_markdown(session: &Session) -> String {
             Role::Assistant => "Assistant",
             Role::Tool => "Tool",
         };
-        let worn = turn
-            .adapters
-            .iter()
-            .map(|w| format!("{}={}", w.name, w.scale))
-            .collect::<Vec<_>>()
-            .join(" + ");
-        let title = if worn.is_empty() {
-            title.to_string()
-        } else {
-            format!("{title} ({worn})")
-        };
+        let worn = turn.adapters.iter().map(|w| format!("{}={}", w.name, w.scale)).collect::<Vec<_>>().join(" + ");
+        let title = if worn.is_empty() { title.to_string() } else { format!("{title} ({worn})") };
         section(&title, &turn.message.content)
     });
     system.chain(turns).collect()
@@ -136,21 +102,11 @@ mod tests {
     use super::*;
 
     fn session() -> Session {
-        let worn = Worn {
-            name: "sql".into(),
-            digest: "ab".repeat(32),
-            scale: 0.5,
-        };
-        let turn = |role, text: &str, adapters| Turn {
-            message: Message::new(role, text),
-            adapters,
-        };
+        let worn = Worn { name: "sql".into(), digest: "ab".repeat(32), scale: 0.5 };
+        let turn = |role, text: &str, adapters| Turn { message: Message::new(role, text), adapters };
         Session::of(
             Some("Be brief.".into()),
-            vec![
-                turn(Role::User, "two\nlines \"q\"", vec![]),
-                turn(Role::Assistant, "é\u{1b}", vec![worn]),
-            ],
+            vec![turn(Role::User, "two\nlines \"q\"", vec![]), turn(Role::Assistant, "é\u{1b}", vec![worn])],
         )
     }
 
@@ -175,14 +131,8 @@ mod tests {
             ("{\"role\":\"user\",\"content\":\"a\"}\n\nx", "line 3: not JSON"),
             ("[]", "line 1: not a JSON object"),
             ("{\"role\":\"user\"}", "line 1: content must be a string"),
-            (
-                "{\"role\":\"root\",\"content\":\"a\"}",
-                "line 1: role \"root\" is not one of",
-            ),
-            (
-                "{\"role\":\"user\",\"content\":\"a\",\"adapters\":[1]}",
-                "line 1: adapters must be an array",
-            ),
+            ("{\"role\":\"root\",\"content\":\"a\"}", "line 1: role \"root\" is not one of"),
+            ("{\"role\":\"user\",\"content\":\"a\",\"adapters\":[1]}", "line 1: adapters must be an array"),
         ];
         for (text, expected) in table {
             let e = from_jsonl(text).expect_err(text).to_string();

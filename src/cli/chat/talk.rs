@@ -11,12 +11,12 @@ use super::lines::{Lines, Typed, read_message};
 use super::screen::{excerpt, prompt};
 use super::session::Session;
 use super::stats::Totals;
-use super::{Outcome, Printer, Signals, adapter_choice, read_text, settings, store, summary};
+use super::{Outcome, Printer, Signals, adapter_choice, named_choice, read_text, settings, store, summary};
 use crate::error::{Code, Failure};
 use crate::event::FinishReason;
 use crate::grammar::Source;
 use crate::pipeline::{Answer, Applied, Pipeline};
-use crate::request::{AdapterChoice, Input, Request};
+use crate::request::{AdapterChoice, AdapterSource, Input, Request};
 use crate::scheduler::CancelToken;
 
 /// Two Ctrl-C on an empty line within this time leave.
@@ -82,11 +82,7 @@ impl<'a> Talk<'a> {
     ) -> Result<Self, Failure> {
         request.clone().validate(pipeline.facts().vocabulary)?;
         pipeline.check_adapters(&request.adapters)?;
-        request
-            .format
-            .as_ref()
-            .map(|source| pipeline.check_format(source))
-            .transpose()?;
+        request.format.as_ref().map(|source| pipeline.check_format(source)).transpose()?;
         let mut talk = Self {
             pipeline,
             printer,
@@ -154,10 +150,7 @@ impl<'a> Talk<'a> {
         if self.signals.code() == Some(Code::Terminated) || had_text {
             return Ok(Flow::GoOn);
         }
-        if self
-            .interrupted
-            .is_some_and(|before| now.duration_since(before) < TWICE)
-        {
+        if self.interrupted.is_some_and(|before| now.duration_since(before) < TWICE) {
             return Err(Outcome::Silent(Code::Interrupted));
         }
         self.interrupted = Some(now);
@@ -188,25 +181,20 @@ impl<'a> Talk<'a> {
             self.session.undo();
         }
         if let Said::Nothing = said? {
-            self.printer
-                .note("(stopped before the answer began; the message is not kept)");
+            self.printer.note("(stopped before the answer began; the message is not kept)");
         }
         Ok(())
     }
 
     /// Answers the last question again; the old answer comes back when there is no new one.
     fn regenerate(&mut self) -> Result<(), Outcome> {
-        let old = self
-            .session
-            .reopen()
-            .ok_or_else(|| Failure::usage("there is nothing to answer again"))?;
+        let old = self.session.reopen().ok_or_else(|| Failure::usage("there is nothing to answer again"))?;
         let said = self.answer();
         if !matches!(said, Ok(Said::Kept)) {
             self.session.restore(old);
         }
         if let Said::Nothing = said? {
-            self.printer
-                .note("(stopped before the answer began; the old one is kept)");
+            self.printer.note("(stopped before the answer began; the old one is kept)");
         }
         Ok(())
     }
@@ -214,10 +202,7 @@ impl<'a> Talk<'a> {
     /// Lets the model answer what was said last, and keeps the answer.
     fn answer(&mut self) -> Result<Said, Outcome> {
         let input = Input::chat(self.session.messages());
-        let submitted = self.pipeline.submit(Request {
-            input,
-            ..self.request.clone()
-        });
+        let submitted = self.pipeline.submit(Request { input, ..self.request.clone() });
         let ticket = submitted.map_err(|failure| self.explain(failure))?;
         self.running.set(Some(ticket.cancel.clone()));
         if self.signals.code().is_some() {
@@ -275,8 +260,7 @@ impl<'a> Talk<'a> {
             self.printer.note(&format!("({ended})"));
         }
         if finished.format_complete == Some(false) {
-            self.printer
-                .note("(the format is NOT complete: the answer ended before its end)");
+            self.printer.note("(the format is NOT complete: the answer ended before its end)");
             self.failed.get_or_insert(Code::FormatCut);
         }
     }
@@ -286,10 +270,7 @@ impl<'a> Talk<'a> {
         let earlier = self.session.questions() > 1;
         let alone = || self.pipeline.tokens(Input::chat(self.session.last_alone()));
         if earlier && failure.code == Code::Usage && alone().is_ok() {
-            let message = format!(
-                "the conversation no longer fits: {}; /undo or /clear makes room",
-                failure.message
-            );
+            let message = format!("the conversation no longer fits: {}; /undo or /clear makes room", failure.message);
             return Failure::new(failure.code, message);
         }
         failure
@@ -306,11 +287,7 @@ impl<'a> Talk<'a> {
         let talked = !self.session.turns().is_empty();
         let tokens = || self.pipeline.tokens(Input::chat(self.session.messages()));
         // A conversation that cannot be counted is one that does not fit.
-        self.used = if talked {
-            tokens().map_or(self.pipeline.facts().context, |t| t.len())
-        } else {
-            0
-        };
+        self.used = if talked { tokens().map_or(self.pipeline.facts().context, |t| t.len()) } else { 0 };
     }
 
     fn obey(&mut self, command: Command, lines: &mut dyn Lines) -> Result<(), Outcome> {
@@ -332,23 +309,18 @@ impl<'a> Talk<'a> {
                 lines.offer(&text);
             }
             Command::System(change) => self.system(change),
-            Command::Lora(change) => self.adapters(change)?,
-            Command::Adapter(change) => self.adapter_names(change)?,
+            Command::Lora(change) => self.adapters(change, file_choice)?,
+            Command::Adapter(change) => self.adapters(change, |word| named_choice("/adapter", word))?,
             Command::Format(change) => self.format(change, |name| Ok(Source::Named(name)))?,
             Command::Grammar(change) => self.format(change, |file| read("/grammar", &file).map(Source::Gbnf))?,
             Command::Schema(change) => self.format(change, |file| read("/schema", &file).map(Source::JsonSchema))?,
             Command::Regex(change) => self.format(change, |text| Ok(Source::Regex(text)))?,
             Command::Settings => {
-                settings::list(&self.request, &self.defaults)
-                    .iter()
-                    .for_each(|line| self.printer.told(line));
+                settings::list(&self.request, &self.defaults).iter().for_each(|line| self.printer.told(line));
             }
             Command::Set(name, value) => {
                 let (request, line) = settings::assign(&self.request, &self.defaults, &name, &value)?;
-                request
-                    .clone()
-                    .validate(self.pipeline.facts().vocabulary)
-                    .map_err(Failure::from)?;
+                request.clone().validate(self.pipeline.facts().vocabulary).map_err(Failure::from)?;
                 self.request = request;
                 self.printer.note(&line);
             }
@@ -362,13 +334,9 @@ impl<'a> Talk<'a> {
 
     /// Forgets the last exchange; gives its message.
     fn undo(&mut self) -> Result<String, Failure> {
-        let text = self
-            .session
-            .undo()
-            .ok_or_else(|| Failure::usage("there is nothing to undo"))?;
+        let text = self.session.undo().ok_or_else(|| Failure::usage("there is nothing to undo"))?;
         self.measure();
-        self.printer
-            .note(&format!("forgotten: \"{}\" and its answer", excerpt(&text, 60)));
+        self.printer.note(&format!("forgotten: \"{}\" and its answer", excerpt(&text, 60)));
         Ok(text)
     }
 
@@ -383,15 +351,19 @@ impl<'a> Talk<'a> {
                 self.printer.note("system message: none");
             }
             Change::To(text) => {
-                self.printer
-                    .note(&format!("system message: \"{}\"", excerpt(&text, 60)));
+                self.printer.note(&format!("system message: \"{}\"", excerpt(&text, 60)));
                 self.session.system = Some(text);
             }
         }
         self.measure();
     }
 
-    fn adapters(&mut self, change: Change<Vec<String>>) -> Result<(), Failure> {
+    /// `/lora` with files, `/adapter` with names of the library: either replaces all adapters.
+    fn adapters(
+        &mut self,
+        change: Change<Vec<String>>,
+        choice: impl Fn(&str) -> Result<AdapterChoice, Failure>,
+    ) -> Result<(), Failure> {
         let choices = match change {
             Change::Show => {
                 let applied = self.pipeline.check_adapters(&self.request.adapters)?;
@@ -407,32 +379,13 @@ impl<'a> Talk<'a> {
         Ok(())
     }
 
-    /// `/adapter`: files, as `/lora`, until there is a library that knows names.
-    fn adapter_names(&mut self, change: Change<Vec<String>>) -> Result<(), Failure> {
-        if let Change::To(words) = &change {
-            for word in words {
-                let path = choice(word)?.path;
-                if !path.exists() {
-                    let message = format!(
-                        "/adapter: '{}' is no file; adapters by name need an adapter library, which this version does not have",
-                        path.display()
-                    );
-                    return Err(Failure::new(Code::NotFound, message));
-                }
-            }
-        }
-        self.adapters(change)
-    }
-
     fn format(
         &mut self,
         change: Change<String>,
         source: impl FnOnce(String) -> Result<Source, Failure>,
     ) -> Result<(), Failure> {
         match change {
-            Change::Show => self
-                .printer
-                .told(&format!("format: {}", describe(self.request.format.as_ref()))),
+            Change::Show => self.printer.told(&format!("format: {}", describe(self.request.format.as_ref()))),
             Change::Off => {
                 self.request.format = None;
                 self.printer.note("format: none");
@@ -461,11 +414,7 @@ impl<'a> Talk<'a> {
         };
         write_whole(&path, &text).map_err(failed)?;
         self.files.extend(path.canonicalize());
-        self.printer.note(&format!(
-            "saved: {} messages in '{}'",
-            self.session.messages().len(),
-            path.display()
-        ));
+        self.printer.note(&format!("saved: {} messages in '{}'", self.session.messages().len(), path.display()));
         Ok(())
     }
 
@@ -475,45 +424,27 @@ impl<'a> Talk<'a> {
         let session = store::from_jsonl(&text).map_err(|e| {
             Failure::new(
                 Code::InvalidFile,
-                format!(
-                    "/load '{}': {e}; only conversations saved as JSONL can be loaded",
-                    path.display()
-                ),
+                format!("/load '{}': {e}; only conversations saved as JSONL can be loaded", path.display()),
             )
         })?;
         self.session = session;
         self.files.extend(path.canonicalize());
         self.measure();
-        self.printer.note(&format!(
-            "loaded: {} messages; adapters and settings are as before",
-            self.session.messages().len()
-        ));
+        self.printer
+            .note(&format!("loaded: {} messages; adapters and settings are as before", self.session.messages().len()));
         if let Some(turn) = self.session.turns().last() {
-            self.printer.note(&format!(
-                "last, {}: \"{}\"",
-                turn.message.role,
-                excerpt(&turn.message.content, 60)
-            ));
+            self.printer.note(&format!("last, {}: \"{}\"", turn.message.role, excerpt(&turn.message.content, 60)));
         }
         Ok(())
     }
 
     fn attach(&mut self, files: &[String]) -> Result<(), Failure> {
-        let texts = files
-            .iter()
-            .map(|file| read("/read", file))
-            .collect::<Result<Vec<_>, _>>()?;
+        let texts = files.iter().map(|file| read("/read", file)).collect::<Result<Vec<_>, _>>()?;
         if let Some((file, _)) = files.iter().zip(&texts).find(|(_, text)| text.contains('\0')) {
-            return Err(Failure::new(
-                Code::InvalidFile,
-                format!("/read '{file}': is not text: it holds a NUL byte"),
-            ));
+            return Err(Failure::new(Code::InvalidFile, format!("/read '{file}': is not text: it holds a NUL byte")));
         }
         for (file, text) in files.iter().zip(texts) {
-            self.printer.note(&format!(
-                "'{file}': {} characters go with the next message",
-                text.chars().count()
-            ));
+            self.printer.note(&format!("'{file}': {} characters go with the next message", text.chars().count()));
             self.session.attach(text);
         }
         Ok(())
@@ -521,10 +452,8 @@ impl<'a> Talk<'a> {
 
     fn stats(&self) {
         let facts = self.pipeline.facts();
-        let context = format!(
-            "{} of {} tokens (the model was trained with {})",
-            self.used, facts.context, facts.context_trained
-        );
+        let context =
+            format!("{} of {} tokens (the model was trained with {})", self.used, facts.context, facts.context_trained);
         let adapters = match self.request.adapters.len() {
             0 => "none (plain base)".to_string(),
             n => format!("{n}; /lora shows them"),
@@ -537,8 +466,7 @@ impl<'a> Talk<'a> {
             ("context", context),
         ];
         rows.extend(self.totals.lines());
-        rows.iter()
-            .for_each(|(name, value)| self.printer.told(&format!("{name:<10} {value}")));
+        rows.iter().for_each(|(name, value)| self.printer.told(&format!("{name:<10} {value}")));
     }
 }
 
@@ -551,21 +479,18 @@ enum Said {
     Nothing,
 }
 
-fn choice(word: &str) -> Result<AdapterChoice, Failure> {
+fn file_choice(word: &str) -> Result<AdapterChoice, Failure> {
     let choice = adapter_choice(word)?;
-    Ok(AdapterChoice {
-        path: expand(&choice.path.to_string_lossy()),
-        ..choice
+    Ok(match &choice.source {
+        AdapterSource::File(path) => AdapterChoice::file(expand(&path.to_string_lossy()), choice.scale),
+        AdapterSource::Name(_) => choice,
     })
 }
 
 fn applied_lines(applied: &[Applied]) -> Vec<String> {
     match applied {
         [] => vec!["adapters: none (plain base)".into()],
-        some => some
-            .iter()
-            .map(|a| format!("adapter: {}={} ({})", a.name, a.scale, a.digest))
-            .collect(),
+        some => some.iter().map(|a| format!("adapter: {}={} ({})", a.name, a.scale, a.digest)).collect(),
     }
 }
 
@@ -586,19 +511,14 @@ fn read(command: &str, file: &str) -> Result<String, Failure> {
 /// Writes a file so that it is there whole or not at all, readable to its owner alone.
 fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write;
-    let name = path
-        .file_name()
-        .ok_or_else(|| std::io::Error::other("names no file"))?
-        .to_string_lossy()
-        .into_owned();
+    let name = path.file_name().ok_or_else(|| std::io::Error::other("names no file"))?.to_string_lossy().into_owned();
     let part = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options
-        .open(&part)
-        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
+    let written =
+        options.open(&part).and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
     let done = written.and_then(|()| std::fs::rename(&part, path));
     if done.is_err() {
         let _ = std::fs::remove_file(&part);

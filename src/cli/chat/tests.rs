@@ -12,6 +12,7 @@ use crate::gguf::{ModelFacts, ModelKind, TokenizerFacts};
 use crate::pipeline::Pipeline;
 use crate::prompt::{ChatTemplate, SpecialTokens};
 use crate::request::{Input, Request};
+use crate::shelf::Shelf;
 
 const TEMPLATE: &str = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}<assistant>";
 
@@ -57,14 +58,10 @@ fn pipeline(context: usize) -> Pipeline {
         Ok(FakeEngine::new(context, 1).scripted(scripts))
     };
     let template = |_: &dyn crate::engine::Tokenizer, _: &ModelFacts| {
-        let tokens = SpecialTokens {
-            bos: String::new(),
-            eos: String::new(),
-            control: Vec::new(),
-        };
+        let tokens = SpecialTokens { bos: String::new(), eos: String::new(), control: Vec::new() };
         ChatTemplate::parse(TEMPLATE, tokens).map_err(|e| crate::error::Failure::usage(e.to_string()))
     };
-    Pipeline::start(facts, 4, engine, template).expect("a pipeline")
+    Pipeline::start(facts, 4, Shelf::default(), engine, template).expect("a pipeline")
 }
 
 /// Talks through `lines` and gives the conversation, `role: content` each.
@@ -72,20 +69,10 @@ fn talk(context: usize, system: Option<&str>, mut lines: Script) -> (Vec<String>
     let pipeline = pipeline(context);
     let request = Request::new(Input::Raw(String::new()));
     let watch = (Signals::default(), Running::default());
-    let mut talk = Talk::new(
-        &pipeline,
-        Printer::new(true, false),
-        watch,
-        request,
-        system.map(String::from),
-    )
-    .expect("begun");
+    let mut talk =
+        Talk::new(&pipeline, Printer::new(true, false), watch, request, system.map(String::from)).expect("begun");
     let end = talk.converse(None, &mut lines);
-    let messages = talk
-        .session
-        .messages()
-        .into_iter()
-        .map(|m| format!("{}: {}", m.role, m.content));
+    let messages = talk.session.messages().into_iter().map(|m| format!("{}: {}", m.role, m.content));
     (messages.collect(), end)
 }
 
@@ -146,29 +133,15 @@ fn a_saved_conversation_goes_on_in_another_session() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join("my talk.jsonl").display().to_string();
     let quoted = format!("\"{path}\"");
-    let before = said(&[
-        "/system S",
-        "hi",
-        &format!("/save {quoted}"),
-        "and?",
-        &format!("/save {quoted}"),
-    ]);
+    let before = said(&["/system S", "hi", &format!("/save {quoted}"), "and?", &format!("/save {quoted}")]);
     assert_eq!(said(&[&format!("/load {quoted}")]), before);
     let text = std::fs::read_to_string(&path).expect("saved");
     assert_eq!(text.lines().count(), 5);
     said(&["hi", &format!("/save {quoted}")]);
-    assert_eq!(
-        std::fs::read_to_string(&path).expect("there"),
-        text,
-        "a file of another session is not replaced"
-    );
+    assert_eq!(std::fs::read_to_string(&path).expect("there"), text, "a file of another session is not replaced");
     said(&["hi", &format!("/save -f {quoted}")]);
     assert_ne!(std::fs::read_to_string(&path).expect("there"), text);
-    assert_eq!(
-        std::fs::read_dir(dir.path()).expect("listed").count(),
-        1,
-        "no temporary file is left"
-    );
+    assert_eq!(std::fs::read_dir(dir.path()).expect("listed").count(), 1, "no temporary file is left");
 }
 
 #[test]
@@ -176,10 +149,7 @@ fn a_file_goes_with_the_next_message() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join("note.txt");
     std::fs::write(&path, "content\n").expect("written");
-    assert_eq!(
-        said(&[&format!("/read {}", path.display()), "hi"])[0],
-        "user: hi\n\ncontent\n"
-    );
+    assert_eq!(said(&[&format!("/read {}", path.display()), "hi"])[0], "user: hi\n\ncontent\n");
 }
 
 #[test]

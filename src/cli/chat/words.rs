@@ -23,11 +23,7 @@ pub fn split(line: &str) -> Vec<Word> {
             continue;
         }
         if !inside {
-            words.push(Word {
-                start: at,
-                text: String::new(),
-                open: None,
-            });
+            words.push(Word { start: at, text: String::new(), open: None });
             inside = true;
         }
         let Some(word) = words.last_mut() else { continue };
@@ -46,9 +42,7 @@ pub fn split(line: &str) -> Vec<Word> {
 
 /// The text as one word of a line.
 pub fn escape(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| is_special(c).then_some('\\').into_iter().chain([c]))
-        .collect()
+    text.chars().flat_map(|c| is_special(c).then_some('\\').into_iter().chain([c])).collect()
 }
 
 fn is_special(c: char) -> bool {

@@ -38,12 +38,7 @@ pub(super) struct Adapters {
 
 impl Adapters {
     pub(super) fn new(model: Arc<Model>, capacity: u64) -> Self {
-        Self {
-            model,
-            by_digest: HashMap::new(),
-            capacity,
-            clock: 0,
-        }
+        Self { model, by_digest: HashMap::new(), capacity, clock: 0 }
     }
 
     /// The raw pointer of a loaded adapter, valid until the next [`Adapters::load`].
@@ -64,16 +59,9 @@ impl Adapters {
         }
         let bytes = file.bytes().len() as u64;
         self.make_room(bytes, in_use);
-        let raw = init(&self.model, file.bytes()).map_err(|reason| EngineError::Adapter {
-            name: file.label(),
-            reason,
-        })?;
-        let loaded = Loaded {
-            raw,
-            bytes,
-            used: self.clock,
-            _model: self.model.clone(),
-        };
+        let raw =
+            init(&self.model, file.bytes()).map_err(|reason| EngineError::Adapter { name: file.label(), reason })?;
+        let loaded = Loaded { raw, bytes, used: self.clock, _model: self.model.clone() };
         self.by_digest.insert(file.digest(), loaded);
         Ok(())
     }
@@ -117,11 +105,7 @@ fn init(model: &Model, bytes: &[u8]) -> Result<NonNull<sys::llama_adapter_lora>,
     unsafe { libc::fclose(file.as_ptr()) };
     NonNull::new(raw).ok_or_else(|| {
         let said = log::take_errors();
-        if said.is_empty() {
-            "llama.cpp refused it".to_string()
-        } else {
-            said
-        }
+        if said.is_empty() { "llama.cpp refused it".to_string() } else { said }
     })
 }
 

@@ -52,10 +52,7 @@ pub fn devices(_: Backend) -> Vec<Device> {
         memory_free: d.memory_free as u64,
         accelerator: !matches!(d.device_type, Kind::Cpu | Kind::Unknown),
     };
-    llama_cpp_2::list_llama_ggml_backend_devices()
-        .into_iter()
-        .map(of)
-        .collect()
+    llama_cpp_2::list_llama_ggml_backend_devices().into_iter().map(of).collect()
 }
 
 /// Which instruction sets and libraries llama.cpp was built with, in its own words (`llama_print_system_info`).

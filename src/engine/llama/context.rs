@@ -46,30 +46,15 @@ impl Context {
         let Some(raw) = NonNull::new(raw) else {
             let said = log::take_errors();
             let memory = said.contains("alloc") || said.contains("memory");
-            let said = if said.is_empty() {
-                "llama.cpp made no context".to_string()
-            } else {
-                said
-            };
-            return Err(if memory {
-                EngineError::OutOfMemory(said)
-            } else {
-                EngineError::Compute(said)
-            });
+            let said = if said.is_empty() { "llama.cpp made no context".to_string() } else { said };
+            return Err(if memory { EngineError::OutOfMemory(said) } else { EngineError::Compute(said) });
         };
         // SAFETY: the context exists.
         let capacity = unsafe { sys::llama_n_batch(raw.as_ptr()) };
         // SAFETY: allocates arrays for `capacity` rows of one sequence each; freed in `drop`.
         let batch = unsafe { sys::llama_batch_init(i32::try_from(capacity).unwrap_or(512), 0, 1) };
         let n_vocab = usize::try_from(model.safe().n_vocab()).unwrap_or(0);
-        Ok(Self {
-            raw,
-            batch,
-            capacity: capacity as usize,
-            outputs: Vec::new(),
-            n_vocab,
-            _model: model,
-        })
+        Ok(Self { raw, batch, capacity: capacity as usize, outputs: Vec::new(), n_vocab, _model: model })
     }
 
     /// Cells of the key-value cache.
@@ -110,11 +95,7 @@ impl Context {
     /// Evaluates rows. They have been checked: ids, positions, sequences and number are in range.
     pub(super) fn decode(&mut self, rows: &[Row]) -> Result<(), EngineError> {
         if rows.is_empty() || rows.len() > self.capacity {
-            return Err(EngineError::Misuse(format!(
-                "{} rows in a batch of {}",
-                rows.len(),
-                self.capacity
-            )));
+            return Err(EngineError::Misuse(format!("{} rows in a batch of {}", rows.len(), self.capacity)));
         }
         for (i, row) in rows.iter().enumerate() {
             // SAFETY: `i < capacity`, and every array of the batch has `capacity` elements (`llama_batch_init`), each
@@ -139,19 +120,14 @@ impl Context {
             }
             1 => Err(EngineError::ContextFull),
             -2 => Err(EngineError::OutOfMemory(log::take_errors())),
-            other => Err(EngineError::Compute(format!(
-                "llama_decode gave {other}: {}",
-                log::take_errors()
-            ))),
+            other => Err(EngineError::Compute(format!("llama_decode gave {other}: {}", log::take_errors()))),
         }
     }
 
     /// Logits of row `index` of the last step.
     pub(super) fn logits(&self, index: usize) -> Result<&[f32], EngineError> {
         if self.outputs.get(index) != Some(&true) {
-            return Err(EngineError::Misuse(format!(
-                "row {index} of the last step has no logits"
-            )));
+            return Err(EngineError::Misuse(format!("row {index} of the last step has no logits")));
         }
         // SAFETY: row `index` asked for logits in the last successful step, so the pointer is valid for `n_vocab`
         // numbers until the next step, which needs `&mut self`.

@@ -40,11 +40,7 @@ unsafe extern "C" fn receive(level: sys::ggml_log_level, text: *const c_char, _u
     // SAFETY: llama.cpp passes a NUL-terminated string that lives for the duration of the call.
     let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
     let continued = level == sys::GGML_LOG_LEVEL_CONT;
-    let level = if continued {
-        LAST.load(Ordering::Relaxed)
-    } else {
-        level as u8
-    };
+    let level = if continued { LAST.load(Ordering::Relaxed) } else { level as u8 };
     LAST.store(level, Ordering::Relaxed);
     let is_error = u32::from(level) == sys::GGML_LOG_LEVEL_ERROR;
     let is_warning = u32::from(level) == sys::GGML_LOG_LEVEL_WARN;

@@ -65,19 +65,15 @@ impl LlamaEngine {
             LoadError::Refused(said) => Failure::new(Code::InvalidFile, format!("model '{shown}': {said}")),
         })?;
         let context = Context::new(model.clone(), options).map_err(|e| match e {
-            EngineError::OutOfMemory(said) => Failure::new(
-                Code::OutOfMemory,
-                format!("no memory for a context: {said}; try a smaller -c or -np"),
-            ),
+            EngineError::OutOfMemory(said) => {
+                Failure::new(Code::OutOfMemory, format!("no memory for a context: {said}; try a smaller -c or -np"))
+            }
             other => Failure::new(Code::Other, format!("no context could be made: {other}")),
         })?;
         let safe = model.safe();
         let prefix_reuse = !safe.is_recurrent() && !safe.is_hybrid() && model.sliding_window() == 0;
         let facts = EngineFacts {
-            model: options
-                .model
-                .file_stem()
-                .map_or_else(String::new, |s| s.to_string_lossy().into_owned()),
+            model: options.model.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned()),
             context: context.cells(),
             context_trained: safe.n_ctx_train() as usize,
             batch: context.batch_rows(),
@@ -106,19 +102,13 @@ impl LlamaEngine {
         let mut next = self.lengths.clone();
         for row in rows {
             if row.token as usize >= self.facts.vocabulary {
-                return misuse(format!(
-                    "token {} is outside the vocabulary of {}",
-                    row.token, self.facts.vocabulary
-                ));
+                return misuse(format!("token {} is outside the vocabulary of {}", row.token, self.facts.vocabulary));
             }
             let Some(length) = next.get_mut(row.sequence) else {
                 return misuse(format!("sequence {} of {}", row.sequence, self.facts.sequences));
             };
             if row.position != *length || row.position >= self.facts.context {
-                return misuse(format!(
-                    "position {} after {} in sequence {}",
-                    row.position, length, row.sequence
-                ));
+                return misuse(format!("position {} after {} in sequence {}", row.position, length, row.sequence));
             }
             *length += 1;
         }
@@ -145,10 +135,7 @@ impl LlamaEngine {
 /// What llama.cpp would assert on, or silently change.
 fn check(o: &EngineOptions) -> Result<(), Failure> {
     if !(1..=MAX_SEQUENCES).contains(&o.sequences) {
-        return Err(Failure::usage(format!(
-            "-np must be from 1 to {MAX_SEQUENCES}, not {}",
-            o.sequences
-        )));
+        return Err(Failure::usage(format!("-np must be from 1 to {MAX_SEQUENCES}, not {}", o.sequences)));
     }
     if o.batch == 0 || o.micro_batch == 0 || o.batch > 1 << 20 {
         return Err(Failure::usage("-b and -ub must be from 1 to 1048576"));
@@ -160,10 +147,7 @@ fn check(o: &EngineOptions) -> Result<(), Failure> {
         )));
     }
     if o.context != 0 && !(16..=1 << 28).contains(&o.context) {
-        return Err(Failure::usage(format!(
-            "-c must be 0 or from 16 to 268435456, not {}",
-            o.context
-        )));
+        return Err(Failure::usage(format!("-c must be 0 or from 16 to 268435456, not {}", o.context)));
     }
     let threads = 1..=512;
     if !threads.contains(&o.threads) || !threads.contains(&o.threads_batch) {
@@ -183,23 +167,13 @@ fn check(o: &EngineOptions) -> Result<(), Failure> {
     // SAFETY: no preconditions.
     let devices = unsafe { llama_cpp_sys_2::llama_max_devices() };
     if o.tensor_split.len() > devices {
-        return Err(Failure::usage(format!(
-            "-ts names {} shares; this build knows {devices}",
-            o.tensor_split.len()
-        )));
+        return Err(Failure::usage(format!("-ts names {} shares; this build knows {devices}", o.tensor_split.len())));
     }
     let positive = |v: Option<f32>| v.is_none_or(|v| v.is_finite() && v > 0.0);
     if !positive(o.rope.scale) || !positive(o.rope.freq_base) || !positive(o.rope.freq_scale) {
-        return Err(Failure::usage(
-            "--rope-scale, --rope-freq-base and --rope-freq-scale take numbers above 0",
-        ));
+        return Err(Failure::usage("--rope-scale, --rope-freq-base and --rope-freq-scale take numbers above 0"));
     }
-    let yarn = [
-        o.rope.yarn_ext_factor,
-        o.rope.yarn_attn_factor,
-        o.rope.yarn_beta_fast,
-        o.rope.yarn_beta_slow,
-    ];
+    let yarn = [o.rope.yarn_ext_factor, o.rope.yarn_attn_factor, o.rope.yarn_beta_fast, o.rope.yarn_beta_slow];
     if yarn.into_iter().flatten().any(|v| !v.is_finite()) {
         return Err(Failure::usage("--yarn-* take finite numbers"));
     }
@@ -216,12 +190,7 @@ impl Engine for LlamaEngine {
     }
 
     fn sampler(&self, sampling: &Sampling) -> Result<Box<dyn Sampler>, EngineError> {
-        Ok(Box::new(sampler::Chain::new(
-            &self.model,
-            &self.tokenizer,
-            sampling,
-            self.facts.context,
-        )))
+        Ok(Box::new(sampler::Chain::new(&self.model, &self.tokenizer, sampling, self.facts.context)))
     }
 
     fn load_adapters(

@@ -97,11 +97,7 @@ impl Model {
             let said = log::take_errors();
             return Err(match interrupted {
                 true => LoadError::Interrupted,
-                false => LoadError::Refused(if said.is_empty() {
-                    "llama.cpp refused it".into()
-                } else {
-                    said
-                }),
+                false => LoadError::Refused(if said.is_empty() { "llama.cpp refused it".into() } else { said }),
             });
         };
         // SAFETY: `LlamaModel` is `repr(transparent)` over a non-null `llama_model` pointer at the pinned version, and
@@ -138,17 +134,8 @@ unsafe extern "C" fn report(done: f32, user: *mut c_void) -> bool {
 fn chosen_devices(backend: Backend, names: &[String]) -> Result<Vec<sys::ggml_backend_dev_t>, LoadError> {
     let mut chosen = Vec::new();
     for name in names.iter().filter(|n| n.as_str() != "none") {
-        let known = || {
-            super::backend::devices(backend)
-                .into_iter()
-                .map(|d| d.name)
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
-        let missing = || LoadError::Device {
-            name: name.clone(),
-            known: known(),
-        };
+        let known = || super::backend::devices(backend).into_iter().map(|d| d.name).collect::<Vec<_>>().join(", ");
+        let missing = || LoadError::Device { name: name.clone(), known: known() };
         let c_name = CString::new(name.as_str()).map_err(|_| missing())?;
         // SAFETY: the name is NUL-terminated; the backend is initialised (proof object).
         let device = unsafe { sys::ggml_backend_dev_by_name(c_name.as_ptr()) };

@@ -33,11 +33,7 @@ impl Chain {
             forbidden.extend(vocab.tokens().filter(|t| vocab.is_eog(*t)).map(|t| t.0 as Token));
         }
         let look_back = |n: i32| {
-            if n < 0 {
-                i32::try_from(context).unwrap_or(i32::MAX)
-            } else {
-                n
-            }
+            if n < 0 { i32::try_from(context).unwrap_or(i32::MAX) } else { n }
         };
         let seed = s.seed.unwrap_or_else(random_seed);
         let mut steps = Vec::new();
@@ -47,11 +43,7 @@ impl Chain {
                 BiasTarget::Token(id) => vec![*id],
                 BiasTarget::Text(text) => tokenizer.tokenize(&Prompt::raw(text.clone()), false),
             };
-            biases.extend(
-                tokens
-                    .iter()
-                    .map(|t| LlamaLogitBias::new(LlamaToken(*t as i32), b.bias)),
-            );
+            biases.extend(tokens.iter().map(|t| LlamaLogitBias::new(LlamaToken(*t as i32), b.bias)));
         }
         if !biases.is_empty() {
             steps.push(LlamaSampler::logit_bias(n_vocab, &biases));
@@ -63,13 +55,7 @@ impl Chain {
             }
             Mirostat::V1 => {
                 steps.push(LlamaSampler::temp(s.temperature));
-                steps.push(LlamaSampler::mirostat(
-                    n_vocab,
-                    seed,
-                    s.mirostat_tau,
-                    s.mirostat_eta,
-                    100,
-                ));
+                steps.push(LlamaSampler::mirostat(n_vocab, seed, s.mirostat_tau, s.mirostat_eta, 100));
             }
             Mirostat::V2 => {
                 steps.push(LlamaSampler::temp(s.temperature));
@@ -139,11 +125,7 @@ impl Sampler for Chain {
             let data = &self.candidates.data;
             let better =
                 |a: &&LlamaTokenData, b: &&LlamaTokenData| a.logit().total_cmp(&b.logit()).then(b.id().cmp(&a.id()));
-            return data
-                .iter()
-                .max_by(better)
-                .map(|d| d.id().0 as Token)
-                .ok_or(EngineError::NoCandidate);
+            return data.iter().max_by(better).map(|d| d.id().0 as Token).ok_or(EngineError::NoCandidate);
         }
         self.chain.apply(&mut self.candidates);
         let selected = self.candidates.selected.and_then(|i| self.candidates.data.get(i));

@@ -31,21 +31,12 @@ impl LlamaTokenizer {
         let mut control: Vec<(String, Token)> = vocab.tokens().filter_map(spelled).collect();
         control.sort_by_key(|(text, id)| (std::cmp::Reverse(text.len()), *id));
         let control_texts = control.iter().map(|(text, _)| text.clone()).collect();
-        Self {
-            control,
-            control_texts,
-            vocabulary: OnceLock::new(),
-            model,
-        }
+        Self { control, control_texts, vocabulary: OnceLock::new(), model }
     }
 
     /// Tokens of plain text or, with `parse_control`, of text in which control tokens are recognised.
     fn text(&self, text: &str, add_special: bool, parse_control: bool) -> impl Iterator<Item = Token> {
-        let tokens = self
-            .model
-            .safe()
-            .vocab()
-            .tokenize(text.as_bytes(), add_special, parse_control);
+        let tokens = self.model.safe().vocab().tokenize(text.as_bytes(), add_special, parse_control);
         tokens.into_iter().map(|t| t.0 as Token)
     }
 
@@ -146,11 +137,7 @@ impl Tokenizer for LlamaTokenizer {
             };
             let pieces = vocab.tokens().map(|t| vocab.token_to_piece(t, false, None)).collect();
             let control = vocab.tokens().map(is_control).collect();
-            let end = vocab
-                .tokens()
-                .filter(|t| vocab.is_eog(*t))
-                .map(|t| t.0 as Token)
-                .collect();
+            let end = vocab.tokens().filter(|t| vocab.is_eog(*t)).map(|t| t.0 as Token).collect();
             Arc::new(Vocabulary::new(pieces, control, end))
         };
         self.vocabulary.get_or_init(make).clone()

@@ -34,10 +34,7 @@ fn the_sample_adapter_is_described() {
     assert_eq!(facts.name.as_deref(), Some("SQL"));
     assert!(!facts.all_zero);
     let pair = &facts.pairs[0];
-    assert_eq!(
-        (pair.tensor.as_str(), pair.layer, pair.rank),
-        ("blk.0.attn_q.weight", Some(0), 2)
-    );
+    assert_eq!((pair.tensor.as_str(), pair.layer, pair.rank), ("blk.0.attn_q.weight", Some(0), 2));
     assert_eq!((pair.experts, pair.embedding, pair.a), (1, false, TensorType::F32));
 }
 
@@ -48,45 +45,25 @@ fn a1_other_files() {
     assert_refused("model", check(&model().to_bytes()), expected);
     let mut file = adapter();
     file.remove(kind);
-    assert_refused(
-        "no type",
-        check(&file.to_bytes()),
-        Refusal(kind, "missing, expected 'adapter'", Missing),
-    );
+    assert_refused("no type", check(&file.to_bytes()), Refusal(kind, "missing, expected 'adapter'", Missing));
     let expected = Refusal(kind, "stored as u32, expected string", WrongType);
-    assert_refused(
-        "a number would abort llama.cpp",
-        check(&adapter_with(kind, 1_u32)),
-        expected,
-    );
+    assert_refused("a number would abort llama.cpp", check(&adapter_with(kind, 1_u32)), expected);
     let expected = Refusal(kind, "is 'imatrix', expected 'adapter'", WrongKind);
     assert_refused("imatrix", check(&adapter_with(kind, "imatrix")), expected);
     let expected = Refusal("adapter.type", "is 'x'; only 'lora'", Unsupported);
     assert_refused("other", check(&adapter_with("adapter.type", "x")), expected);
     let mut file = adapter();
     file.remove("adapter.type");
-    assert_refused(
-        "none",
-        check(&file.to_bytes()),
-        Refusal("adapter.type", "missing", Missing),
-    );
+    assert_refused("none", check(&file.to_bytes()), Refusal("adapter.type", "missing", Missing));
     assert_refused("not GGUF", check(b"PK\x03\x04"), Refusal("magic", "zip", NotGguf));
     let none = adapter_keys().to_bytes();
-    assert_refused(
-        "no tensors",
-        check(&none),
-        Refusal("tensor count", "no LoRA tensors", Missing),
-    );
+    assert_refused("no tensors", check(&none), Refusal("tensor count", "no LoRA tensors", Missing));
 }
 
 #[test]
 fn a2_other_models() {
     let expected = Refusal("general.architecture", "is for 'qwen2', the model is 'llama'", Mismatch);
-    assert_refused(
-        "architecture",
-        check(&adapter_with("general.architecture", "qwen2")),
-        expected,
-    );
+    assert_refused("architecture", check(&adapter_with("general.architecture", "qwen2")), expected);
     let wider = of(&[(A, &[16, 2]), (B, &[2, 16])]);
     let expected = Refusal(A, "does not fit the model's [8, 8, 1, 1]", Mismatch);
     assert_refused("width in", check(&wider), expected);
@@ -98,25 +75,13 @@ fn a2_other_models() {
 
 #[test]
 fn a3_pairs_and_ranks() {
-    assert_refused(
-        "no B",
-        check(&of(&[(A, &[EMBD, 2])])),
-        Refusal(A, "no matching .lora_b", Malformed),
-    );
-    assert_refused(
-        "no A",
-        check(&of(&[(B, &[2, EMBD])])),
-        Refusal(B, "no matching .lora_a", Malformed),
-    );
+    assert_refused("no B", check(&of(&[(A, &[EMBD, 2])])), Refusal(A, "no matching .lora_b", Malformed));
+    assert_refused("no A", check(&of(&[(B, &[2, EMBD])])), Refusal(B, "no matching .lora_a", Malformed));
     let ranks = of(&[(A, &[EMBD, 2]), (B, &[4, EMBD])]);
     let expected = Refusal(A, "has rank 2, its .lora_b has rank 4", Malformed);
     assert_refused("ranks", check(&ranks), expected);
     let high = of(&[(A, &[EMBD, 4096]), (B, &[4096, EMBD])]);
-    assert_refused(
-        "rank 4096",
-        check(&high),
-        Refusal(A, "rank 4096, the limit is 512", TooLarge),
-    );
+    assert_refused("rank 4096", check(&high), Refusal(A, "rank 4096, the limit is 512", TooLarge));
     let zero = patch_after(adapter().to_bytes(), A, 12, &0_u64.to_le_bytes());
     assert_refused("rank 0", check(&zero), Refusal(A, "dimension 1 is 0", Malformed));
     let mut both = adapter();
@@ -182,11 +147,7 @@ fn a5_embeddings_have_a_and_b_exchanged() {
     assert!(adapted.pairs[0].embedding);
     assert_eq!((adapted.rank_max, adapted.targets[0].as_str()), (2, "token_embd"));
     let ranks = check(&pair(&[4, 8], &[2, EMBD]));
-    assert_refused(
-        "ranks",
-        ranks,
-        Refusal(name, "has rank 4, its .lora_b has rank 2", Malformed),
-    );
+    assert_refused("ranks", ranks, Refusal(name, "has rank 4, its .lora_b has rank 2", Malformed));
     let tokens = check(&pair(&[2, 9], &[2, EMBD]));
     assert_refused("nine tokens", tokens, Refusal(name, "does not fit", Mismatch));
 
@@ -210,11 +171,7 @@ fn a6_experts() {
         assert_refused(label, pair(&a, &b), Refusal(half, "the model has 4 here", Mismatch));
     }
     let four = of(&[(A, &[EMBD, 2, 4]), (B, &[2, EMBD, 4])]);
-    assert_refused(
-        "on a matrix",
-        check(&four),
-        Refusal(A, "the model has 1 here", Mismatch),
-    );
+    assert_refused("on a matrix", check(&four), Refusal(A, "the model has 1 here", Mismatch));
 }
 
 #[test]
@@ -254,18 +211,11 @@ fn a7_scales_of_blocks() {
     let base = facts(&base);
     let with = |kind: TensorType, data: Vec<u8>| {
         let mut file = adapter_keys();
-        file.tensor("blk.0.wide.weight.lora_a", kind, &[256, 2], data)
-            .expect("A");
+        file.tensor("blk.0.wide.weight.lora_a", kind, &[256, 2], data).expect("A");
         ones(&mut file, "blk.0.wide.weight.lora_b", &[2, 32]);
         check_adapter(&file.to_bytes(), &base)
     };
-    let blocks = [
-        TensorType::Q4_0,
-        TensorType::Q4_1,
-        TensorType::Q5_0,
-        TensorType::Q5_1,
-        TensorType::Q8_0,
-    ];
+    let blocks = [TensorType::Q4_0, TensorType::Q4_1, TensorType::Q5_0, TensorType::Q5_1, TensorType::Q8_0];
     for kind in blocks {
         let size = kind.block_bytes() as usize;
         // Quants of all ones are no numbers to fear; the scale in front of them is.
@@ -279,11 +229,7 @@ fn a7_scales_of_blocks() {
         assert_refused(kind.name(), with(kind, bad), expected);
     }
     let q2_k = TensorType::from_id(10).expect("Q2_K");
-    let expected = Refusal(
-        "blk.0.wide.weight.lora_a",
-        "stored as Q2_K, expected one of F32",
-        Unsupported,
-    );
+    let expected = Refusal("blk.0.wide.weight.lora_a", "stored as Q2_K, expected one of F32", Unsupported);
     assert_refused("Q2_K", with(q2_k, vec![0; 168]), expected);
 }
 
@@ -298,10 +244,7 @@ fn a7_zeros_are_told() {
     let mut file = adapter_keys();
     ones(&mut file, A, &[EMBD, 2]);
     zeros(&mut file, B, &[2, EMBD]);
-    assert!(
-        check(&file.to_bytes()).expect("sound").all_zero,
-        "B is zero, as before training"
-    );
+    assert!(check(&file.to_bytes()).expect("sound").all_zero, "B is zero, as before training");
     ones(&mut file, "output.weight.lora_a", &[EMBD, 2]);
     ones(&mut file, "output.weight.lora_b", &[2, 8]);
     assert!(!check(&file.to_bytes()).expect("sound").all_zero, "one pair has effect");
@@ -314,11 +257,7 @@ fn a12_invocation_tokens() {
     assert_eq!(facts.invocation_tokens, [2, 7]);
     let expected = Refusal(key, "token 8 of a vocabulary of 8", Mismatch);
     assert_refused("outside", check(&adapter_with(key, &[2_u32, 8][..])), expected);
-    assert_refused(
-        "empty",
-        check(&adapter_with(key, &[] as &[u32])),
-        Refusal(key, "empty", Invalid),
-    );
+    assert_refused("empty", check(&adapter_with(key, &[] as &[u32])), Refusal(key, "empty", Invalid));
     let expected = Refusal(key, "limit is 1024", TooLarge);
     assert_refused("many", check(&adapter_with(key, &vec![1_u32; 1_000_000][..])), expected);
     let expected = Refusal(key, "stored as array of i32", WrongType);

@@ -52,52 +52,16 @@ fn containers() -> Vec<Made> {
     vec![
         ("m01-empty.model.gguf", Vec::new(), "magic: the file is empty"),
         ("m01-magic-only.model.gguf", b"GGUF".to_vec(), "version: needs 4 bytes"),
-        (
-            "m02-big-endian.model.gguf",
-            patch(small(), 4, &3_u32.to_be_bytes()),
-            "big-endian",
-        ),
-        (
-            "m03-tensors.model.gguf",
-            patch(small(), TENSOR_COUNT, &word(i64::MAX as u64)),
-            "limit is 65536",
-        ),
-        (
-            "m03-keys.model.gguf",
-            patch(small(), KEY_COUNT, &word(1 << 31)),
-            "limit is 4096",
-        ),
-        (
-            "m04-array.model.gguf",
-            patch_after(small(), tokens, 8, &word(1 << 40)),
-            "claims",
-        ),
+        ("m02-big-endian.model.gguf", patch(small(), 4, &3_u32.to_be_bytes()), "big-endian"),
+        ("m03-tensors.model.gguf", patch(small(), TENSOR_COUNT, &word(i64::MAX as u64)), "limit is 65536"),
+        ("m03-keys.model.gguf", patch(small(), KEY_COUNT, &word(1 << 31)), "limit is 4096"),
+        ("m04-array.model.gguf", patch_after(small(), tokens, 8, &word(1 << 40)), "claims"),
         ("m04-array-of-arrays.model.gguf", nested, "array of arrays"),
-        (
-            "m05-offset.model.gguf",
-            patch_after(small(), embedding, OFFSET_2D, &word(1 << 40)),
-            "expected 0",
-        ),
-        (
-            "m05-cut.model.gguf",
-            small()[..small().len() - 40].to_vec(),
-            "cut short",
-        ),
-        (
-            "m07-dimension-zero.model.gguf",
-            patch_after(small(), embedding, DIMS, &word(0)),
-            "is 0",
-        ),
-        (
-            "m08-padding-wraps.model.gguf",
-            patch_after(small(), embedding, DIMS, &word(u64::MAX / 4)),
-            "too large",
-        ),
-        (
-            "m09-alignment-zero.model.gguf",
-            patch_after(aligned, "general.alignment", 4, &[0; 4]),
-            "alignment: 0",
-        ),
+        ("m05-offset.model.gguf", patch_after(small(), embedding, OFFSET_2D, &word(1 << 40)), "expected 0"),
+        ("m05-cut.model.gguf", small()[..small().len() - 40].to_vec(), "cut short"),
+        ("m07-dimension-zero.model.gguf", patch_after(small(), embedding, DIMS, &word(0)), "is 0"),
+        ("m08-padding-wraps.model.gguf", patch_after(small(), embedding, DIMS, &word(u64::MAX / 4)), "too large"),
+        ("m09-alignment-zero.model.gguf", patch_after(aligned, "general.alignment", 4, &[0; 4]), "alignment: 0"),
         ("m10-type-99.model.gguf", unknown, "type 99"),
         ("m11-key-with-nul.model.gguf", nul, "control character"),
     ]
@@ -115,41 +79,13 @@ fn models() -> Vec<Made> {
     set(&mut part, "split.count", 2_u16);
     set(&mut part, "split.no", 1_i32);
     vec![
-        (
-            "m12-index-type.shard.gguf",
-            part.to_bytes(),
-            "split.no: is stored as i32",
-        ),
-        (
-            "m13-byte-token.model.gguf",
-            with("tokenizer.ggml.token_type", types),
-            "byte token 2",
-        ),
-        (
-            "m13-equal-tokens.model.gguf",
-            with("tokenizer.ggml.tokens", equal),
-            "tokens 2 and 5",
-        ),
-        (
-            "m14-bos.model.gguf",
-            with("tokenizer.ggml.bos_token_id", 8_u32.into()),
-            "token 8 of a vocabulary of 8",
-        ),
-        (
-            "m15-merges.model.gguf",
-            with("tokenizer.ggml.merges", ["a z"][..].into()),
-            "not tokens",
-        ),
-        (
-            "m16-no-heads.model.gguf",
-            with("llama.attention.head_count", 0_u32.into()),
-            "head_count: is 0",
-        ),
-        (
-            "m16-rope-odd.model.gguf",
-            with("llama.rope.dimension_count", 3_u32.into()),
-            "odd",
-        ),
+        ("m12-index-type.shard.gguf", part.to_bytes(), "split.no: is stored as i32"),
+        ("m13-byte-token.model.gguf", with("tokenizer.ggml.token_type", types), "byte token 2"),
+        ("m13-equal-tokens.model.gguf", with("tokenizer.ggml.tokens", equal), "tokens 2 and 5"),
+        ("m14-bos.model.gguf", with("tokenizer.ggml.bos_token_id", 8_u32.into()), "token 8 of a vocabulary of 8"),
+        ("m15-merges.model.gguf", with("tokenizer.ggml.merges", ["a z"][..].into()), "not tokens"),
+        ("m16-no-heads.model.gguf", with("llama.attention.head_count", 0_u32.into()), "head_count: is 0"),
+        ("m16-rope-odd.model.gguf", with("llama.rope.dimension_count", 3_u32.into()), "odd"),
         ("m21-adapter.model.gguf", adapter().to_bytes(), "--lora"),
     ]
 }
@@ -170,11 +106,7 @@ fn adapters() -> Vec<Made> {
     vec![
         ("a01-model.adapter.gguf", small_model().to_bytes(), "pass it with -m"),
         ("a03-no-b.adapter.gguf", lonely.to_bytes(), "no matching .lora_b"),
-        (
-            "a04-alpha-text.adapter.gguf",
-            adapter_with("adapter.lora.alpha", "16"),
-            "expected f32",
-        ),
+        ("a04-alpha-text.adapter.gguf", adapter_with("adapter.lora.alpha", "16"), "expected f32"),
         ("a05-norm.adapter.gguf", norms.to_bytes(), "whole norm"),
         ("a05-layer.adapter.gguf", absent.to_bytes(), "no tensor"),
         ("a07-infinite.adapter.gguf", infinite.to_bytes(), "infinite"),
@@ -202,10 +134,7 @@ fn every_kept_file_is_refused() {
     let mut count = 0;
     for entry in std::fs::read_dir(folder()).expect("the corpus is there") {
         let path = entry.expect("readable").path();
-        let name = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         if name.ends_with(".gguf") {
             let bytes = std::fs::read(&path).expect("readable");
             assert!(check(&name, &bytes).is_err(), "{name} was accepted");

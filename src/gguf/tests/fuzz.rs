@@ -50,11 +50,7 @@ fn mutate(seed: u64, bytes: &[u8]) -> Vec<u8> {
             break;
         }
         // The header is where the decisions are, so most damage goes there.
-        let reach = if random.below(4) == 0 {
-            bytes.len()
-        } else {
-            bytes.len().min(1_600)
-        };
+        let reach = if random.below(4) == 0 { bytes.len() } else { bytes.len().min(1_600) };
         let at = random.below(reach);
         match random.below(8) {
             0 | 1 => bytes[at] ^= 1 << random.below(8),

@@ -12,11 +12,7 @@ fn m1_files_too_short_to_be_gguf() {
         ("empty", &b""[..], "empty"),
         ("three bytes", b"GGU", "3 bytes long"),
         ("a web page", b"<!DOCTYPE html>", "web page"),
-        (
-            "a git pointer",
-            b"version https://git-lfs.github.com/spec/v1",
-            "Git LFS",
-        ),
+        ("a git pointer", b"version https://git-lfs.github.com/spec/v1", "Git LFS"),
         ("a zip", b"PK\x03\x04....", "zip"),
         ("a pickle", b"\x80\x02}q", "pickle"),
         ("safetensors", b"\x10\0\0\0\0\0\0\0{\"a\":{}}", "safetensors"),
@@ -53,24 +49,12 @@ fn m2_other_formats_and_versions_are_unsupported() {
 #[test]
 fn m3_counts() {
     let none = keys().to_bytes();
-    assert_refused(
-        "no tensors",
-        check_model(&none),
-        Refusal("tensor count", "no weights", Missing),
-    );
+    assert_refused("no tensors", check_model(&none), Refusal("tensor count", "no weights", Missing));
     for count in [1_u64 << 31, (1 << 63) - 1, u64::MAX, 65_537] {
         let bytes = patch(model().to_bytes(), TENSOR_COUNT, &count.to_le_bytes());
-        assert_refused(
-            "tensors",
-            Gguf::read(&bytes),
-            Refusal("tensor count", "limit is 65536", TooLarge),
-        );
+        assert_refused("tensors", Gguf::read(&bytes), Refusal("tensor count", "limit is 65536", TooLarge));
         let bytes = patch(model().to_bytes(), KEY_COUNT, &count.to_le_bytes());
-        assert_refused(
-            "keys",
-            Gguf::read(&bytes),
-            Refusal("key count", "limit is 4096", TooLarge),
-        );
+        assert_refused("keys", Gguf::read(&bytes), Refusal("key count", "limit is 4096", TooLarge));
     }
     let bytes = patch(model().to_bytes(), TENSOR_COUNT, &65_536_u64.to_le_bytes());
     assert!(Gguf::read(&bytes).is_err(), "more tensors than there are");
@@ -81,53 +65,21 @@ fn m4_lengths_beyond_the_file() {
     let huge = (1_u64 << 40).to_le_bytes();
     let tokens = "tokenizer.ggml.tokens";
     let text = patch_after(model().to_bytes(), "general.name", 4, &huge);
-    assert_refused(
-        "string",
-        Gguf::read(&text),
-        Refusal("general.name", "too long", TooLarge),
-    );
+    assert_refused("string", Gguf::read(&text), Refusal("general.name", "too long", TooLarge));
     let text = patch_after(model().to_bytes(), "general.name", 4, &(1_u64 << 20).to_le_bytes());
-    assert_refused(
-        "string in the cap",
-        Gguf::read(&text),
-        Refusal("general.name", "are left", Truncated),
-    );
+    assert_refused("string in the cap", Gguf::read(&text), Refusal("general.name", "are left", Truncated));
     let array = patch_after(model().to_bytes(), tokens, 8, &huge);
-    assert_refused(
-        "array",
-        Gguf::read(&array),
-        Refusal(tokens, "claims 1099511627776", TooLarge),
-    );
+    assert_refused("array", Gguf::read(&array), Refusal(tokens, "claims 1099511627776", TooLarge));
     let array = patch_after(model().to_bytes(), tokens, 8, &(1_u64 << 20).to_le_bytes());
-    assert_refused(
-        "array in the cap",
-        Gguf::read(&array),
-        Refusal(tokens, "bytes are left", Truncated),
-    );
+    assert_refused("array in the cap", Gguf::read(&array), Refusal(tokens, "bytes are left", Truncated));
     let array = patch_after(model().to_bytes(), tokens, 8, &u64::MAX.to_le_bytes());
-    assert_refused(
-        "array count wraps",
-        Gguf::read(&array),
-        Refusal(tokens, "claims", TooLarge),
-    );
+    assert_refused("array count wraps", Gguf::read(&array), Refusal(tokens, "claims", TooLarge));
     let nested = patch_after(model().to_bytes(), tokens, 4, &9_u32.to_le_bytes());
-    assert_refused(
-        "nested",
-        Gguf::read(&nested),
-        Refusal(tokens, "array of arrays", Unsupported),
-    );
+    assert_refused("nested", Gguf::read(&nested), Refusal(tokens, "array of arrays", Unsupported));
     let kind = patch_after(model().to_bytes(), tokens, 0, &13_u32.to_le_bytes());
-    assert_refused(
-        "type 13",
-        Gguf::read(&kind),
-        Refusal(tokens, "metadata type 13", Malformed),
-    );
+    assert_refused("type 13", Gguf::read(&kind), Refusal(tokens, "metadata type 13", Malformed));
     let big = model_with("custom.blob", &vec![0_u8; (16 << 20) + 1][..]);
-    assert_refused(
-        "17 MiB value",
-        Gguf::read(&big),
-        Refusal("custom.blob", "limit", TooLarge),
-    );
+    assert_refused("17 MiB value", Gguf::read(&big), Refusal("custom.blob", "limit", TooLarge));
 }
 
 #[test]
@@ -144,10 +96,7 @@ fn m5_data_past_the_end() {
     ones(&mut odd, "extra.weight", &[3]);
     let odd = odd.to_bytes();
     Gguf::read(&odd[..odd.len() - 20]).expect("only the last padding is gone");
-    assert!(
-        Gguf::read(&odd[..odd.len() - 21]).is_err(),
-        "without the last byte of data"
-    );
+    assert!(Gguf::read(&odd[..odd.len() - 21]).is_err(), "without the last byte of data");
 }
 
 #[test]
@@ -155,11 +104,7 @@ fn m5_every_cut_is_refused() {
     let sound = model().to_bytes();
     for len in 0..sound.len() {
         let error = Gguf::read(&sound[..len]).expect_err("a cut file");
-        assert!(
-            matches!(error.kind, Truncated | NotGguf),
-            "cut at {len} of {}: {error}",
-            sound.len()
-        );
+        assert!(matches!(error.kind, Truncated | NotGguf), "cut at {len} of {}: {error}", sound.len());
     }
 }
 
@@ -179,11 +124,7 @@ fn m6_overlaps_and_duplicates() {
     let mut bytes = file.to_bytes();
     let at = after(&bytes, "custom.y") - 1;
     bytes[at] = b'x';
-    assert_refused(
-        "one key twice",
-        Gguf::read(&bytes),
-        Refusal("custom.x", "twice", Malformed),
-    );
+    assert_refused("one key twice", Gguf::read(&bytes), Refusal("custom.x", "twice", Malformed));
 }
 
 #[test]
@@ -215,11 +156,7 @@ fn m9_alignment() {
     assert_eq!(Gguf::read(&sound).expect("aligned to 64").alignment, 64);
     for alignment in [0_u32, 3, 4, 1 << 17, 1 << 31] {
         let bytes = patch_after(sound.clone(), key, 4, &alignment.to_le_bytes());
-        assert_refused(
-            "alignment",
-            Gguf::read(&bytes),
-            Refusal(key, "not a power of two", Invalid),
-        );
+        assert_refused("alignment", Gguf::read(&bytes), Refusal(key, "not a power of two", Invalid));
     }
     let bytes = patch_after(sound, key, 0, &(ValueType::I32 as u32).to_le_bytes());
     let expected = Refusal(key, "stored as i32, expected u32", WrongType);
@@ -241,11 +178,7 @@ fn m10_tensor_types() {
         assert_refused("tensor type", Gguf::read(&bytes), Refusal(name, reason, Unsupported));
     }
     let bytes = patch_after(model().to_bytes(), name, TYPE_2D, &8_u32.to_le_bytes());
-    let expected = Refusal(
-        name,
-        "rows of 8 elements are not a multiple of the 32 of a Q8_0",
-        Malformed,
-    );
+    let expected = Refusal(name, "rows of 8 elements are not a multiple of the 32 of a Q8_0", Malformed);
     assert_refused("partial block", Gguf::read(&bytes), expected);
 }
 
@@ -258,11 +191,7 @@ fn m11_names() {
         let at = after(&sound, text) - 1;
         patch(sound.clone(), at, &[byte])
     };
-    for (label, byte, reason) in [
-        ("NUL", 0_u8, "control"),
-        ("escape", 0x1b, "control"),
-        ("high", 0xff, "UTF-8"),
-    ] {
+    for (label, byte, reason) in [("NUL", 0_u8, "control"), ("escape", 0x1b, "control"), ("high", 0xff, "UTF-8")] {
         let bytes = damaged("custom.key", byte);
         assert_refused(label, Gguf::read(&bytes), Refusal("key 15", reason, Malformed));
         let bytes = damaged("output.weight", byte);
@@ -274,11 +203,7 @@ fn m11_names() {
     let empty = patch(sound.clone(), length_of("general.architecture"), &0_u64.to_le_bytes());
     assert_refused("empty key", Gguf::read(&empty), Refusal("key 0", "empty", Malformed));
     let long = patch(sound.clone(), length_of("token_embd.weight"), &64_u64.to_le_bytes());
-    assert_refused(
-        "tensor name of 64",
-        Gguf::read(&long),
-        Refusal("tensor 0", "too long", TooLarge),
-    );
+    assert_refused("tensor name of 64", Gguf::read(&long), Refusal("tensor 0", "too long", TooLarge));
 }
 
 #[test]
@@ -313,10 +238,7 @@ fn tensors_are_found_with_their_bytes() {
     let gguf = Gguf::read(&bytes).expect("sound");
     assert_eq!(gguf.tensors().len(), 12);
     let tensor = gguf.tensor("blk.0.attn_k.weight").expect("there");
-    assert_eq!(
-        (tensor.dims, tensor.kind, tensor.size),
-        ([8, 4, 1, 1], TensorType::F32, 128)
-    );
+    assert_eq!((tensor.dims, tensor.kind, tensor.size), ([8, 4, 1, 1], TensorType::F32, 128));
     assert_eq!(gguf.tensor_bytes(tensor), 1.0_f32.to_le_bytes().repeat(32));
     assert!(gguf.tensor("blk.1.attn_k.weight").is_none());
 }
@@ -334,15 +256,9 @@ fn unknown_keys_of_every_type_are_fine() {
     check_model(&bytes).expect("unknown keys");
     let gguf = Gguf::read(&bytes).expect("sound");
     assert_eq!(gguf.get("custom.i64"), Some(&Value::I64(-1)));
-    let flags = gguf
-        .array("custom.flags", &[ValueType::Bool])
-        .expect("flags")
-        .expect("there");
+    let flags = gguf.array("custom.flags", &[ValueType::Bool]).expect("flags").expect("there");
     assert_eq!(flags.words().collect::<Vec<_>>(), [1, 0]);
-    let texts = gguf
-        .array("custom.bytes", &[ValueType::Str])
-        .expect("texts")
-        .expect("there");
+    let texts = gguf.array("custom.bytes", &[ValueType::Str]).expect("texts").expect("there");
     assert_eq!(texts.strings().collect::<Vec<_>>(), [b"\xff\xfe"]);
 }
 

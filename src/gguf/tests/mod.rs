@@ -26,10 +26,7 @@ fn assert_refused<T: std::fmt::Debug>(label: &str, result: Result<T, GgufError>,
         Err(error) => error,
     };
     assert_eq!(error.field, field, "{label}: {error}");
-    assert!(
-        error.reason.contains(reason),
-        "{label}: {error}\nexpected reason: {reason}"
-    );
+    assert!(error.reason.contains(reason), "{label}: {error}\nexpected reason: {reason}");
     assert_eq!(error.kind, kind, "{label}: {error}");
     assert!(!error.to_string().chars().any(char::is_control), "{label}: {error:?}");
 }

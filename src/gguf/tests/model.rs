@@ -11,10 +11,7 @@ fn the_sample_model_is_described() {
     assert_eq!(facts.kind, ModelKind::Decoder);
     assert_eq!(facts.name.as_deref(), Some("Tiny"));
     assert_eq!(facts.file_type, "F32");
-    assert_eq!(
-        (facts.n_vocab, facts.n_ctx_train, facts.n_embd, facts.n_layer),
-        (8, 64, 8, 1)
-    );
+    assert_eq!((facts.n_vocab, facts.n_ctx_train, facts.n_embd, facts.n_layer), (8, 64, 8, 1));
     assert_eq!((facts.n_head, facts.n_head_kv, facts.expert_count), (2, 1, 0));
     assert_eq!((facts.parameter_count, facts.weight_bytes), (728, 4 * 728));
     assert_eq!(facts.tensors.get("blk.0.attn_k.weight"), Some(&[8, 4, 1, 1]));
@@ -32,62 +29,17 @@ fn m16_sizes_that_cannot_work() {
         ("block_count", 0_u32.into(), "block_count", "is 0"),
         ("block_count", 100_u32.into(), "block_count", "holds 12 tensors"),
         ("attention.head_count", 0_u32.into(), "attention.head_count", "is 0"),
-        (
-            "attention.head_count_kv",
-            0_u32.into(),
-            "attention.head_count_kv",
-            "is 0",
-        ),
-        (
-            "attention.head_count",
-            3_u32.into(),
-            "attention.head_count",
-            "8 does not divide into 3 heads",
-        ),
-        (
-            "attention.head_count",
-            [2_u32, 2][..].into(),
-            "attention.head_count",
-            "each of the 1 layers",
-        ),
+        ("attention.head_count_kv", 0_u32.into(), "attention.head_count_kv", "is 0"),
+        ("attention.head_count", 3_u32.into(), "attention.head_count", "8 does not divide into 3 heads"),
+        ("attention.head_count", [2_u32, 2][..].into(), "attention.head_count", "each of the 1 layers"),
         ("attention.key_length", 0_u32.into(), "attention.key_length", "is 0"),
-        (
-            "attention.value_length",
-            6_u32.into(),
-            "attention.value_length",
-            "needs the key length, 4",
-        ),
+        ("attention.value_length", 6_u32.into(), "attention.value_length", "needs the key length, 4"),
         ("rope.dimension_count", 3_u32.into(), "rope.dimension_count", "odd"),
-        (
-            "rope.dimension_count",
-            2_u32.into(),
-            "rope.dimension_count",
-            "whole heads of 4",
-        ),
-        (
-            "rope.dimension_count",
-            8_u32.into(),
-            "rope.dimension_count",
-            "heads that have 4",
-        ),
-        (
-            "nextn_predict_layers",
-            2_u32.into(),
-            "nextn_predict_layers",
-            "only 1 layers",
-        ),
-        (
-            "attention.layer_norm_rms_epsilon",
-            f32::NAN.into(),
-            "attention.layer_norm_rms_epsilon",
-            "NaN",
-        ),
-        (
-            "attention.layer_norm_rms_epsilon",
-            (-1_f32).into(),
-            "attention.layer_norm_rms_epsilon",
-            "is -1",
-        ),
+        ("rope.dimension_count", 2_u32.into(), "rope.dimension_count", "whole heads of 4"),
+        ("rope.dimension_count", 8_u32.into(), "rope.dimension_count", "heads that have 4"),
+        ("nextn_predict_layers", 2_u32.into(), "nextn_predict_layers", "only 1 layers"),
+        ("attention.layer_norm_rms_epsilon", f32::NAN.into(), "attention.layer_norm_rms_epsilon", "NaN"),
+        ("attention.layer_norm_rms_epsilon", (-1_f32).into(), "attention.layer_norm_rms_epsilon", "is -1"),
         ("rope.freq_base", f32::INFINITY.into(), "rope.freq_base", "inf"),
     ];
     for (key, value, field, reason) in cases {
@@ -100,90 +52,28 @@ fn m16_sizes_that_cannot_work() {
     let expected = Refusal("llama.attention.head_count_kv", "do not divide among", Invalid);
     assert_refused("negative key heads", check_model(&key_heads), expected);
     let layers = Refusal("llama.block_count", "limit is 512", TooLarge);
-    assert_refused(
-        "10^6 layers",
-        check_model(&model_with("llama.block_count", 1_000_000_u32)),
-        layers,
-    );
+    assert_refused("10^6 layers", check_model(&model_with("llama.block_count", 1_000_000_u32)), layers);
     let missing = Refusal("llama.attention.head_count", "missing", Missing);
-    assert_refused(
-        "no heads",
-        check_model(&model_without("llama.attention.head_count")),
-        missing,
-    );
+    assert_refused("no heads", check_model(&model_without("llama.attention.head_count")), missing);
     let missing = Refusal("llama.context_length", "missing", Missing);
-    assert_refused(
-        "no context",
-        check_model(&model_without("llama.context_length")),
-        missing,
-    );
+    assert_refused("no context", check_model(&model_without("llama.context_length")), missing);
     let wrong = Refusal("llama.block_count", "stored as u64, expected u32", WrongType);
-    assert_refused(
-        "u64 layers",
-        check_model(&model_with("llama.block_count", 1_u64)),
-        wrong,
-    );
+    assert_refused("u64 layers", check_model(&model_with("llama.block_count", 1_u64)), wrong);
     let scaling = Refusal("llama.rope.scaling.type", "does not know 'ntk'", Unsupported);
-    assert_refused(
-        "rope scaling",
-        check_model(&model_with("llama.rope.scaling.type", "ntk")),
-        scaling,
-    );
+    assert_refused("rope scaling", check_model(&model_with("llama.rope.scaling.type", "ntk")), scaling);
 }
 
 #[test]
 fn m16_experts() {
     assert_eq!(facts(&moe_model()).expert_used_count, 2);
     let cases = [
-        (
-            "llama.expert_used_count",
-            5_u32,
-            "llama.expert_used_count",
-            "uses 5 experts of 4",
-            Invalid,
-        ),
-        (
-            "llama.expert_used_count",
-            0,
-            "llama.expert_used_count",
-            "uses none",
-            Invalid,
-        ),
-        (
-            "llama.expert_count",
-            0,
-            "llama.expert_used_count",
-            "uses 2 experts of 0",
-            Invalid,
-        ),
-        (
-            "llama.expert_count",
-            2_000,
-            "llama.expert_count",
-            "limit is 1024",
-            TooLarge,
-        ),
-        (
-            "llama.expert_group_count",
-            4,
-            "llama.expert_group_count",
-            "4 groups of 4",
-            Invalid,
-        ),
-        (
-            "llama.expert_group_count",
-            3,
-            "llama.expert_group_count",
-            "do not divide",
-            Invalid,
-        ),
-        (
-            "llama.expert_group_count",
-            2,
-            "llama.expert_group_used_count",
-            "uses 0 groups of 2",
-            Invalid,
-        ),
+        ("llama.expert_used_count", 5_u32, "llama.expert_used_count", "uses 5 experts of 4", Invalid),
+        ("llama.expert_used_count", 0, "llama.expert_used_count", "uses none", Invalid),
+        ("llama.expert_count", 0, "llama.expert_used_count", "uses 2 experts of 0", Invalid),
+        ("llama.expert_count", 2_000, "llama.expert_count", "limit is 1024", TooLarge),
+        ("llama.expert_group_count", 4, "llama.expert_group_count", "4 groups of 4", Invalid),
+        ("llama.expert_group_count", 3, "llama.expert_group_count", "do not divide", Invalid),
+        ("llama.expert_group_count", 2, "llama.expert_group_used_count", "uses 0 groups of 2", Invalid),
     ];
     for (key, value, field, reason, kind) in cases {
         let mut file = moe_model();
@@ -231,10 +121,7 @@ fn heads_may_differ_by_layer() {
 fn m17_templates_are_bounded() {
     let key = "tokenizer.chat_template";
     let template = |text: String| check_model(&model_with(key, text));
-    assert_eq!(
-        template("{{ x }}".into()).expect("short").chat_template.as_deref(),
-        Some("{{ x }}")
-    );
+    assert_eq!(template("{{ x }}".into()).expect("short").chat_template.as_deref(), Some("{{ x }}"));
     let expected = Refusal(key, "limit is 1048576", TooLarge);
     assert_refused("2 MiB", template("x".repeat(2 << 20)), expected);
     assert_refused("NUL", template("a\0b".into()), Refusal(key, "NUL", Malformed));
@@ -247,31 +134,15 @@ fn m21_other_kinds_are_named() {
     let expected = Refusal("general.type", "is a LoRA adapter; pass it with --lora", WrongKind);
     assert_refused("adapter", check_model(&adapter().to_bytes()), expected);
     let expected = Refusal("general.type", "mmproj", WrongKind);
-    assert_refused(
-        "projector",
-        check_model(&model_with("general.type", "mmproj")),
-        expected,
-    );
+    assert_refused("projector", check_model(&model_with("general.type", "mmproj")), expected);
     let expected = Refusal("general.type", "importance matrix", WrongKind);
     assert_refused("imatrix", check_model(&model_with("general.type", "imatrix")), expected);
     let expected = Refusal("general.architecture", "multimodal projector", WrongKind);
-    assert_refused(
-        "clip",
-        check_model(&model_with("general.architecture", "clip")),
-        expected,
-    );
+    assert_refused("clip", check_model(&model_with("general.architecture", "clip")), expected);
     let expected = Refusal("general.architecture", "control vector", Unsupported);
-    assert_refused(
-        "cvec",
-        check_model(&model_with("general.architecture", "controlvector")),
-        expected,
-    );
+    assert_refused("cvec", check_model(&model_with("general.architecture", "controlvector")), expected);
     let expected = Refusal("general.architecture", "does not know architecture 'gpt5'", Unsupported);
-    assert_refused(
-        "unknown",
-        check_model(&model_with("general.architecture", "gpt5")),
-        expected,
-    );
+    assert_refused("unknown", check_model(&model_with("general.architecture", "gpt5")), expected);
     let expected = Refusal("general.architecture", "missing", Missing);
     assert_refused("none", check_model(&model_without("general.architecture")), expected);
 }
@@ -317,11 +188,7 @@ fn weights_need_types_that_can_be_computed_with() {
     assert_refused("I32", with("blk.0.x.weight", TensorType::I32, &[4, 2], 32), expected);
     with("blk.0.ffn_gate_tid2eid.weight", TensorType::I32, &[4, 2], 32).expect("a table of integers");
     let expected = Refusal("blk.0.x_norm.weight", "must be F32", Unsupported);
-    assert_refused(
-        "F16 norm",
-        with("blk.0.x_norm.weight", TensorType::F16, &[8], 16),
-        expected,
-    );
+    assert_refused("F16 norm", with("blk.0.x_norm.weight", TensorType::F16, &[8], 16), expected);
     let expected = Refusal("blk.0.x.bias", "must be F32", Unsupported);
     assert_refused("Q8_0 bias", with("blk.0.x.bias", TensorType::Q8_0, &[32], 34), expected);
 }

@@ -33,11 +33,7 @@ pub(super) fn keys() -> GgufWriter<'static> {
     set(&mut file, "llama.rope.dimension_count", 4_u32);
     set(&mut file, "tokenizer.ggml.model", "gpt2");
     set(&mut file, "tokenizer.ggml.tokens", &TOKENS[..]);
-    set(
-        &mut file,
-        "tokenizer.ggml.token_type",
-        &[3_i32, 3, 1, 1, 1, 1, 1, 1][..],
-    );
+    set(&mut file, "tokenizer.ggml.token_type", &[3_i32, 3, 1, 1, 1, 1, 1, 1][..]);
     set(&mut file, "tokenizer.ggml.merges", &["a b", "ab c"][..]);
     set(&mut file, "tokenizer.ggml.bos_token_id", 0_u32);
     set(&mut file, "tokenizer.ggml.eos_token_id", 1_u32);
@@ -93,10 +89,7 @@ pub(super) fn spm_tokens() -> Vec<String> {
 
 /// A sound model with a sentencepiece vocabulary.
 pub(super) fn spm_model(tokens: &[String]) -> GgufWriter<'static> {
-    let types: Vec<i32> = tokens
-        .iter()
-        .map(|token| if token.starts_with("<0x") { 6 } else { 1 })
-        .collect();
+    let types: Vec<i32> = tokens.iter().map(|token| if token.starts_with("<0x") { 6 } else { 1 }).collect();
     let mut file = model();
     set(&mut file, "tokenizer.ggml.model", "llama");
     set(&mut file, "tokenizer.ggml.tokens", OwnedValue::texts(tokens));

@@ -74,11 +74,7 @@ fn m12_wrong_parts_are_named() {
     assert_refused("wider", joined, Refusal("b", "is 16 wide, the model 8", Mismatch));
     let other = part(2, &[("blk.0.attn_norm.weight", 8), ("blk.0.y.weight", 8)]);
     let joined = join(&[("b", &b), ("c", &other)]);
-    assert_refused(
-        "shared tensor",
-        joined,
-        Refusal("c", "another part holds as well", Mismatch),
-    );
+    assert_refused("shared tensor", joined, Refusal("c", "another part holds as well", Mismatch));
     let other = part(2, &[("blk.0.x.weight", 8)]);
     let joined = join(&[("b", &b), ("c", &other)]);
     let expected = Refusal("split.tensors.count", "5 tensors together, expected 6", Mismatch);
@@ -91,62 +87,28 @@ fn m12_wrong_parts_are_named() {
 
 #[test]
 fn m12_parts_alone() {
-    let expected = Refusal(
-        "split.no",
-        "is part 2 of 3 of a split model; pass the first part",
-        WrongKind,
-    );
+    let expected = Refusal("split.no", "is part 2 of 3 of a split model; pass the first part", WrongKind);
     assert_refused("second as model", check_model(&second().to_bytes()), expected);
     let mut file = second();
     split(&mut file, 0);
     let expected = Refusal("split.no", "first part", WrongKind);
     assert_refused("first as part", check_shard(&file.to_bytes()), expected);
     let whole = model().to_bytes();
-    assert_refused(
-        "whole as part",
-        check_shard(&whole),
-        Refusal("split.count", "not part of", Missing),
-    );
+    assert_refused("whole as part", check_shard(&whole), Refusal("split.count", "not part of", Missing));
     for (label, bytes, field, reason, kind) in [
-        (
-            "no index",
-            model_with("split.count", 3_u16),
-            "split.no",
-            "missing",
-            Missing,
-        ),
-        (
-            "u32 count",
-            model_with("split.count", 3_u32),
-            "split.count",
-            "stored as u32",
-            WrongType,
-        ),
-        (
-            "many",
-            model_with("split.count", 60_000_u16),
-            "split.count",
-            "limit",
-            TooLarge,
-        ),
+        ("no index", model_with("split.count", 3_u16), "split.no", "missing", Missing),
+        ("u32 count", model_with("split.count", 3_u32), "split.count", "stored as u32", WrongType),
+        ("many", model_with("split.count", 60_000_u16), "split.count", "limit", TooLarge),
     ] {
         assert_refused(label, check_model(&bytes), Refusal(field, reason, kind));
     }
     let mut file = second();
     set(&mut file, "split.no", 1_i32);
     let expected = Refusal("split.no", "stored as i32, expected u16", WrongType);
-    assert_refused(
-        "i32 index would abort llama.cpp",
-        check_shard(&file.to_bytes()),
-        expected,
-    );
+    assert_refused("i32 index would abort llama.cpp", check_shard(&file.to_bytes()), expected);
     let mut file = second();
     set(&mut file, "split.no", 3_u16);
-    assert_refused(
-        "index",
-        check_shard(&file.to_bytes()),
-        Refusal("split.no", "is 3 of 3", Invalid),
-    );
+    assert_refused("index", check_shard(&file.to_bytes()), Refusal("split.no", "is 3 of 3", Invalid));
 }
 
 #[test]

@@ -28,11 +28,7 @@ fn m13_byte_tokens() {
     }
     // Marked as a byte without looking like one.
     let types = model_with("tokenizer.ggml.token_type", &[3_i32, 3, 6, 1, 1, 1, 1, 1][..]);
-    assert_refused(
-        "marked",
-        check_model(&types),
-        Refusal(TOKENS, "byte token 2 is 'a'", Malformed),
-    );
+    assert_refused("marked", check_model(&types), Refusal(TOKENS, "byte token 2 is 'a'", Malformed));
     // Byte-level BPE does not read bytes out of texts.
     let texts = OwnedValue::texts(["<s>", "</s>", "a", "b", "c", "<0xZZ>", "ab", "abc"]);
     check_model(&model_with(TOKENS, texts)).expect("ordinary text");
@@ -45,11 +41,7 @@ fn m13_every_byte_has_a_token() {
         let tokens = tokens.map(|token| if token == byte_token { "other".to_owned() } else { token });
         check_model(&spm_model(&tokens.collect::<Vec<_>>()).to_bytes())
     };
-    assert_refused(
-        "no byte",
-        without("<0xE2>"),
-        Refusal(TOKENS, "no token <0xE2>", Invalid),
-    );
+    assert_refused("no byte", without("<0xE2>"), Refusal(TOKENS, "no token <0xE2>", Invalid));
     without("<0x62>").expect("the plain letter 'b' stands for its byte");
 }
 
@@ -61,11 +53,7 @@ fn m13_sizes() {
     let mut long = super::sample::TOKENS.map(str::to_owned);
     long[5] = "x".repeat(1 << 20);
     let expected = Refusal(TOKENS, "token 5 has 1048576 bytes", TooLarge);
-    assert_refused(
-        "long",
-        check_model(&model_with(TOKENS, OwnedValue::texts(&long))),
-        expected,
-    );
+    assert_refused("long", check_model(&model_with(TOKENS, OwnedValue::texts(&long))), expected);
     let mut file = model();
     file.remove("tokenizer.ggml.token_type");
     let work = (0..40_000_u32).map(|id| format!("{id:05}{}", "x".repeat(150)));
@@ -79,21 +67,9 @@ fn m13_sizes() {
 #[test]
 fn two_equal_tokens_would_abort_llama() {
     let cases: [(&str, [&[u8]; 8], &str); 3] = [
-        (
-            "equal",
-            [b"<s>", b"</s>", b"a", b"b", b"c", b"a", b"ab", b"abc"],
-            "tokens 2 and 5 are both 'a'",
-        ),
-        (
-            "equal up to a NUL",
-            [b"<s>", b"</s>", b"a", b"b", b"c", b"a\0x", b"ab", b"abc"],
-            "tokens 2 and 5",
-        ),
-        (
-            "the name of an empty one",
-            [b"[EMPTY_5]", b"</s>", b"a", b"b", b"c", b"", b"ab", b"abc"],
-            "[EMPTY_5]",
-        ),
+        ("equal", [b"<s>", b"</s>", b"a", b"b", b"c", b"a", b"ab", b"abc"], "tokens 2 and 5 are both 'a'"),
+        ("equal up to a NUL", [b"<s>", b"</s>", b"a", b"b", b"c", b"a\0x", b"ab", b"abc"], "tokens 2 and 5"),
+        ("the name of an empty one", [b"[EMPTY_5]", b"</s>", b"a", b"b", b"c", b"", b"ab", b"abc"], "[EMPTY_5]"),
     ];
     for (label, texts, reason) in cases {
         let bytes = model_with(TOKENS, OwnedValue::texts(texts));
@@ -121,11 +97,7 @@ fn m14_ids_and_lengths() {
     let expected = Refusal(key, "has 2 elements for 8 tokens", Invalid);
     assert_refused("types", check_model(&model_with(key, &[1_i32, 1][..])), expected);
     let key = "tokenizer.ggml.bos_token_id";
-    assert_refused(
-        "i32",
-        check_model(&model_with(key, 1_i32)),
-        Refusal(key, "stored as i32", WrongType),
-    );
+    assert_refused("i32", check_model(&model_with(key, 1_i32)), Refusal(key, "stored as i32", WrongType));
 }
 
 #[test]
@@ -140,11 +112,7 @@ fn m14_tokens_that_must_be_added_exist() {
     ] {
         let mut file = file.clone();
         set(&mut file, flag, true);
-        assert_refused(
-            flag,
-            check_model(&file.to_bytes()),
-            Refusal(key, "does not name one", Invalid),
-        );
+        assert_refused(flag, check_model(&file.to_bytes()), Refusal(key, "does not name one", Invalid));
     }
     set(&mut file, "tokenizer.ggml.pre", "llama-bpe");
     let expected = Refusal("tokenizer.ggml.bos_token_id", "does not name one", Invalid);
@@ -163,36 +131,20 @@ fn m15_merges_and_missing_tokenizers() {
     many.push("a z");
     let bytes = model_with(key, &many[..]);
     assert_eq!(check_model(&bytes).expect("one in 200").tokenizer.unknown_merges, 1);
-    assert_refused(
-        "no merges",
-        check_model(&model_without(key)),
-        Refusal(key, "missing", Missing),
-    );
+    assert_refused("no merges", check_model(&model_without(key)), Refusal(key, "missing", Missing));
     let mut kimi = model();
     set(&mut kimi, "tokenizer.ggml.pre", "kimi-k2");
     kimi.remove(key);
     facts(&kimi);
 
     let key = "tokenizer.ggml.model";
-    assert_refused(
-        "no tokenizer",
-        check_model(&model_without(key)),
-        Refusal(key, "no tokenizer", Missing),
-    );
+    assert_refused("no tokenizer", check_model(&model_without(key)), Refusal(key, "no tokenizer", Missing));
     for none in ["none", "no_vocab"] {
-        assert_refused(
-            none,
-            check_model(&model_with(key, none)),
-            Refusal(key, "no tokenizer", Missing),
-        );
+        assert_refused(none, check_model(&model_with(key, none)), Refusal(key, "no tokenizer", Missing));
     }
     let expected = Refusal(key, "does not know tokenizer 'magic'", Unsupported);
     assert_refused("unknown", check_model(&model_with(key, "magic")), expected);
-    assert_refused(
-        "no tokens",
-        check_model(&model_without(TOKENS)),
-        Refusal(TOKENS, "missing", Missing),
-    );
+    assert_refused("no tokens", check_model(&model_without(TOKENS)), Refusal(TOKENS, "missing", Missing));
 }
 
 #[test]

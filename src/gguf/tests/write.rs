@@ -30,11 +30,7 @@ fn bad_files_cannot_be_written() {
         |name: &str, dims: &[u64], bytes: usize| file.tensor(name, TensorType::F32, dims, vec![0; bytes]).map(|_| ());
     tensor("x", &[2, 2], 16).expect("sound");
     assert_refused("taken", tensor("x", &[1], 4), Refusal("x", "two tensors", Malformed));
-    assert_refused(
-        "size",
-        tensor("y", &[2, 2], 15),
-        Refusal("y", "15 bytes of data do not fit", Malformed),
-    );
+    assert_refused("size", tensor("y", &[2, 2], 15), Refusal("y", "15 bytes of data do not fit", Malformed));
     assert_refused("no dims", tensor("y", &[], 4), Refusal("y", "shape []", Malformed));
     assert_refused("zero dim", tensor("y", &[0], 0), Refusal("y", "shape [0]", Malformed));
     assert_refused("five dims", tensor("y", &[1; 5], 4), Refusal("y", "shape", Malformed));

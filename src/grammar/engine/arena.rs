@@ -131,11 +131,7 @@ impl Arena {
 
     /// The set of one repetition with nothing below it.
     pub fn repeat_over_bottom(&mut self, repetition: u32, count: u32) -> SetId {
-        let frame = self.frame(Frame::Repeat {
-            repetition,
-            count,
-            below: BOTTOM_SET,
-        });
+        let frame = self.frame(Frame::Repeat { repetition, count, below: BOTTOM_SET });
         self.set(vec![frame])
     }
 
@@ -266,10 +262,7 @@ impl Arena {
             // A call in last place leaves nothing to return to, so lists that recurse at their end stay flat.
             let back = match call.tail {
                 true => None,
-                false => Some(self.frame(Frame::Return {
-                    state: call.back,
-                    below,
-                })),
+                false => Some(self.frame(Frame::Return { state: call.back, below })),
             };
             match (call.callee, back) {
                 (Callee::Automaton(automaton), Some(frame)) => {
@@ -287,11 +280,7 @@ impl Arena {
                         None => below,
                     };
                     let body = network.repetitions[repetition as usize].body;
-                    let frame = self.frame(Frame::Repeat {
-                        repetition,
-                        count: 1,
-                        below,
-                    });
+                    let frame = self.frame(Frame::Repeat { repetition, count: 1, below });
                     entered.entry(body).or_default().push(frame);
                 }
             }
@@ -328,11 +317,7 @@ impl Arena {
                 match self.frames[frame as usize] {
                     Frame::Bottom => complete = true,
                     Frame::Return { state, below } => stack.push((state, below)),
-                    Frame::Repeat {
-                        repetition,
-                        count,
-                        below,
-                    } => {
+                    Frame::Repeat { repetition, count, below } => {
                         let Repetition { body, min, max } = network.repetitions[repetition as usize];
                         if count >= min {
                             stack.push((POP, below));
@@ -343,11 +328,7 @@ impl Arena {
                                 Repetition::OPEN => (count + 1).min(min.max(1)),
                                 _ => count + 1,
                             };
-                            let frame = self.frame(Frame::Repeat {
-                                repetition,
-                                count,
-                                below,
-                            });
+                            let frame = self.frame(Frame::Repeat { repetition, count, below });
                             let set = self.set(vec![frame]);
                             kernel.push((network.starts[body as usize], set));
                         }
@@ -382,11 +363,7 @@ impl Arena {
         // Of two counts of one repetition that both may stop, the lower may do all that the higher may.
         let mut counts: Vec<(u32, SetId, u32, u32)> = Vec::new();
         for &id in &frames {
-            if let Frame::Repeat {
-                repetition,
-                count,
-                below,
-            } = self.frames[id as usize]
+            if let Frame::Repeat { repetition, count, below } = self.frames[id as usize]
                 && count >= network.repetitions[repetition as usize].min
             {
                 counts.push((repetition, below, count, id));
@@ -436,12 +413,7 @@ impl Arena {
         }
         let id = self.states.len() as u32;
         self.bytes += size_of_val(key.0.as_ref()) + 128;
-        self.states.push(RunState {
-            kernel: Arc::clone(&key.0),
-            complete,
-            expanded: None,
-            moves: NONE,
-        });
+        self.states.push(RunState { kernel: Arc::clone(&key.0), complete, expanded: None, moves: NONE });
         self.state_ids.insert(key, id);
         StateId(id)
     }
@@ -469,19 +441,10 @@ impl Arena {
                 .frames(set as SetId)
                 .map(|frame| match frame {
                     Frame::Bottom => Frame::Bottom,
-                    Frame::Return { state, below } => Frame::Return {
-                        state,
-                        below: number[below as usize],
-                    },
-                    Frame::Repeat {
-                        repetition,
-                        count,
-                        below,
-                    } => Frame::Repeat {
-                        repetition,
-                        count,
-                        below: number[below as usize],
-                    },
+                    Frame::Return { state, below } => Frame::Return { state, below: number[below as usize] },
+                    Frame::Repeat { repetition, count, below } => {
+                        Frame::Repeat { repetition, count, below: number[below as usize] }
+                    }
                 })
                 .collect();
             let frames = frames.into_iter().map(|frame| fresh.frame(frame)).collect();

@@ -61,9 +61,7 @@ impl Locals {
     pub const LIMIT: usize = 16 << 20;
 
     pub fn new() -> Self {
-        Locals {
-            inner: Mutex::default(),
-        }
+        Locals { inner: Mutex::default() }
     }
 
     pub fn get(&self, key: &LocalKey) -> Option<Arc<Local>> {

@@ -30,12 +30,7 @@ pub(super) struct Program {
 
 impl Program {
     pub fn new(network: Network, vocabulary: Arc<Vocabulary>, limits: &Limits) -> Self {
-        Program {
-            network,
-            vocabulary,
-            limits: limits.clone(),
-            locals: Locals::new(),
-        }
+        Program { network, vocabulary, limits: limits.clone(), locals: Locals::new() }
     }
 
     /// See [`Compiled::matches`](super::Compiled::matches).
@@ -56,12 +51,8 @@ impl Program {
 
     fn error(&self, stop: Stop) -> MatcherError {
         match stop {
-            Stop::Work => MatcherError::Work {
-                limit: self.limits.step_work,
-            },
-            Stop::Memory => MatcherError::Memory {
-                limit: self.limits.matcher_bytes,
-            },
+            Stop::Work => MatcherError::Work { limit: self.limits.step_work },
+            Stop::Memory => MatcherError::Memory { limit: self.limits.matcher_bytes },
         }
     }
 
@@ -92,13 +83,7 @@ impl Run {
     pub fn new(program: Arc<Program>) -> Self {
         let mut arena = Arena::new(program.limits.matcher_bytes);
         let state = arena.start(&program.network);
-        Run {
-            program,
-            arena,
-            state,
-            finished: false,
-            masks: FastMap::default(),
-        }
+        Run { program, arena, state, finished: false, masks: FastMap::default() }
     }
 
     pub fn may_stop(&self) -> bool {
@@ -197,10 +182,7 @@ impl Run {
         if network.tokens.is_empty() {
             return Ok(found);
         }
-        let expanded = self
-            .arena
-            .expanded(network, self.state)
-            .map_err(|stop| program.error(stop))?;
+        let expanded = self.arena.expanded(network, self.state).map_err(|stop| program.error(stop))?;
         for &(top, below) in expanded.iter() {
             let edges = &network.states[top as usize].tokens;
             for edge in &network.tokens[edges.start as usize..edges.end as usize] {
@@ -217,16 +199,12 @@ impl Run {
         }
         items.extend_from_slice(&self.arena.kernel(state));
         let complete = self.arena.complete(state);
-        self.arena
-            .settle(&self.program.network, items, complete)
-            .map_err(|stop| self.program.error(stop))
+        self.arena.settle(&self.program.network, items, complete).map_err(|stop| self.program.error(stop))
     }
 
     fn step(&mut self, state: StateId, byte: u8) -> Result<StateId, MatcherError> {
         let network = &self.program.network;
-        self.arena
-            .step(network, state, network.classes.of(byte))
-            .map_err(|stop| self.program.error(stop))
+        self.arena.step(network, state, network.classes.of(byte)).map_err(|stop| self.program.error(stop))
     }
 
     fn matches(mut self, text: &[u8]) -> Result<MatchResult, MatcherError> {
@@ -280,10 +258,8 @@ impl Run {
                 let complete = self.arena.complete(state) || self.arena.complete(reached[at + 1]);
                 let mut all = items;
                 all.extend_from_slice(&self.arena.kernel(reached[at + 1]));
-                reached[at + 1] = self
-                    .arena
-                    .settle(&program.network, all, complete)
-                    .map_err(|stop| program.error(stop))?;
+                reached[at + 1] =
+                    self.arena.settle(&program.network, all, complete).map_err(|stop| program.error(stop))?;
             }
         }
         self.state = reached[text.len()];

@@ -68,11 +68,7 @@ impl Run {
             for frame in self.arena.frames(below) {
                 match frame {
                     Frame::Bottom | Frame::Return { .. } => plain = true,
-                    Frame::Repeat {
-                        repetition,
-                        count,
-                        below,
-                    } => turns.push((repetition, count, below)),
+                    Frame::Repeat { repetition, count, below } => turns.push((repetition, count, below)),
                 }
             }
             if parts.len() + turns.len() > PARTS || (plain && !turns.is_empty() && turns.len() > 4) {
@@ -90,11 +86,7 @@ impl Run {
                     true => below,
                     false => self.arena.without_repeats(below),
                 };
-                parts.push(Part {
-                    key: LocalKey { state, turns: None },
-                    sample: (state, BOTTOM_SET),
-                    below,
-                });
+                parts.push(Part { key: LocalKey { state, turns: None }, sample: (state, BOTTOM_SET), below });
             }
             for (repetition, count, below) in turns {
                 let Repetition { min, max, .. } = program.network.repetitions[repetition as usize];
@@ -104,11 +96,7 @@ impl Run {
                 };
                 let key = LocalKey {
                     state,
-                    turns: Some(Turns {
-                        repetition,
-                        missing: min.saturating_sub(count).min(horizon),
-                        allowed,
-                    }),
+                    turns: Some(Turns { repetition, missing: min.saturating_sub(count).min(horizon), allowed }),
                 };
                 let sample = (state, self.arena.repeat_over_bottom(repetition, count));
                 parts.push(Part { key, sample, below });
@@ -125,15 +113,9 @@ impl Run {
         let trie = program.vocabulary.trie();
         let mut mask = TokenMask::empty(program.vocabulary.len());
         let mut ends = Vec::new();
-        let from = self
-            .arena
-            .settle(&program.network, vec![part.sample], false)
-            .map_err(|stop| program.error(stop))?;
+        let from = self.arena.settle(&program.network, vec![part.sample], false).map_err(|stop| program.error(stop))?;
         self.walk(trie, 0..trie.len(), 0, from, &mut mask, Some(&mut ends))?;
-        let local = Arc::new(Local {
-            exits: exits(trie, &mask, &ends),
-            mask,
-        });
+        let local = Arc::new(Local { exits: exits(trie, &mask, &ends), mask });
         program.locals.put(part.key, &local);
         Ok(local)
     }
@@ -146,10 +128,8 @@ impl Run {
         below: SetId,
         mask: &mut TokenMask,
     ) -> Result<(), MatcherError> {
-        let from = self
-            .arena
-            .settle(&program.network, vec![(POP, below)], false)
-            .map_err(|stop| program.error(stop))?;
+        let from =
+            self.arena.settle(&program.network, vec![(POP, below)], false).map_err(|stop| program.error(stop))?;
         let trie = program.vocabulary.trie();
         for group in local.exits.chunk_by(|a, b| a.0 == b.0) {
             let state = self.step(from, group[0].0)?;

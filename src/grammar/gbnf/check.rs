@@ -27,20 +27,13 @@ impl Lengths {
             Expr::Literal(text) => text.len() as u64,
             Expr::Class(ranges) => ranges.first().map_or(NEVER, |&(low, _)| utf8_length(low)),
             Expr::Sequence(items) => {
-                items
-                    .iter()
-                    .map(|item| self.shortest(item))
-                    .fold(0, |sum, length| match (sum, length) {
-                        (NEVER, _) | (_, NEVER) => NEVER,
-                        // Kept apart from NEVER: too long is another mistake than never.
-                        _ => sum.saturating_add(length).min(NEVER - 1),
-                    })
+                items.iter().map(|item| self.shortest(item)).fold(0, |sum, length| match (sum, length) {
+                    (NEVER, _) | (_, NEVER) => NEVER,
+                    // Kept apart from NEVER: too long is another mistake than never.
+                    _ => sum.saturating_add(length).min(NEVER - 1),
+                })
             }
-            Expr::Choice(options) => options
-                .iter()
-                .map(|option| self.shortest(option))
-                .min()
-                .unwrap_or(NEVER),
+            Expr::Choice(options) => options.iter().map(|option| self.shortest(option)).min().unwrap_or(NEVER),
             Expr::Repeat { min: 0, .. } => 0,
             Expr::Repeat { body, min, .. } => match self.shortest(body) {
                 NEVER => NEVER,
@@ -69,10 +62,7 @@ impl Lengths {
 }
 
 pub(super) fn check(text: Text, rules: Vec<Rule>, limits: &Limits) -> Result<Grammar, GrammarError> {
-    let end = Span {
-        start: text.text.len(),
-        end: text.text.len(),
-    };
+    let end = Span { start: text.text.len(), end: text.text.len() };
     if rules.is_empty() {
         return Err(text.error(end, None, "the grammar has no rules", None));
     }
@@ -108,12 +98,7 @@ pub(super) fn check(text: Text, rules: Vec<Rule>, limits: &Limits) -> Result<Gra
             limits.shortest_text,
         ));
     }
-    Ok(Grammar {
-        text,
-        rules,
-        root,
-        lengths,
-    })
+    Ok(Grammar { text, rules, root, lengths })
 }
 
 /// Shortest lengths by Knuth's form of Dijkstra's algorithm: rules are settled from the shortest up, so each
@@ -126,10 +111,7 @@ fn measure(rules: &[Rule]) -> Lengths {
     for list in &mut users {
         list.dedup();
     }
-    let mut lengths = Lengths {
-        shortest: vec![NEVER; rules.len()],
-        nonempty: vec![false; rules.len()],
-    };
+    let mut lengths = Lengths { shortest: vec![NEVER; rules.len()], nonempty: vec![false; rules.len()] };
     let mut settled = vec![false; rules.len()];
     let mut queue: BinaryHeap<_> = rules
         .iter()

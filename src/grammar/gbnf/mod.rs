@@ -71,10 +71,7 @@ pub(super) enum TokenName {
 
 /// Parses and checks GBNF. `origin` is how messages call the text.
 pub(super) fn parse(origin: &str, text: &str, limits: &Limits) -> Result<Grammar, GrammarError> {
-    let text = Text {
-        origin: origin.to_owned(),
-        text: text.to_owned(),
-    };
+    let text = Text { origin: origin.to_owned(), text: text.to_owned() };
     if text.text.len() > limits.gbnf_bytes {
         return Err(text.limit(None, "bytes of text", text.text.len() as u64, limits.gbnf_bytes as u64));
     }
@@ -88,14 +85,8 @@ pub(super) fn decode(origin: &str, bytes: Vec<u8>) -> Result<String, GrammarErro
         let valid = error.utf8_error().valid_up_to();
         let bytes = error.into_bytes();
         let byte = bytes.get(valid).copied().unwrap_or_default();
-        let text = Text {
-            origin: origin.to_owned(),
-            text: String::from_utf8_lossy(&bytes).into_owned(),
-        };
-        let span = Span {
-            start: valid,
-            end: valid + 1,
-        };
+        let text = Text { origin: origin.to_owned(), text: String::from_utf8_lossy(&bytes).into_owned() };
+        let span = Span { start: valid, end: valid + 1 };
         text.error(span, None, format!("byte 0x{byte:02X} is not UTF-8"), None)
     })
 }
@@ -103,10 +94,6 @@ pub(super) fn decode(origin: &str, bytes: Vec<u8>) -> Result<String, GrammarErro
 /// Checks a grammar of one rule that did not come from GBNF text.
 pub(super) fn single(text: Text, body: Expr, limits: &Limits) -> Result<Grammar, GrammarError> {
     let span = Span { start: 0, end: 0 };
-    let rule = Rule {
-        name: "root".to_owned(),
-        span,
-        body,
-    };
+    let rule = Rule { name: "root".to_owned(), span, body };
     check::check(text, vec![rule], limits)
 }

@@ -14,15 +14,7 @@ const LAST: u32 = 0x10_FFFF;
 
 /// The rules of `text`, in order of first mention. `root` is not yet known to be there.
 pub(super) fn parse(text: &Text, limits: &Limits) -> Result<Vec<Rule>, GrammarError> {
-    let mut parser = Parser {
-        text,
-        limits,
-        pos: 0,
-        depth: 0,
-        rule: None,
-        names: HashMap::new(),
-        entries: Vec::new(),
-    };
+    let mut parser = Parser { text, limits, pos: 0, depth: 0, rule: None, names: HashMap::new(), entries: Vec::new() };
     parser.grammar()?;
     parser.finish()
 }
@@ -90,11 +82,7 @@ impl<'a> Parser<'a> {
             .into_iter()
             .filter_map(|entry| {
                 let (span, body) = entry.defined?;
-                Some(Rule {
-                    name: entry.name,
-                    span,
-                    body,
-                })
+                Some(Rule { name: entry.name, span, body })
             })
             .collect())
     }
@@ -108,11 +96,7 @@ impl<'a> Parser<'a> {
                 Some('|') => "a rule ends with its line, unless the line ends with '|'",
                 _ => "a rule is written: name ::= ...",
             };
-            return Err(self.error(
-                self.here(),
-                format!("expected a rule name, found {found}"),
-                Some(hint.to_owned()),
-            ));
+            return Err(self.error(self.here(), format!("expected a rule name, found {found}"), Some(hint.to_owned())));
         };
         let span = self.since(start);
         self.rule = Some(name.clone());
@@ -244,11 +228,7 @@ impl<'a> Parser<'a> {
             }
             self.deeper(self.since(start))?;
             self.space(newline);
-            item = Expr::Repeat {
-                body: Box::new(item),
-                min,
-                max,
-            };
+            item = Expr::Repeat { body: Box::new(item), min, max };
         }
         self.depth = depth;
         Ok(item)
@@ -493,12 +473,7 @@ impl<'a> Parser<'a> {
             return Err(self.text.limit(Some(seen), "rules", limit + 1, limit));
         }
         self.names.insert(name.to_owned(), index);
-        self.entries.push(Entry {
-            name: name.to_owned(),
-            seen,
-            user: self.rule.clone(),
-            defined: None,
-        });
+        self.entries.push(Entry { name: name.to_owned(), seen, user: self.rule.clone(), defined: None });
         Ok(index)
     }
 
@@ -506,9 +481,7 @@ impl<'a> Parser<'a> {
         self.depth += 1;
         let limit = self.limits.gbnf_nesting;
         match self.depth > limit {
-            true => Err(self
-                .text
-                .limit(Some(span), "depth of nesting", self.depth as u64, limit as u64)),
+            true => Err(self.text.limit(Some(span), "depth of nesting", self.depth as u64, limit as u64)),
             false => Ok(()),
         }
     }
@@ -565,10 +538,7 @@ impl<'a> Parser<'a> {
 
     /// The next character, or the end of the text.
     fn here(&self) -> Span {
-        Span {
-            start: self.pos,
-            end: self.pos + self.peek().map_or(0, char::len_utf8),
-        }
+        Span { start: self.pos, end: self.pos + self.peek().map_or(0, char::len_utf8) }
     }
 
     fn describe(&self) -> String {

@@ -28,11 +28,7 @@ impl Text {
         let line = before.bytes().filter(|&byte| byte == b'\n').count() + 1;
         let column = self.text[line_start..start].chars().count() + 1;
         let covered = &self.text[start..floor(&self.text, span.end.max(start))];
-        let width = covered
-            .split(['\n', '\r'])
-            .next()
-            .map_or(0, |part| part.chars().count())
-            .max(1);
+        let width = covered.split(['\n', '\r']).next().map_or(0, |part| part.chars().count()).max(1);
         Place { line, column, width }
     }
 

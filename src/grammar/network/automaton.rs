@@ -50,9 +50,7 @@ pub(super) struct TooLarge;
 
 impl Draft {
     pub fn new() -> Self {
-        Draft {
-            states: vec![DraftState::default()],
-        }
+        Draft { states: vec![DraftState::default()] }
     }
 
     pub fn state(&mut self) -> u32 {

@@ -93,12 +93,7 @@ impl Fragments<'_> {
         let limit = self.limits.network_size as u64;
         let span = self.grammar.rules[self.current].span;
         let text = &self.grammar.text;
-        text.limit(
-            Some(span),
-            "states and edges of the automata, at least",
-            limit + 1,
-            limit,
-        )
+        text.limit(Some(span), "states and edges of the automata, at least", limit + 1, limit)
     }
 
     /// Adds `expr` to `draft` beginning at `from`; returns the state where it ends.
@@ -248,16 +243,15 @@ impl Fragments<'_> {
         let refuse = |message: String, hint: Option<String>| self.grammar.text.error(span, Some(rule), message, hint);
         let vocabulary = self.vocabulary;
         let id = match token {
-            TokenName::Id(id) => u32::try_from(*id)
-                .ok()
-                .filter(|&id| (id as usize) < vocabulary.len())
-                .ok_or_else(|| {
+            TokenName::Id(id) => {
+                u32::try_from(*id).ok().filter(|&id| (id as usize) < vocabulary.len()).ok_or_else(|| {
                     let last = vocabulary.len().saturating_sub(1);
                     refuse(
                         format!("token {id} is not in the vocabulary"),
                         Some(format!("token ids go from 0 to {last}")),
                     )
-                })?,
+                })?
+            }
             TokenName::Text(text) => vocabulary.find(text.as_bytes()).ok_or_else(|| {
                 refuse(
                     format!("{text} is not one token of the vocabulary"),
@@ -266,10 +260,7 @@ impl Fragments<'_> {
             })?,
         };
         match vocabulary.is_end(id) {
-            true => Err(refuse(
-                format!("token {id} ends the answer and cannot be part of it"),
-                None,
-            )),
+            true => Err(refuse(format!("token {id} ends the answer and cannot be part of it"), None)),
             false => Ok(id),
         }
     }

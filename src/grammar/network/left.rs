@@ -20,10 +20,7 @@ pub(super) fn remove(
     grammar: &Grammar,
     limit: usize,
 ) -> Result<(), GrammarError> {
-    let firsts: Vec<Vec<usize>> = automata
-        .iter()
-        .map(|automaton| first_calls(automaton, fragments))
-        .collect();
+    let firsts: Vec<Vec<usize>> = automata.iter().map(|automaton| first_calls(automaton, fragments)).collect();
     for mut cycle in graph::components(automata.len(), |index| firsts[index].clone()) {
         let recursive = cycle.len() > 1 || firsts[cycle[0]].contains(&cycle[0]);
         if !recursive {
@@ -33,10 +30,7 @@ pub(super) fn remove(
         cycle.sort_by_key(|&member| grammar.rules[fragments.owner[member]].span.start);
         let names = || cycle_names(fragments, grammar, &cycle, &firsts);
         let place = grammar.rules[fragments.owner[cycle[0]]].span;
-        if cycle
-            .iter()
-            .any(|&member| repeats(&automata[member], fragments, &cycle))
-        {
+        if cycle.iter().any(|&member| repeats(&automata[member], fragments, &cycle)) {
             return Err(grammar.text.error(
                 place,
                 None,
@@ -54,10 +48,8 @@ pub(super) fn remove(
             ));
         }
         let mut budget = (limit as u64).saturating_mul(4);
-        let rewritten: Option<Vec<Automaton>> = cycle
-            .iter()
-            .map(|&goal| rewrite(automata, &cycle, goal).finish(&mut budget).ok())
-            .collect();
+        let rewritten: Option<Vec<Automaton>> =
+            cycle.iter().map(|&goal| rewrite(automata, &cycle, goal).finish(&mut budget).ok()).collect();
         let Some(rewritten) = rewritten else {
             return Err(grammar.text.error(
                 place,
@@ -159,10 +151,7 @@ fn cycle_names(fragments: &Fragments<'_>, grammar: &Grammar, cycle: &[usize], fi
             None => break,
         }
     }
-    let mut names: Vec<&str> = path
-        .iter()
-        .map(|&index| grammar.rules[fragments.owner[index]].name.as_str())
-        .collect();
+    let mut names: Vec<&str> = path.iter().map(|&index| grammar.rules[fragments.owner[index]].name.as_str()).collect();
     names.dedup();
     if path.len() > SHOWN {
         names.truncate(SHOWN);

@@ -155,10 +155,8 @@ impl ByteClasses {
 /// Builds the network of `grammar`.
 pub(super) fn build(grammar: &Grammar, vocabulary: &Vocabulary, limits: &Limits) -> Result<Network, GrammarError> {
     let mut fragments = fragment::build(grammar, vocabulary, limits)?;
-    let mut automata: Vec<Automaton> = std::mem::take(&mut fragments.automata)
-        .into_iter()
-        .map(Option::unwrap_or_default)
-        .collect();
+    let mut automata: Vec<Automaton> =
+        std::mem::take(&mut fragments.automata).into_iter().map(Option::unwrap_or_default).collect();
     left::remove(&mut fragments, &mut automata, grammar, limits.network_size)?;
 
     // Callers first: the reverse of the order in which components come.
@@ -177,13 +175,7 @@ pub(super) fn build(grammar: &Grammar, vocabulary: &Vocabulary, limits: &Limits)
             limits.network_size as u64,
         ));
     }
-    Ok(flatten(
-        grammar,
-        automata,
-        &order,
-        fragments.repetitions,
-        fragments.tokens,
-    ))
+    Ok(flatten(grammar, automata, &order, fragments.repetitions, fragments.tokens))
 }
 
 /// Which automata the root needs.
@@ -236,11 +228,7 @@ fn flatten(
                 let target = &automaton.states[to as usize];
                 let to = base + to;
                 let mut call = |callee| {
-                    calls.push(Call {
-                        callee,
-                        back: to,
-                        tail: target.last && target.edges.is_empty(),
-                    });
+                    calls.push(Call { callee, back: to, tail: target.last && target.edges.is_empty() });
                 };
                 match label {
                     Label::Bytes(low, high) => bytes.push(ByteEdge { low, high, to }),

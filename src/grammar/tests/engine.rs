@@ -12,15 +12,9 @@ fn token(text: &str) -> u32 {
 #[test]
 fn a_refused_token_leaves_the_matcher_as_it_was() {
     let mut matcher = gbnf("root ::= \"ab\" \"c\"?").matcher();
-    assert_eq!(
-        matcher.accept(token("b")),
-        Err(MatcherError::Refused { token: token("b") })
-    );
+    assert_eq!(matcher.accept(token("b")), Err(MatcherError::Refused { token: token("b") }));
     matcher.accept(token("ab")).unwrap();
-    assert_eq!(
-        matcher.accept(token("a")),
-        Err(MatcherError::Refused { token: token("a") })
-    );
+    assert_eq!(matcher.accept(token("a")), Err(MatcherError::Refused { token: token("a") }));
     assert!(matcher.may_stop() && !matcher.must_stop());
     matcher.accept(token("c")).unwrap();
     assert!(matcher.must_stop());
@@ -121,10 +115,7 @@ fn a_vocabulary_that_cannot_spell_the_answer_is_a_dead_end() {
 
 #[test]
 fn the_work_limit_ends_a_step_and_is_named() {
-    let limits = Limits {
-        step_work: 50,
-        ..Limits::default()
-    };
+    let limits = Limits { step_work: 50, ..Limits::default() };
     let compiler = Compiler::with_limits(toy(), limits);
     let source = Source::Gbnf(format!("root ::= {}", "(\"a\"|\"b\")? ".repeat(400)));
     let mut matcher = compiler.compile(&source).unwrap().matcher();
@@ -136,10 +127,7 @@ fn the_work_limit_ends_a_step_and_is_named() {
 #[test]
 fn long_texts_need_no_more_memory_than_short_ones() {
     // Every turn makes a new state; old ones are forgotten when the half of this is full.
-    let limits = Limits {
-        matcher_bytes: 200_000,
-        ..Limits::default()
-    };
+    let limits = Limits { matcher_bytes: 200_000, ..Limits::default() };
     let compiler = Compiler::with_limits(toy(), limits);
     let source = Source::Gbnf("root ::= \"x\" | \"(\" [ab]{0,100000} \")\"".to_owned());
     let compiled = compiler.compile(&source).unwrap();

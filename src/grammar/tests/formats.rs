@@ -24,39 +24,14 @@ fn every_format_compiles_and_has_a_description() {
 #[test]
 fn an_unknown_format_names_the_nearest() {
     let error = compile(Source::Named("jsn".to_owned())).unwrap_err();
-    assert_eq!(
-        error,
-        GrammarError::UnknownFormat {
-            name: "jsn".to_owned(),
-            nearest: Some("json".to_owned())
-        }
-    );
-    assert_eq!(
-        refusal(Source::Named("jsn".to_owned())),
-        "there is no format 'jsn' (did you mean 'json'?)"
-    );
+    assert_eq!(error, GrammarError::UnknownFormat { name: "jsn".to_owned(), nearest: Some("json".to_owned()) });
+    assert_eq!(refusal(Source::Named("jsn".to_owned())), "there is no format 'jsn' (did you mean 'json'?)");
     assert_eq!(refusal(Source::Named("haiku".to_owned())), "there is no format 'haiku'");
 }
 
 const JSON_STRINGS: (&[&str], &[&str]) = (
-    &[
-        r#""""#,
-        r#""a b""#,
-        r#""\"\\\/\b\f\n\r\t""#,
-        r#""\u00e9""#,
-        r#""\ud83d\ude00""#,
-        "\"日本 😀\"",
-    ],
-    &[
-        "\"",
-        "\"a\nb\"",
-        "\"a\tb\"",
-        r#""\x""#,
-        r#""\u00g0""#,
-        r#""\ud83d""#,
-        r#""\ude00""#,
-        "'a'",
-    ],
+    &[r#""""#, r#""a b""#, r#""\"\\\/\b\f\n\r\t""#, r#""\u00e9""#, r#""\ud83d\ude00""#, "\"日本 😀\""],
+    &["\"", "\"a\nb\"", "\"a\tb\"", r#""\x""#, r#""\u00g0""#, r#""\ud83d""#, r#""\ude00""#, "'a'"],
 );
 
 #[test]
@@ -113,13 +88,7 @@ fn what_json_accepts_a_json_parser_reads() {
 fn json_object() {
     table(
         "json-object",
-        &[
-            "{}",
-            r#"{"a":1}"#,
-            r#"{"a": [1, 2], "b": {"c": "d"}}"#,
-            "{\n \"a\": true\n}",
-            r#"{"": null}"#,
-        ],
+        &["{}", r#"{"a":1}"#, r#"{"a": [1, 2], "b": {"c": "d"}}"#, "{\n \"a\": true\n}", r#"{"": null}"#],
         &["[]", "1", "\"a\"", "{\"a\": 1", r#"{"a": 1} "#, "{1: 2}"],
     );
 }
@@ -128,14 +97,7 @@ fn json_object() {
 fn json_array() {
     table(
         "json-array",
-        &[
-            "[]",
-            "[1]",
-            "[1, 2, 3]",
-            r#"["a", {"b": null}]"#,
-            "[\n  1,\n  2\n]",
-            "[[], [[]]]",
-        ],
+        &["[]", "[1]", "[1, 2, 3]", r#"["a", {"b": null}]"#, "[\n  1,\n  2\n]", "[[], [[]]]"],
         &["{}", "1", "[1,]", "[1", "[,1]", "[1][2]"],
     );
 }
@@ -144,24 +106,14 @@ fn json_array() {
 fn ndjson_record() {
     table(
         "ndjson-record",
-        &[
-            "{}",
-            r#"{"a":1}"#,
-            r#"{"a": "b", "c": [1, 2]}"#,
-            r#"{"a": "line\nbreak"}"#,
-            r#"{"a": {"b": {}}}"#,
-        ],
+        &["{}", r#"{"a":1}"#, r#"{"a": "b", "c": [1, 2]}"#, r#"{"a": "line\nbreak"}"#, r#"{"a": {"b": {}}}"#],
         &["{\n}", "[1]", "{\"a\": 1}\n", "{\"a\":\n1}", "{}{}", "null"],
     );
 }
 
 #[test]
 fn yes_no() {
-    table(
-        "yes-no",
-        &["yes", "no"],
-        &["", "Yes", "YES", "maybe", "yes.", "noo", "y"],
-    );
+    table("yes-no", &["yes", "no"], &["", "Yes", "YES", "maybe", "yes.", "noo", "y"]);
 }
 
 #[test]

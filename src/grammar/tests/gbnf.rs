@@ -22,11 +22,7 @@ fn constructs_mean_what_they_mean_in_llama_cpp() {
         (r"root ::= [\]\\]", &["]", "\\"], &["["]),
         (r#"root ::= ["[(]"#, &["\"", "[", "("], &["]"]),
         (r"root ::= [ぁ-ゟ]+", &["ぁ", "ひらがな"], &["カ", "a"]),
-        (
-            r"root ::= [\x80-\U0010FFFF]",
-            &["\u{80}", "é", "\u{FFFF}", "\u{10FFFF}"],
-            &["\u{7F}"],
-        ),
+        (r"root ::= [\x80-\U0010FFFF]", &["\u{80}", "é", "\u{FFFF}", "\u{10FFFF}"], &["\u{7F}"]),
         (r"root ::= .", &["a", "\n", "😀"], &["", "ab"]),
         // Repetition.
         (r#"root ::= "a"?"#, &["", "a"], &["aa"]),
@@ -37,28 +33,16 @@ fn constructs_mean_what_they_mean_in_llama_cpp() {
         (r#"root ::= "a"{0}"#, &[""], &["a"]),
         (r#"root ::= "a"{ 1 , 2 }"#, &["a", "aa"], &["aaa"]),
         (r#"root ::= "a"{2}{2}"#, &["aaaa"], &["aa", "aaa", "aaaaa"]),
-        (
-            r#"root ::= ("a" | "bb"){2,3}"#,
-            &["aa", "abb", "bbbbbb"],
-            &["a", "b", "aaaa"],
-        ),
+        (r#"root ::= ("a" | "bb"){2,3}"#, &["aa", "abb", "bbbbbb"], &["a", "b", "aaaa"]),
         // Alternatives, groups, lines, comments.
         ("root ::= \"a\" | \"b\" |\n  \"c\" # three\n", &["a", "b", "c"], &["ab"]),
         ("root ::= (\n  \"a\"\n  \"b\"\n)\n", &["ab"], &["a"]),
-        (
-            "# head\nroot ::=\n  x y\r\nx ::= \"x\"\r\n\r\ny ::= \"y\"",
-            &["xy"],
-            &["x"],
-        ),
+        ("# head\nroot ::=\n  x y\r\nx ::= \"x\"\r\n\r\ny ::= \"y\"", &["xy"], &["x"]),
         ("root ::= \"a\" |", &["a", ""], &["b"]),
         ("root ::= my_rule2\nmy_rule2 ::= \"a\"", &["a"], &[]),
         // Left recursion: direct, through others, and hidden behind what may be empty.
         ("root ::= root \"a\" | \"b\"", &["b", "ba", "baaa"], &["a", "bb", ""]),
-        (
-            "root ::= x \"a\"\nx ::= y \"b\"\ny ::= root | \"c\"",
-            &["cba", "cbaba"],
-            &["ca", "cb"],
-        ),
+        ("root ::= x \"a\"\nx ::= y \"b\"\ny ::= root | \"c\"", &["cba", "cbaba"], &["ca", "cb"]),
         (
             "root ::= b root \"z\" | \"x\"\nb ::= c\nc ::= \"\" | \"y\"",
             &["x", "xz", "yxz", "yyxzz", "xzz"],
@@ -75,11 +59,7 @@ fn constructs_mean_what_they_mean_in_llama_cpp() {
         (r#"root ::= ""*"#, &[""], &["a"]),
         (r#"root ::= ("a"?){40,80} "b""#, &["b", "aaab"], &["a", ""]),
         // Grammars that a greedy lexer gets wrong.
-        (
-            "root ::= x y\nx ::= [a-z]+\ny ::= [a-c]+",
-            &["xyzabc", "aa"],
-            &["xyz", "a"],
-        ),
+        ("root ::= x y\nx ::= [a-z]+\ny ::= [a-c]+", &["xyzabc", "aa"], &["xyz", "a"]),
         ("root ::= t \".\" t\nt ::= [a-z.]+", &["a.b.c", "a.b"], &["ab", "a."]),
     ];
     for (text, accepts, rejects) in cases {
@@ -96,18 +76,8 @@ fn mistakes_are_shown_where_they_are() {
         ("root ::= [a-z", 1, 10, "class is never closed"),
         ("root ::= \"a\" (\"b\"", 1, 14, "'(' is never closed"),
         ("root ::= \"a\")", 1, 13, "')' without '('"),
-        (
-            "root ::= foo \"x\"\nfooo ::= \"a\"",
-            1,
-            10,
-            "rule 'foo' is not defined (did you mean 'fooo'?)",
-        ),
-        (
-            "root ::= \"x\"\na ::=\n  b\n  | nowhere",
-            4,
-            3,
-            "a rule ends with its line, unless the line ends with '|'",
-        ),
+        ("root ::= foo \"x\"\nfooo ::= \"a\"", 1, 10, "rule 'foo' is not defined (did you mean 'fooo'?)"),
+        ("root ::= \"x\"\na ::=\n  b\n  | nowhere", 4, 3, "a rule ends with its line, unless the line ends with '|'"),
         ("main ::= \"x\"", 1, 1, "no rule 'root'"),
         ("rot ::= \"x\"", 1, 1, "is 'rot' meant to be 'root'?"),
         ("", 1, 1, "no rules"),
@@ -137,12 +107,7 @@ fn mistakes_are_shown_where_they_are() {
         ("\"a\" ::= root", 1, 1, "expected a rule name"),
         ("root ::= \"a\" |\nb ::= \"b\"", 2, 3, "unexpected '::='"),
         ("root ::= \"a\" root", 1, 1, "rule 'root' can never finish"),
-        (
-            "root ::= x | \"a\"\nx ::= \"b\" y\ny ::= x",
-            2,
-            1,
-            "rule 'x' can never finish",
-        ),
+        ("root ::= x | \"a\"\nx ::= \"b\" y\ny ::= x", 2, 1, "rule 'x' can never finish"),
         ("root ::= <[99999]>", 1, 10, "token 99999 is not in the vocabulary"),
         ("root ::= \"a\"\nb ::= <nothing>", 2, 7, "<nothing> is not one token"),
         ("root ::= <eos>", 1, 10, "ends the answer"),

@@ -41,16 +41,10 @@ fn what_is_too_large_is_refused_with_the_limit() {
         (format!("root ::= \"a\"{}", "?".repeat(300)), "depth of nesting"),
         (format!("root ::= {}", "\"a\"|".repeat(60_000)), "bytes of text"),
         (chain, "bytes of text"),
-        (
-            "root ::= \"a\"{100001}".into(),
-            "repetition bound: 100001, the limit is 100000",
-        ),
+        ("root ::= \"a\"{100001}".into(), "repetition bound: 100001, the limit is 100000"),
         ("root ::= \"a\"{0,1000000000}".into(), "repetition bound"),
         ("root ::= \"a\"{99999999999999999999999}".into(), "repetition bound"),
-        (
-            "root ::= (\"a\"{1000}){1000}".into(),
-            "shortest text it allows: 1000000",
-        ),
+        ("root ::= (\"a\"{1000}){1000}".into(), "shortest text it allows: 1000000"),
         (format!("root ::= {}\"a\"", "\"a\"? ".repeat(5_000)), "states and edges"),
     ];
     for (text, part) in cases {
@@ -68,10 +62,7 @@ fn what_is_too_large_is_refused_with_the_limit() {
 
 #[test]
 fn many_rules_are_refused_and_long_chains_are_not() {
-    let limits = Limits {
-        gbnf_bytes: 1 << 20,
-        ..Limits::default()
-    };
+    let limits = Limits { gbnf_bytes: 1 << 20, ..Limits::default() };
     let compiler = Compiler::with_limits(toy(), limits);
     let chain = |length: usize| {
         let rules: String = (0..length).map(|i| format!("r{i} ::= r{}\n", i + 1)).collect();
@@ -83,17 +74,9 @@ fn many_rules_are_refused_and_long_chains_are_not() {
     matcher.accept(u32::from(b'a')).unwrap();
     assert!(matcher.must_stop());
     // Left recursion through five thousand rules.
-    let rules: String = (0..5_000)
-        .map(|i| format!("r{i} ::= r{} \"x\" | \"y\"\n", (i + 1) % 5_000))
-        .collect();
-    let message = compiler
-        .compile(&Source::Gbnf(format!("root ::= r0\n{rules}")))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        message.contains("left recursion through too many rules: r"),
-        "{message}"
-    );
+    let rules: String = (0..5_000).map(|i| format!("r{i} ::= r{} \"x\" | \"y\"\n", (i + 1) % 5_000)).collect();
+    let message = compiler.compile(&Source::Gbnf(format!("root ::= r0\n{rules}"))).unwrap_err().to_string();
+    assert!(message.contains("left recursion through too many rules: r"), "{message}");
 }
 
 #[test]

@@ -94,10 +94,7 @@ fn compiled_grammars_and_matchers_can_cross_threads() {
 
 #[test]
 fn the_cache_gives_the_same_grammar_again_and_stays_within_its_bytes() {
-    let limits = Limits {
-        cache_bytes: 1 << 20,
-        ..Limits::default()
-    };
+    let limits = Limits { cache_bytes: 1 << 20, ..Limits::default() };
     let compiler = Compiler::with_limits(toy(), limits);
     let first = Source::Gbnf("root ::= \"first\"".to_owned());
     let one = compiler.compile(&first).unwrap();

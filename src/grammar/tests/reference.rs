@@ -30,11 +30,9 @@ fn recognises(grammar: &gbnf::Grammar, text: &[u8]) -> bool {
 fn expr_ends(expr: &Expr, at: usize, text: &[u8], ends: &[Vec<BTreeSet<usize>>]) -> BTreeSet<usize> {
     let rest = &text[at..];
     match expr {
-        Expr::Literal(literal) => rest
-            .starts_with(literal.as_bytes())
-            .then_some(at + literal.len())
-            .into_iter()
-            .collect(),
+        Expr::Literal(literal) => {
+            rest.starts_with(literal.as_bytes()).then_some(at + literal.len()).into_iter().collect()
+        }
         Expr::Class(ranges) => {
             let character = (1..=rest.len().min(4))
                 .find_map(|length| std::str::from_utf8(&rest[..length]).ok())
@@ -46,15 +44,9 @@ fn expr_ends(expr: &Expr, at: usize, text: &[u8], ends: &[Vec<BTreeSet<usize>>])
                 .collect()
         }
         Expr::Sequence(items) => items.iter().fold(BTreeSet::from([at]), |places, item| {
-            places
-                .into_iter()
-                .flat_map(|place| expr_ends(item, place, text, ends))
-                .collect()
+            places.into_iter().flat_map(|place| expr_ends(item, place, text, ends)).collect()
         }),
-        Expr::Choice(options) => options
-            .iter()
-            .flat_map(|option| expr_ends(option, at, text, ends))
-            .collect(),
+        Expr::Choice(options) => options.iter().flat_map(|option| expr_ends(option, at, text, ends)).collect(),
         Expr::Repeat { body, min, max } => {
             let mut found = BTreeSet::new();
             let mut places = BTreeSet::from([at]);
@@ -63,10 +55,8 @@ fn expr_ends(expr: &Expr, at: usize, text: &[u8], ends: &[Vec<BTreeSet<usize>>])
                 if turn >= *min {
                     found.extend(places.iter().copied());
                 }
-                let next: BTreeSet<usize> = places
-                    .iter()
-                    .flat_map(|&place| expr_ends(body, place, text, ends))
-                    .collect();
+                let next: BTreeSet<usize> =
+                    places.iter().flat_map(|&place| expr_ends(body, place, text, ends)).collect();
                 // The same places once are the same places for ever.
                 if next == places && turn < *min {
                     turn = *min;
@@ -89,11 +79,7 @@ fn grammar(random: &mut Random) -> String {
     let rules = 1 + random.below(4);
     (0..rules)
         .map(|rule| {
-            let name = if rule == 0 {
-                "root".to_owned()
-            } else {
-                format!("r{rule}")
-            };
+            let name = if rule == 0 { "root".to_owned() } else { format!("r{rule}") };
             format!("{name} ::= {}\n", choice(random, rules, 3))
         })
         .collect()
@@ -136,9 +122,7 @@ fn item(random: &mut Random, rules: usize, depth: usize) -> String {
 
 fn text(random: &mut Random) -> String {
     let length = random.below(9);
-    (0..length)
-        .map(|_| ["a", "b", "a", "b", "é"][random.below(5)])
-        .collect()
+    (0..length).map(|_| ["a", "b", "a", "b", "é"][random.below(5)]).collect()
 }
 
 #[test]
@@ -226,11 +210,7 @@ fn masks_hold_exactly_the_tokens_that_are_allowed() {
             let mask = matcher.mask().unwrap().clone();
             masks += 1;
             for token in 0..vocabulary.len() as u32 {
-                assert_eq!(
-                    mask.allows(token),
-                    matcher.allows(token).unwrap(),
-                    "token {token} in\n{source}"
-                );
+                assert_eq!(mask.allows(token), matcher.allows(token).unwrap(), "token {token} in\n{source}");
             }
             let tokens: Vec<u32> = mask.iter().collect();
             let token = tokens[random.below(tokens.len())];

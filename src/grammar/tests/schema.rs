@@ -10,35 +10,17 @@ fn schema(text: &str) -> Source {
 #[test]
 fn schemas_are_enforced() {
     let cases: &[(&str, &[&str], &[&str])] = &[
-        (
-            "{}",
-            &["1", "null", "[1, {\"a\": \"b\"}]", "\"x\""],
-            &["", "x", "{", "1 1", "[1,]"],
-        ),
+        ("{}", &["1", "null", "[1, {\"a\": \"b\"}]", "\"x\""], &["", "x", "{", "1 1", "[1,]"]),
         ("true", &["{}", "[]"], &["{]"]),
         (
             r#"{"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"string"}},
                 "required":["a"],"additionalProperties":false}"#,
             &[r#"{"a": 1}"#, r#"{"a":1,"b":"x"}"#, "{\n  \"a\": 1,\n  \"b\": \"x\"\n}"],
-            &[
-                "{}",
-                r#"{"b": "x"}"#,
-                r#"{"a": 1, "c": 2}"#,
-                r#"{"a": "1"}"#,
-                r#"{"a":     1}"#,
-            ],
+            &["{}", r#"{"b": "x"}"#, r#"{"a": 1, "c": 2}"#, r#"{"a": "1"}"#, r#"{"a":     1}"#],
         ),
         (r#"{"enum":["red","green",3]}"#, &["\"red\"", "3"], &["\"blue\"", "red"]),
-        (
-            r#"{"type":"integer","minimum":5,"maximum":12}"#,
-            &["5", "12"],
-            &["4", "13", "5.5"],
-        ),
-        (
-            r#"{"type":"string","pattern":"^\\d{2}$"}"#,
-            &["\"12\""],
-            &["\"1\"", "\"ab\""],
-        ),
+        (r#"{"type":"integer","minimum":5,"maximum":12}"#, &["5", "12"], &["4", "13", "5.5"]),
+        (r#"{"type":"string","pattern":"^\\d{2}$"}"#, &["\"12\""], &["\"1\"", "\"ab\""]),
         (
             r#"{"type":"array","items":{"type":"boolean"},"minItems":1,"maxItems":2}"#,
             &["[true]", "[true, false]"],
@@ -51,11 +33,7 @@ fn schemas_are_enforced() {
         ),
         // A type that the keywords tell.
         (r#"{"items":{"type":"integer"}}"#, &["[1, 2]", "[]"], &["1", "\"x\""]),
-        (
-            r#"{"properties":{"a":{"type":"null"}},"required":["a"]}"#,
-            &[r#"{"a": null}"#],
-            &["1", "{}"],
-        ),
+        (r#"{"properties":{"a":{"type":"null"}},"required":["a"]}"#, &[r#"{"a": null}"#], &["1", "{}"]),
         (r#"{"type":"array","uniqueItems":false}"#, &["[1, 1]"], &["1"]),
     ];
     for (text, accepts, rejects) in cases {
@@ -71,42 +49,21 @@ fn what_cannot_be_enforced_is_refused_with_its_place() {
             r#"{"properties":{"a":{"not":{"type":"string"}}}}"#,
             "schema at '/properties/a/not': keyword 'not' cannot be enforced",
         ),
-        (
-            r#"{"uniqueItems":true}"#,
-            "schema at '/uniqueItems': keyword 'uniqueItems' cannot be enforced",
-        ),
-        (
-            r#"{"x-guidance":{"lenient":true}}"#,
-            "keyword 'x-guidance' cannot be enforced",
-        ),
-        (
-            r##"{"$ref":"#/definitions/x"}"##,
-            "schema at '/$ref': '$ref' to '#/definitions/x', which is not there",
-        ),
-        (
-            r#"{"$ref":"https://example.com/s.json"}"#,
-            "leaves the document; nothing is fetched",
-        ),
+        (r#"{"uniqueItems":true}"#, "schema at '/uniqueItems': keyword 'uniqueItems' cannot be enforced"),
+        (r#"{"x-guidance":{"lenient":true}}"#, "keyword 'x-guidance' cannot be enforced"),
+        (r##"{"$ref":"#/definitions/x"}"##, "schema at '/$ref': '$ref' to '#/definitions/x', which is not there"),
+        (r#"{"$ref":"https://example.com/s.json"}"#, "leaves the document; nothing is fetched"),
         (
             r#"{"items":{"$ref":"file:///etc/passwd"}}"#,
             "schema at '/items/$ref': '$ref' to 'file:///etc/passwd' leaves the document",
         ),
         (r##"{"$ref":"#"}"##, "demands a value inside itself without end"),
-        (
-            r##"{"type":"object","properties":{"a":{"$ref":"#"}},"required":["a"]}"##,
-            "without end",
-        ),
-        (
-            r#"{"type":"strng"}"#,
-            "schema at '/type': there is no type 'strng' (did you mean 'string'?)",
-        ),
+        (r##"{"type":"object","properties":{"a":{"$ref":"#"}},"required":["a"]}"##, "without end"),
+        (r#"{"type":"strng"}"#, "schema at '/type': there is no type 'strng' (did you mean 'string'?)"),
         (r#"{"enum":[]}"#, "'enum' is empty"),
         (r#"{"properties":[1]}"#, "'properties' must be an object"),
         (r#"{"pattern":"(?=a)b"}"#, "schema at '/pattern': look-around '(?='"),
-        (
-            r#"{"type":"string","pattern":"^([a-z$"}"#,
-            "in 'pattern': unclosed character class",
-        ),
+        (r#"{"type":"string","pattern":"^([a-z$"}"#, "in 'pattern': unclosed character class"),
         (r#"{"type":"string","format":"nonsense"}"#, "nknown format: nonsense"),
         (r#"{"type":"integer","minimum":5,"maximum":1}"#, "Unsatisfiable"),
         ("false", "Unsatisfiable"),
@@ -135,9 +92,8 @@ fn what_is_too_large_is_refused() {
 #[test]
 fn a_long_chain_of_references_does_not_exhaust_the_stack() {
     let length = 3_000;
-    let definitions: Vec<String> = (0..length)
-        .map(|i| format!("\"a{i}\":{{\"$ref\":\"#/$defs/a{}\"}}", i + 1))
-        .collect();
+    let definitions: Vec<String> =
+        (0..length).map(|i| format!("\"a{i}\":{{\"$ref\":\"#/$defs/a{}\"}}", i + 1)).collect();
     let text = format!(
         "{{\"$ref\":\"#/$defs/a0\",\"$defs\":{{{},\"a{length}\":{{\"type\":\"null\"}}}}}}",
         definitions.join(",")
@@ -187,10 +143,8 @@ fn tokens_follow_a_schema_and_masks_hold_what_is_allowed() {
 
 #[test]
 fn the_work_limit_of_one_step_is_not_used_up_by_a_long_text() {
-    let compiled = compile(schema(
-        r#"{"type":"string","maxLength":500,"pattern":"^(?:\\S+\\s+){0,49}\\S+$"}"#,
-    ))
-    .unwrap();
+    let compiled =
+        compile(schema(r#"{"type":"string","maxLength":500,"pattern":"^(?:\\S+\\s+){0,49}\\S+$"}"#)).unwrap();
     let text = format!("\"{}word\"", "word and ".repeat(24));
     check(&compiled, &[&text], &["\"two  \""]);
     let mut matcher = compiled.matcher();

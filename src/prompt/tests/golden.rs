@@ -38,22 +38,14 @@ pub(super) fn tokens() -> SpecialTokens {
         "<|end|>",
         "<<|im_end|>",
     ];
-    SpecialTokens {
-        bos: "<s>".to_owned(),
-        eos: "</s>".to_owned(),
-        control: control.map(str::to_owned).to_vec(),
-    }
+    SpecialTokens { bos: "<s>".to_owned(), eos: "</s>".to_owned(), control: control.map(str::to_owned).to_vec() }
 }
 
 fn message(value: &Value) -> Message {
     let mut extras = value.as_object().unwrap().clone();
     let mut take = |name| extras.shift_remove(name).unwrap().as_str().unwrap().to_owned();
     let (role, content) = (take("role"), take("content"));
-    Message {
-        role: role.parse().unwrap(),
-        content,
-        extras,
-    }
+    Message { role: role.parse().unwrap(), content, extras }
 }
 
 #[test]
@@ -64,13 +56,7 @@ fn renders_what_python_renders() {
         let mut take = |name| case.shift_remove(name);
         let template = take("template").unwrap();
         let name = format!("{} {}", template, take("conversation").unwrap());
-        let messages: Vec<_> = take("messages")
-            .unwrap()
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(message)
-            .collect();
+        let messages: Vec<_> = take("messages").unwrap().as_array().unwrap().iter().map(message).collect();
         let (text, raised) = (take("text"), take("raised"));
         let options = RenderOptions {
             add_generation_prompt: take("add_generation_prompt") != Some(Value::Bool(false)),
@@ -110,10 +96,7 @@ fn built_in_templates_write_their_formats() {
             "<s><start_of_turn>user\nS\n\nU<end_of_turn>\n<start_of_turn>model\nA<end_of_turn>\n\
              <start_of_turn>user\nV<end_of_turn>\n<start_of_turn>model\n",
         ),
-        (
-            "llama2",
-            "<s>[INST] <<SYS>>\nS\n<</SYS>>\n\nU [/INST] A </s><s>[INST] V [/INST]",
-        ),
+        ("llama2", "<s>[INST] <<SYS>>\nS\n<</SYS>>\n\nU [/INST] A </s><s>[INST] V [/INST]"),
         (
             "llama3",
             "<s><|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|>\
@@ -127,10 +110,7 @@ fn built_in_templates_write_their_formats() {
             "phi3",
             "<|system|>\nS<|end|>\n<|user|>\nU<|end|>\n<|assistant|>\nA<|end|>\n<|user|>\nV<|end|>\n<|assistant|>\n",
         ),
-        (
-            "zephyr",
-            "<|system|>\nS</s>\n<|user|>\nU</s>\n<|assistant|>\nA</s>\n<|user|>\nV</s>\n<|assistant|>\n",
-        ),
+        ("zephyr", "<|system|>\nS</s>\n<|user|>\nU</s>\n<|assistant|>\nA</s>\n<|user|>\nV</s>\n<|assistant|>\n"),
     ];
     assert!(ChatTemplate::names().eq(expected.map(|(name, _)| name)));
     for (name, text) in expected {

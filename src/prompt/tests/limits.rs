@@ -21,16 +21,8 @@ fn check(sources: &[&str], expected: impl Fn(&TemplateError) -> bool) {
 fn m17_nesting_is_an_error() {
     let nested =
         |open: &str, close: &str, count: usize| format!("{{{{ {}1{} }}}}", open.repeat(count), close.repeat(count));
-    for source in [
-        nested("(", ")", 10_000),
-        nested("[", "]", 10_000),
-        "{% if 1 %}".repeat(10_000),
-    ] {
-        assert!(
-            matches!(render(&source), Err(TemplateError::Syntax { .. })),
-            "{:?}",
-            render(&source)
-        );
+    for source in [nested("(", ")", 10_000), nested("[", "]", 10_000), "{% if 1 %}".repeat(10_000)] {
+        assert!(matches!(render(&source), Err(TemplateError::Syntax { .. })), "{:?}", render(&source));
     }
     check(
         &[
@@ -44,19 +36,7 @@ fn m17_nesting_is_an_error() {
 
 #[test]
 fn m17_long_chains_do_not_overflow_the_stack() {
-    for unit in [
-        "-",
-        "not ",
-        "1+",
-        "1*",
-        "1~",
-        "1**",
-        "a|list|",
-        "x.",
-        "1 if 1 else ",
-        "1 and ",
-        "[1]+",
-    ] {
+    for unit in ["-", "not ", "1+", "1*", "1~", "1**", "a|list|", "x.", "1 if 1 else ", "1 and ", "[1]+"] {
         let chain = unit.repeat(2_400);
         let _ = render(&format!("{{{{ {chain}1 }}}}"));
     }
@@ -94,10 +74,7 @@ fn m17_long_chains_do_not_overflow_the_stack() {
         "{% macro f(v) %}{{ f(v[0:]) }}{% endmacro %}{{ f([1]) }}",
         "{% macro f(v) %}{% call f(v[0:]) %}{% endcall %}{% endmacro %}{{ f([1]) }}",
         &format!("{}{{{{ v|length }}}}", "{% set v = (v or [1])[0:] %}".repeat(1000)),
-        &format!(
-            "{{% set v = [1] %}}{}{{{{ v|length }}}}",
-            "{% with v = v[0:] %}".repeat(140)
-        ),
+        &format!("{{% set v = [1] %}}{}{{{{ v|length }}}}", "{% with v = v[0:] %}".repeat(140)),
         &format!("{{{{ messages{}|length }}}}", "[0:]".repeat(1000)),
     ] {
         let _ = render(source);
@@ -116,12 +93,9 @@ fn m17_a_namespace_cannot_hold_itself() {
         "{% set x = dict(q=b) %}{% set a.v = x %}{% set b.v = dict(q=a) %}",
         "{% set a.v = [b]|first %}{% set b.v = not b or a %}",
     ] {
-        check(
-            &[&format!(
-                "{{% set a = namespace() %}}{{% set b = namespace() %}}{cycle}{{{{ a == b }}}}"
-            )],
-            |error| error.to_string().ends_with("a namespace inside a namespace"),
-        );
+        check(&[&format!("{{% set a = namespace() %}}{{% set b = namespace() %}}{cycle}{{{{ a == b }}}}")], |error| {
+            error.to_string().ends_with("a namespace inside a namespace")
+        });
     }
 }
 
@@ -170,10 +144,7 @@ fn m18_too_much_memory() {
     .map(double);
     let straight = format!("{{% set s = 'abcdefgh' %}}{}", "{% set s = s + s %}".repeat(60));
     let in_macro = "{% macro f(s, n) %}{{ f(s + s, n + 1) }}{% endmacro %}{{ f('0123456789', 0) }}";
-    let raw = format!(
-        "{{% set x %}}{{% for i in range(9999) %}}{}{{% endfor %}}{{% endset %}}",
-        "word ".repeat(9999)
-    );
+    let raw = format!("{{% set x %}}{{% for i in range(9999) %}}{}{{% endfor %}}{{% endset %}}", "word ".repeat(9999));
     let mut all: Vec<&str> = doubled.iter().map(String::as_str).collect();
     all.extend([straight.as_str(), &raw, in_macro]);
     all.extend([
@@ -193,40 +164,25 @@ fn m18_too_much_memory() {
         "{{ {'a': 1}|tojson(indent=1000000000) }}",
         "{{ messages[0].content * 99999999 }}",
     ]);
-    check(&all, |error| {
-        matches!(error, TemplateError::TooLarge { .. } | TemplateError::Failed { .. })
-    });
+    check(&all, |error| matches!(error, TemplateError::TooLarge { .. } | TemplateError::Failed { .. }));
     check(
-        &[
-            "{% for i in range(9999) %}0123456789012345678901234567890123456789012345678901234567890123456789\
-           01234567890123456789012345678901234567890123456789{% endfor %}",
-        ],
-        |error| {
-            *error
-                == TemplateError::TooLarge {
-                    limit: (1 << 20) + 4 * 5,
-                }
-        },
+        &["{% for i in range(9999) %}0123456789012345678901234567890123456789012345678901234567890123456789\
+           01234567890123456789012345678901234567890123456789{% endfor %}"],
+        |error| *error == TemplateError::TooLarge { limit: (1 << 20) + 4 * 5 },
     );
 }
 
 #[test]
 fn errors_name_the_line() {
     for (source, expected) in [
-        (
-            "a\n{{ b",
-            "chat template, line 2: syntax error: unexpected end of input, expected end of variable block",
-        ),
+        ("a\n{{ b", "chat template, line 2: syntax error: unexpected end of input, expected end of variable block"),
         ("a\n\n{{ a.b.c }}", "chat template, line 3: undefined value"),
         (
             "{{ 'a' + 1 }}",
             "chat template, line 1: invalid operation: tried to use + operator on unsupported types string and number",
         ),
         ("{{ f() }}", "chat template, line 1: unknown function: f is unknown"),
-        (
-            "{{ raise_exception('no\nsystem') }}",
-            "the chat template refuses this conversation: no system",
-        ),
+        ("{{ raise_exception('no\nsystem') }}", "the chat template refuses this conversation: no system"),
         (
             "\n{% macro f() %}{{ raise_exception('no') }}{% endmacro %}{{ f() }}",
             "the chat template refuses this conversation: no",
@@ -240,10 +196,7 @@ fn errors_name_the_line() {
 
 #[test]
 fn long_conversations_are_rendered() {
-    let tokens = SpecialTokens {
-        control: vec!["<|im_start|>".into(), "<|im_end|>".into()],
-        ..Default::default()
-    };
+    let tokens = SpecialTokens { control: vec!["<|im_start|>".into(), "<|im_end|>".into()], ..Default::default() };
     let template = ChatTemplate::parse(super::golden::source("qwen"), tokens).unwrap();
     let messages: Vec<Message> = (0..3000)
         .map(|index| {

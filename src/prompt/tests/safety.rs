@@ -22,10 +22,7 @@ fn render(source: &str, messages: &[Message]) -> Prompt {
 /// The literal pieces of a prompt.
 fn literals(prompt: &Prompt) -> Vec<&str> {
     let pieces = prompt.pieces().iter();
-    pieces
-        .filter(|piece| matches!(piece, Piece::Literal(_)))
-        .map(Piece::text)
-        .collect()
+    pieces.filter(|piece| matches!(piece, Piece::Literal(_))).map(Piece::text).collect()
 }
 
 /// The control tokens a prompt has, as they are spelled.
@@ -49,11 +46,7 @@ fn h5_spellings_in_a_message_are_text() {
         let honest = render(source(name), &[user("ab")]);
         assert_eq!(attacked.text(), honest.text().replace("ab", attack), "{name}");
         assert_eq!(control(&attacked), control(&honest), "{name}");
-        assert_eq!(
-            literals(&attacked),
-            ["<|im_end|>", "<|im_start|>", "<|eot_id|></s>[/INST]<end_of_turn>"],
-            "{name}"
-        );
+        assert_eq!(literals(&attacked), ["<|im_end|>", "<|im_start|>", "<|eot_id|></s>[/INST]<end_of_turn>"], "{name}");
     }
 }
 
@@ -64,10 +57,8 @@ fn h5_every_string_a_template_can_print_is_text() {
     let message = user("<|im_end|>")
         .with("name", json!("<|im_end|>"))
         .with("tool_calls", json!([{"function": {"arguments": {"<|im_end|>": 1}}}]));
-    let mut options = RenderOptions {
-        tools: Some(json!([{"<|im_end|>": ["\"<|im_end|>"]}])),
-        ..RenderOptions::default()
-    };
+    let mut options =
+        RenderOptions { tools: Some(json!([{"<|im_end|>": ["\"<|im_end|>"]}])), ..RenderOptions::default() };
     options.kwargs.insert("hint".to_owned(), json!("<|im_end|>"));
     let template = ChatTemplate::parse(template, tokens()).unwrap();
     let prompt = template.render(&[message], &options).unwrap();
@@ -79,31 +70,15 @@ fn h5_every_string_a_template_can_print_is_text() {
 fn h5_spellings_that_form_by_joining_are_text() {
     for (template, messages, expected) in [
         // Of two messages.
-        (
-            "{% for m in messages %}{{ m.content }}{% endfor %}",
-            ["<|im_", "end|>"],
-            vec!["<|im_end|>"],
-        ),
+        ("{% for m in messages %}{{ m.content }}{% endfor %}", ["<|im_", "end|>"], vec!["<|im_end|>"]),
         // Of a message and the template, on either side.
         ("{{ messages[0].content }}_end|>", ["<|im", ""], vec!["<|im_end|>"]),
         ("<|{{ messages[0].content|trim }}|>", [" user\n", ""], vec!["<|user|>"]),
         ("<|{{ messages[0].content|lower }}|>", ["USER", ""], vec!["<|user|>"]),
         // By trimming, slicing, splitting, replacing.
-        (
-            "{{ messages[0].content[2:] }}<|im_end|>",
-            ["<<<|im_start|>", ""],
-            vec!["<|im_start|>"],
-        ),
-        (
-            "{{ messages[0].content.split('</think>')[-1] }}",
-            ["x</think><|im_end|>", ""],
-            vec!["<|im_end|>"],
-        ),
-        (
-            "{{ messages[0].content|replace('x', '') }}",
-            ["<|imx_end|>", ""],
-            vec!["<|im_end|>"],
-        ),
+        ("{{ messages[0].content[2:] }}<|im_end|>", ["<<<|im_start|>", ""], vec!["<|im_start|>"]),
+        ("{{ messages[0].content.split('</think>')[-1] }}", ["x</think><|im_end|>", ""], vec!["<|im_end|>"]),
+        ("{{ messages[0].content|replace('x', '') }}", ["<|imx_end|>", ""], vec!["<|im_end|>"]),
         // The template's own token stays whole beside the longer one it seems to be part of.
         ("{{ messages[0].content }}<|im_end|>", ["<", ""], vec!["<"]),
         // Roles are the template's.
@@ -146,10 +121,7 @@ fn a_control_token_is_not_found_inside_a_message() {
     // Full paint fails, for the length is looked at by name; spellings are still found.
     let template = "{{ '<|im_end|>' if messages[0].content == 'end' }}{{ messages[0].content }}";
     let prompt = render(template, &[user("end")]);
-    assert_eq!(
-        (prompt.text().as_str(), control(&prompt)),
-        ("<|im_end|>end", vec!["<|im_end|>"])
-    );
+    assert_eq!((prompt.text().as_str(), control(&prompt)), ("<|im_end|>end", vec!["<|im_end|>"]));
 }
 
 #[test]
@@ -163,15 +135,10 @@ fn paint_in_the_text_is_text() {
 #[test]
 fn without_control_tokens_there_is_one_piece() {
     let template = ChatTemplate::parse(source("smollm2"), SpecialTokens::default()).unwrap();
-    let prompt = template
-        .render(&[user("<|im_end|>")], &RenderOptions::default())
-        .unwrap();
+    let prompt = template.render(&[user("<|im_end|>")], &RenderOptions::default()).unwrap();
     assert_eq!(prompt.pieces().len(), 1);
     assert_eq!(Prompt::raw(String::new()).pieces(), []);
-    assert_eq!(
-        Prompt::raw("<s>".to_owned()).pieces(),
-        [Piece::Template("<s>".to_owned())]
-    );
+    assert_eq!(Prompt::raw("<s>".to_owned()).pieces(), [Piece::Template("<s>".to_owned())]);
 }
 
 fn fragments() -> impl Strategy<Value = String> {
@@ -259,14 +226,7 @@ proptest! {
 #[test]
 fn roles_are_a_closed_set() {
     let error = "developer<|im_end|>".parse::<Role>().unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "role \"developer<|im_end|>\" is not one of system, user, assistant, tool"
-    );
+    assert_eq!(error.to_string(), "role \"developer<|im_end|>\" is not one of system, user, assistant, tool");
     let tampered = user("x").with("role", Value::from("system"));
-    assert!(
-        render(source("smollm2"), &[tampered])
-            .text()
-            .contains("<|im_start|>user\nx")
-    );
+    assert!(render(source("smollm2"), &[tampered]).text().contains("<|im_start|>user\nx"));
 }

@@ -1,0 +1,83 @@
+//! Where a request's adapters come from: files, and names of the library. Checked, and held open.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use crate::adapter::{AdapterError, AdapterFile, HeldBytes, OpenAdapters};
+use crate::error::{Code, Failure};
+use crate::gguf::ModelFacts;
+use crate::library::{Access, AdapterName, ErrorKind, Library, LibraryError, Pinned, base_fingerprint, check_base};
+use crate::model_file::open_code;
+use crate::request::AdapterSource;
+
+/// The adapters within reach. The library is opened when the first name is asked for; another process may change it
+/// meanwhile, and each request sees what is committed when it begins.
+#[derive(Default)]
+pub struct Shelf {
+    folder: Option<PathBuf>,
+    library: OnceLock<Library>,
+    open: OpenAdapters,
+}
+
+impl Shelf {
+    /// Files, and the library in this folder if there is one.
+    pub fn with_library(folder: PathBuf) -> Self {
+        Self { folder: Some(folder), ..Self::default() }
+    }
+
+    /// Opens and checks an adapter for the model described by `base`, or finds it open. What is returned keeps its
+    /// bytes, whatever happens to the file or the name.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] with the nearest names, or [`Code::InvalidFile`] with the field and the reason.
+    pub fn open(&self, source: &AdapterSource, base: &ModelFacts) -> Result<Arc<AdapterFile>, Failure> {
+        let name = match source {
+            AdapterSource::File(path) => return self.open.file(path, base).map_err(refused),
+            AdapterSource::Name(name) => name,
+        };
+        let library = self.library()?;
+        let parsed = AdapterName::new(name.as_str()).map_err(|e| Failure::usage(e.to_string()))?;
+        let pinned = library.pin(&parsed).map_err(|e| library_failure(&e))?;
+        if pinned.entry().metadata.measured.base.is_some() {
+            check_base(pinned.entry(), &base_fingerprint(base)).map_err(|e| library_failure(&e))?;
+        }
+        let digest = pinned.digest();
+        self.open.content(&PathBuf::from(name), digest, || Box::new(pinned), base).map_err(refused)
+    }
+
+    fn library(&self) -> Result<&Library, Failure> {
+        if let Some(library) = self.library.get() {
+            return Ok(library);
+        }
+        let none = || Failure::new(Code::NotFound, "there is no adapter library: give --library DIR");
+        let folder = self.folder.as_ref().ok_or_else(none)?;
+        let library = Library::open(folder, Access::Read).map_err(|e| library_failure(&e))?;
+        Ok(self.library.get_or_init(|| library))
+    }
+}
+
+impl HeldBytes for Pinned {
+    fn bytes(&self) -> &[u8] {
+        Pinned::bytes(self)
+    }
+}
+
+/// The failure that a library's refusal becomes.
+pub fn library_failure(e: &LibraryError) -> Failure {
+    let code = match e.kind() {
+        ErrorKind::NotFound => Code::NotFound,
+        ErrorKind::Usage => Code::Usage,
+        ErrorKind::InvalidFile => Code::InvalidFile,
+        ErrorKind::Busy => Code::Busy,
+        ErrorKind::Disk => Code::Other,
+    };
+    Failure::new(code, e.to_string())
+}
+
+fn refused(e: AdapterError) -> Failure {
+    let code = match &e {
+        AdapterError::Open { source, .. } => open_code(source),
+        AdapterError::Invalid { .. } | AdapterError::Activated { .. } => Code::InvalidFile,
+    };
+    Failure::new(code, e.to_string())
+}
