@@ -1,11 +1,18 @@
 //! A made-up library of N nano adapters: how long it takes to build, to open, to pin by name, to verify, and what it
 //! costs in memory. `scripts/bench/library.sh --count N [--json OUT] [--dir DIR]` runs it.
 
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use smoa::library::{Access, Filter, Library, Page, synthetic};
+use smoa::adapter::{AdapterFile, HeldBytes};
+use smoa::engine::Engine;
+use smoa::engine::llama::LlamaEngine;
+use smoa::engine::options::EngineOptions;
+use smoa::gguf::{GgufWriter, ModelFacts, TensorType};
+use smoa::library::{Access, AdapterName, Filter, Library, Metadata, OnConflict, Page, Pinned, synthetic};
 
 const SEED: u64 = 1;
 
@@ -14,6 +21,11 @@ fn main() {
     let (mut out, mut dir) = (None, None);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
+        if arg == "--opened" {
+            let (dir, count) = (args.next().expect("a folder"), args.next().expect("a count"));
+            println!("{}", opened(Path::new(&dir), count.parse().expect("a number")));
+            return;
+        }
         let mut value = || args.next().unwrap_or_else(|| panic!("{arg} takes a value"));
         match arg.as_str() {
             "--count" => count = value().parse().expect("--count takes a number"),
@@ -25,7 +37,10 @@ fn main() {
     }
     let scratch = tempfile::tempdir().expect("a temporary folder");
     let dir = dir.unwrap_or_else(|| scratch.path().join("library"));
-    let measured = measure(&dir, count);
+    let mut measured = measure(&dir, count);
+    if let (Some(all), Some(Value::Object(more))) = (measured.as_object_mut(), usable(scratch.path())) {
+        all.extend(more);
+    }
     for (name, value) in measured.as_object().into_iter().flatten() {
         println!("{name:<28} {value}");
     }
@@ -43,32 +58,136 @@ fn measure(dir: &std::path::Path, count: u64) -> Value {
     let build = seconds(start);
     drop(library);
 
-    let opens: Vec<f64> = (0..20).map(|_| timed(|| drop(Library::open(dir, Access::Read).expect("opened")))).collect();
+    // In a process of its own, so that what building left in memory is not counted.
+    let child = std::process::Command::new(std::env::current_exe().expect("this program"))
+        .args([std::ffi::OsStr::new("--opened"), dir.as_os_str(), std::ffi::OsStr::new(&count.to_string())])
+        .output()
+        .expect("ran");
+    let mut figures: Value = serde_json::from_slice(&child.stdout).expect("figures");
     let library = Library::open(dir, Access::Read).expect("opened");
-    let mut numbers = synthetic::Numbers::new(99);
-    let mut pins = Vec::new();
-    for _ in 0..20_000.min(count * 20) {
-        let name = synthetic::name(numbers.below(count), SEED).expect("a name");
-        pins.push(timed(|| assert!(!library.pin(&name).expect("pinned").bytes().is_empty())));
-    }
-    let resident = memory("Anonymous:");
-    let mapped = memory("Rss:").saturating_sub(memory("Anonymous:"));
     let list = timed(|| assert!(!library.list(&Filter::default(), &Page::first(50)).expect("listed").is_empty()));
     let start = Instant::now();
     let report = library.verify().expect("verified");
-    json!({
+    let more = json!({
         "adapters": count,
         "build_s": build,
+        "list_50_ms": list * 1e3,
+        "verify_s": seconds(start),
+        "verify_problems": report.problems.len(),
+    });
+    if let (Value::Object(all), Value::Object(more)) = (&mut figures, more) {
+        all.extend(more);
+    }
+    figures
+}
+
+/// Opening and pinning, and what they cost in memory.
+fn opened(dir: &Path, count: u64) -> Value {
+    let before = memory("Anonymous:");
+    let opens: Vec<f64> = (0..20).map(|_| timed(|| drop(Library::open(dir, Access::Read).expect("opened")))).collect();
+    let library = Library::open(dir, Access::Read).expect("opened");
+    let open = memory("Anonymous:").saturating_sub(before);
+    let pin = |numbers: &mut synthetic::Numbers| {
+        let name = synthetic::name(numbers.below(count), SEED).expect("a name");
+        timed(|| assert!(!library.pin(&name).expect("pinned").bytes().is_empty()))
+    };
+    let n = 20_000.min(count * 20);
+    // The same names twice: the first time the catalog's and the segments' pages come from the disk.
+    let first: Vec<f64> = (0..n).scan(synthetic::Numbers::new(99), |numbers, _| Some(pin(numbers))).collect();
+    let pins: Vec<f64> = (0..n).scan(synthetic::Numbers::new(99), |numbers, _| Some(pin(numbers))).collect();
+    json!({
+        "pin_first_us_p50": percentile(&first, 0.5) * 1e6,
+        "pin_first_us_p99": percentile(&first, 0.99) * 1e6,
         "open_ms_p50": percentile(&opens, 0.5) * 1e3,
         "open_ms_max": percentile(&opens, 1.0) * 1e3,
         "pin_us_p50": percentile(&pins, 0.5) * 1e6,
         "pin_us_p99": percentile(&pins, 0.99) * 1e6,
-        "list_50_ms": list * 1e3,
-        "verify_s": seconds(start),
-        "verify_problems": report.problems.len(),
-        "anonymous_kib": resident,
-        "mapped_kib": mapped,
+        "anonymous_kib_open": open,
+        "anonymous_kib_after_pins": memory("Anonymous:").saturating_sub(before),
+        "mapped_kib": memory("Rss:").saturating_sub(memory("Anonymous:")),
     })
+}
+
+/// From a name to an adapter llama.cpp can use, page cache warm, against llama.cpp's own load by path. Needs the
+/// default model; `None` without it.
+fn usable(dir: &Path) -> Option<Value> {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/SmolLM2-135M-Instruct.Q4_1.gguf");
+    if !model.is_file() {
+        eprintln!("{} is not there; scripts/run.sh fetches it; usable_* left out", model.display());
+        return None;
+    }
+    const ROUNDS: u64 = 50;
+    let base = smoa::model_file::check(&model).expect("sound");
+    let library = Library::create(&dir.join("usable")).expect("created");
+    let mut files = Vec::new();
+    let mut add = |name: String, bytes: Vec<u8>| {
+        let path = dir.join(format!("{name}.gguf"));
+        std::fs::write(&path, &bytes).expect("written");
+        let name = AdapterName::new(name).expect("a name");
+        library.add(&name, &bytes, &Metadata::default(), OnConflict::Refuse).expect("added");
+        files.push((name, path));
+    };
+    for i in 0..ROUNDS {
+        add(format!("nano-{i}"), synthetic::adapter(i, SEED).expect("made").0);
+        add(format!("five-{i}"), five_megabytes(&base, i));
+    }
+    let mut options = EngineOptions::new(&model);
+    options.context = 256;
+    let mut engine = LlamaEngine::load(&options, &mut |_| true).expect("loaded");
+    // The engine has started llama.cpp; this stands for that, and must not shut it down.
+    let backend = std::mem::ManuallyDrop::new(llama_cpp_2::llama_backend::LlamaBackend {});
+    let params = llama_cpp_2::model::params::LlamaModelParams::default();
+    let mut peer = llama_cpp_2::model::LlamaModel::load_from_file(&backend, &model, &params).expect("loaded");
+    let mut times = [const { Vec::new() }; 4];
+    for (i, (name, path)) in files.iter().enumerate() {
+        times[i % 2].push(timed(|| {
+            let pinned = library.pin(name).expect("pinned");
+            pinned.check().expect("sound");
+            let file = AdapterFile::new(Path::new("x"), Box::new(Held(pinned.clone())), pinned.digest(), &base);
+            engine.load_adapters(&[Arc::new(file.expect("checked"))], &HashSet::new()).expect("loaded");
+        }));
+        times[2 + i % 2].push(timed(|| assert!(peer.lora_adapter_init(path).is_ok())));
+    }
+    let ms = |times: &[f64], at| (percentile(times, at) * 1e5).round() / 1e2;
+    Some(json!({
+        "usable_nano_ms_p50": ms(&times[0], 0.5),
+        "usable_nano_ms_p99": ms(&times[0], 0.99),
+        "usable_5mb_ms_p50": ms(&times[1], 0.5),
+        "usable_5mb_ms_p99": ms(&times[1], 0.99),
+        "llama_by_path_nano_ms_p50": ms(&times[2], 0.5),
+        "llama_by_path_5mb_ms_p50": ms(&times[3], 0.5),
+    }))
+}
+
+struct Held(Pinned);
+
+impl HeldBytes for Held {
+    fn bytes(&self) -> &[u8] {
+        self.0.bytes()
+    }
+}
+
+/// A rank 8 adapter of all linears of the default model: 4.9 MB.
+fn five_megabytes(base: &ModelFacts, seed: u64) -> Vec<u8> {
+    let mut writer = GgufWriter::new();
+    writer.set("general.architecture", base.architecture.as_str()).expect("set");
+    writer.set("general.type", "adapter").expect("set");
+    writer.set("adapter.type", "lora").expect("set");
+    writer.set("adapter.lora.alpha", 8f32).expect("set");
+    let mut numbers = synthetic::Numbers::new(seed);
+    let mut names: Vec<&String> =
+        base.tensors.keys().filter(|n| n.starts_with("blk.") && !n.contains("norm")).collect();
+    names.sort();
+    for name in names {
+        let shape = base.tensors[name];
+        for (part, dims) in [("lora_a", [shape[0], 8]), ("lora_b", [8, shape[1]])] {
+            // Half precision numbers between 2^-7 and 2^-6.
+            let data: Vec<u8> =
+                (0..dims[0] * dims[1]).flat_map(|_| (0x2000 | (numbers.draw() as u16 & 0x3ff)).to_le_bytes()).collect();
+            writer.tensor(&format!("{name}.{part}"), TensorType::F16, &dims, data).expect("added");
+        }
+    }
+    writer.to_bytes()
 }
 
 fn timed(act: impl FnOnce()) -> f64 {

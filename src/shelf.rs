@@ -32,7 +32,7 @@ impl Shelf {
     /// [`Code::NotFound`] with the nearest names, or [`Code::InvalidFile`] with the field and the reason.
     pub fn open(&self, source: &AdapterSource, base: &ModelFacts) -> Result<Arc<AdapterFile>, Failure> {
         let name = match source {
-            AdapterSource::File(path) => return self.open.file(path, base).map_err(refused),
+            AdapterSource::File(path) => return Ok(self.open.file(path, base)?),
             AdapterSource::Name(name) => name,
         };
         let library = self.library()?;
@@ -42,7 +42,12 @@ impl Shelf {
             check_base(pinned.entry(), &base_fingerprint(base)).map_err(|e| library_failure(&e))?;
         }
         let digest = pinned.digest();
-        self.open.content(&PathBuf::from(name), digest, || Box::new(pinned), base).map_err(refused)
+        // Hashed again before llama.cpp reads it: a disk may have damaged what was sound when it was added.
+        let hold = || -> Result<Box<dyn HeldBytes>, Failure> {
+            pinned.check().map_err(|e| library_failure(&e))?;
+            Ok(Box::new(pinned))
+        };
+        self.open.content(&PathBuf::from(name), digest, hold, base)
     }
 
     fn library(&self) -> Result<&Library, Failure> {
@@ -74,10 +79,12 @@ pub fn library_failure(e: &LibraryError) -> Failure {
     Failure::new(code, e.to_string())
 }
 
-fn refused(e: AdapterError) -> Failure {
-    let code = match &e {
-        AdapterError::Open { source, .. } => open_code(source),
-        AdapterError::Invalid { .. } | AdapterError::Activated { .. } => Code::InvalidFile,
-    };
-    Failure::new(code, e.to_string())
+impl From<AdapterError> for Failure {
+    fn from(e: AdapterError) -> Self {
+        let code = match &e {
+            AdapterError::Open { source, .. } => open_code(source),
+            AdapterError::Invalid { .. } | AdapterError::Activated { .. } => Code::InvalidFile,
+        };
+        Failure::new(code, e.to_string())
+    }
 }

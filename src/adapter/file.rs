@@ -153,20 +153,20 @@ impl OpenAdapters {
     /// The adapter with this content, held by whoever used it last or made from what `hold` gives.
     ///
     /// # Errors
-    /// As [`AdapterFile::new`].
-    pub fn content(
+    /// What `hold` answers, or as [`AdapterFile::new`].
+    pub fn content<E: From<AdapterError>>(
         &self,
         name: &Path,
         digest: AdapterDigest,
-        hold: impl FnOnce() -> Box<dyn HeldBytes>,
+        hold: impl FnOnce() -> Result<Box<dyn HeldBytes>, E>,
         base: &ModelFacts,
-    ) -> Result<Arc<AdapterFile>, AdapterError> {
+    ) -> Result<Arc<AdapterFile>, E> {
         if let Some(known) = lock(&self.by_digest).get(&digest).and_then(Weak::upgrade)
             && known.name == name
         {
             return Ok(known);
         }
-        let file = Arc::new(AdapterFile::new(name, hold(), digest, base)?);
+        let file = Arc::new(AdapterFile::new(name, hold()?, digest, base)?);
         let mut by_digest = lock(&self.by_digest);
         if by_digest.len() >= Self::CAPACITY {
             by_digest.retain(|_, known| known.strong_count() > 0);

@@ -123,9 +123,9 @@ struct AddArgs {
     /// Accept a conversion whatever its relative error
     #[arg(long)]
     accept_error: bool,
-    /// Store numbers of imported PEFT folders in this format
-    #[arg(long, value_name = "TYPE", default_value = "f16")]
-    quantize: StorageArg,
+    /// Store the numbers in this format, and tell the relative error [default: f16 for PEFT folders, GGUF as it is]
+    #[arg(long, value_name = "TYPE")]
+    quantize: Option<StorageArg>,
     #[command(flatten)]
     library: LibraryArgs,
     /// The base model the adapters are for: a file, or a name of `smoa model ls`
@@ -218,6 +218,17 @@ enum StorageArg {
     Q8,
     #[value(name = "q4_0")]
     Q4,
+}
+
+impl StorageArg {
+    fn storage(self) -> Storage {
+        match self {
+            StorageArg::F16 => Storage::F16,
+            StorageArg::F32 => Storage::F32,
+            StorageArg::Q8 => Storage::Q8_0,
+            StorageArg::Q4 => Storage::Q4_0,
+        }
+    }
 }
 
 /// Runs `smoa adapter`.
@@ -345,7 +356,7 @@ fn add(args: &AddArgs, context: &Context) -> Result<(), Outcome> {
                 .map_err(|e| Failure::usage(format!("{}: {e}; give --name", path.display())))?,
         };
         let read = match one {
-            Found::Gguf(path) => read_gguf(path, &base)?,
+            Found::Gguf(path) => read_gguf(path, &base, args.quantize)?,
             Found::Peft(path) => read_peft(path, &model, &base, args)?,
         };
         let sidecar = sidecar(args, path)?;
@@ -412,14 +423,23 @@ struct Read {
     notes: Vec<String>,
 }
 
-fn read_gguf(path: &Path, base: &ModelFacts) -> Result<Read, Failure> {
+fn read_gguf(path: &Path, base: &ModelFacts, quantize: Option<StorageArg>) -> Result<Read, Failure> {
     let refuse = |what: String| Failure::new(Code::InvalidFile, format!("'{}': {what}", path.display()));
     let map = Mapped::open(path).map_err(|e| refuse(e.to_string()))?;
     let facts = gguf::check_adapter(map.bytes(), base).map_err(|e| refuse(e.to_string()))?;
     let header = gguf::Gguf::read(map.bytes()).map_err(|e| refuse(e.to_string()))?;
     let card = Card::from_gguf(&header).map_err(|e| refuse(e.to_string()))?;
     let measured = Measured::of(&facts, Some(base_fingerprint(base)));
-    Ok(Read { bytes: map.bytes().to_vec(), card, measured, notes: Vec::new() })
+    let Some(kind) = quantize else {
+        return Ok(Read { bytes: map.bytes().to_vec(), card, measured, notes: Vec::new() });
+    };
+    let (bytes, error) = import::requantize(map.bytes(), kind.storage()).map_err(|e| refuse(e.to_string()))?;
+    gguf::check_adapter(&bytes, base).map_err(|e| refuse(e.to_string()))?;
+    Ok(Read { bytes, card, measured, notes: vec![rounding_note(path, error)] })
+}
+
+fn rounding_note(path: &Path, error: f32) -> String {
+    format!("{}: stored with relative error {error:.4}", path.display())
 }
 
 fn read_peft(folder: &Path, model: &Path, base: &ModelFacts, args: &AddArgs) -> Result<Read, Failure> {
@@ -442,12 +462,7 @@ fn read_peft(folder: &Path, model: &Path, base: &ModelFacts, args: &AddArgs) -> 
         name,
         rank: args.rank,
         max_relative_error: if args.accept_error { None } else { import::Options::default().max_relative_error },
-        storage: match args.quantize {
-            StorageArg::F16 => Storage::F16,
-            StorageArg::F32 => Storage::F32,
-            StorageArg::Q8 => Storage::Q8_0,
-            StorageArg::Q4 => Storage::Q4_0,
-        },
+        storage: args.quantize.map_or(Storage::F16, StorageArg::storage),
         ..Default::default()
     };
     let peft = PeftFolder { config: &config, weights: weights.bytes() };
@@ -460,7 +475,10 @@ fn read_peft(folder: &Path, model: &Path, base: &ModelFacts, args: &AddArgs) -> 
     if let Some(error) = imported.relative_error {
         notes.push(format!("{}: converted to LoRA, relative error {error:.4}", folder.display()));
     }
-    let card = Card { origin: Some(format!("{:?}", imported.kind)), ..Card::default() };
+    if args.quantize.is_some() {
+        notes.push(rounding_note(folder, imported.storage_error));
+    }
+    let card = Card { origin: Some(format!("PEFT {:?}", imported.kind)), ..Card::default() };
     Ok(Read { bytes: imported.gguf, card, measured, notes })
 }
 

@@ -52,7 +52,7 @@ mod tests {
     /// The facts of a tiny network with so many layers, its weights all `weight`.
     fn facts(layers: u32, weight: f32) -> ModelFacts {
         let mut file = GgufWriter::new();
-        let mut text = |key: &str, value: &str| drop(file.set(key, value).expect("set"));
+        let mut text = |key: &str, value: &str| file.set(key, value).map(|_| ()).expect("set");
         text("general.architecture", "llama");
         text("tokenizer.ggml.model", "gpt2");
         for (key, value) in [("context_length", 64), ("embedding_length", 8), ("block_count", layers)] {

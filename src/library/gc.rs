@@ -42,30 +42,48 @@ struct Blob {
 impl Library {
     /// Forgets removed adapters, writes what is left of half-empty and small segments anew, and takes the old ones
     /// away. Everything pinned stays readable; readers are not disturbed. What is moved is hashed, so damage is not
-    /// copied.
+    /// copied. Wholly dead segments go first, in a commit of their own, so that a full disk gets room.
     ///
     /// # Errors
-    /// As a [`Writer`]; [`LibraryError::Damaged`] naming the segment. The library is then as it was.
+    /// As a [`Writer`]; [`LibraryError::Damaged`] naming the segment. What is not removed is as it was.
     pub fn gc(&self) -> Result<GcReport, LibraryError> {
+        let mut report = GcReport { bytes_before: self.segment_bytes()?, ..GcReport::default() };
+        self.collect(&mut report, |writer, report| {
+            forget(writer, report)?;
+            drop_dead(writer)
+        })?;
+        self.collect(&mut report, |writer, _| compact(writer))?;
+        report.bytes_after = self.segment_bytes()?;
+        Ok(report)
+    }
+
+    /// One transaction of a gc, after which the files that it names are taken away.
+    fn collect(
+        &self,
+        report: &mut GcReport,
+        act: impl FnOnce(&mut Writer<'_>, &mut GcReport) -> Result<Vec<PathBuf>, LibraryError>,
+    ) -> Result<(), LibraryError> {
+        let before = *report;
         let mut writer = self.writer()?;
-        let mut report = GcReport { bytes_before: total(&writer)?, ..GcReport::default() };
-        writer.step(|writer| forget(writer, &mut report))?;
-        let old = writer.step(compact)?;
-        report.segments = old.len() as u64;
-        if report == (GcReport { bytes_before: report.bytes_before, ..GcReport::default() }) {
-            report.bytes_after = report.bytes_before;
-            return Ok(report);
+        let old = writer.step(|writer| act(writer, report))?;
+        if old.is_empty() && *report == before {
+            return Ok(());
         }
         writer.commit()?;
-        for segment in &old {
+        report.segments += old.len() as u64;
+        for segment in old {
             // What cannot be taken away now is at the next opening.
-            let _ = self.disk.remove(segment);
+            let _ = self.disk.remove(&segment);
         }
-        report.bytes_after = self.readers.read(|db| {
+        Ok(())
+    }
+
+    /// Bytes of all segments.
+    fn segment_bytes(&self) -> Result<u64, LibraryError> {
+        self.readers.read(|db| {
             let sum: i64 = db.query_row("SELECT coalesce(sum(length), 0) FROM segment", [], |row| row.get(0))?;
             Ok(sum.unsigned_abs())
-        })?;
-        Ok(report)
+        })
     }
 
     /// Takes away files of writers that were killed, unless a writer is at work.
@@ -108,11 +126,6 @@ fn leftovers(writer: &Writer<'_>) -> Result<Vec<(u64, PathBuf)>, LibraryError> {
     Ok(found)
 }
 
-fn total(writer: &Writer<'_>) -> Result<u64, LibraryError> {
-    let sum: i64 = writer.db()?.query_row("SELECT coalesce(sum(length), 0) FROM segment", [], |row| row.get(0))?;
-    Ok(sum.unsigned_abs())
-}
-
 /// Removed adapters and content without an adapter leave the catalog.
 fn forget(writer: &mut Writer<'_>, report: &mut GcReport) -> Result<(), LibraryError> {
     let db = writer.db()?;
@@ -124,6 +137,15 @@ fn forget(writer: &mut Writer<'_>, report: &mut GcReport) -> Result<(), LibraryE
     report.blobs = db.execute(unnamed, [])? as u64;
     db.execute("DELETE FROM facet WHERE adapters <= 0", [])?;
     Ok(())
+}
+
+/// Segments without any content leave the catalog; their files.
+fn drop_dead(writer: &mut Writer<'_>) -> Result<Vec<PathBuf>, LibraryError> {
+    let sql = "DELETE FROM segment WHERE NOT EXISTS(SELECT 1 FROM blob WHERE blob.segment = segment.id) RETURNING id";
+    let mut query = writer.db()?.prepare(sql)?;
+    let dead = query.query_map([], |row| row.get::<_, i64>(0))?;
+    let path = |id: i64| writer.segments().join(segment::file_name(id.unsigned_abs()));
+    Ok(dead.map(|id| id.map(path)).collect::<Result<_, _>>()?)
 }
 
 /// Moves what lives in segments with dead or little content into new ones. The old files, to be taken away after the

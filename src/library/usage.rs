@@ -7,9 +7,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::catalog::rows::sql_number;
-use super::catalog::schema::{self, Use};
 use super::writer::{now, unsure};
-use super::{Access, Library, LibraryError, catalog};
+use super::{Access, Library, LibraryError};
 use crate::adapter::AdapterDigest;
 
 /// Digests gathered before the next flush; uses of any more are not counted.
@@ -87,22 +86,10 @@ impl Library {
     }
 
     fn write_uses(&self, uses: &HashMap<AdapterDigest, Usage>, busy: Duration) -> Result<(), LibraryError> {
-        if self.access == Access::Read {
+        let mut connection = self.begin(busy)?;
+        let Some(db) = connection.as_ref() else {
             return Err(LibraryError::ReadOnly { dir: self.dir.clone() });
-        }
-        if let Some(cause) = self.poison.lock().unwrap_or_else(PoisonError::into_inner).clone() {
-            return Err(LibraryError::Poisoned { dir: self.dir.clone(), cause });
-        }
-        let mut connection = self.lock_writing(busy)?;
-        let db = match connection.take() {
-            Some(db) => connection.insert(db),
-            None => {
-                let file = self.dir.join(catalog::FILE);
-                connection.insert(schema::connect(&file, Use::Write, busy, self.options.cache_kib)?)
-            }
         };
-        db.busy_timeout(busy)?;
-        db.execute_batch("BEGIN IMMEDIATE").map_err(|error| self.begin_error(error))?;
         let done = insert(db, uses).and_then(|()| Ok(db.execute_batch("COMMIT")?));
         if let Err(error) = &done {
             if unsure(error) {

@@ -102,22 +102,7 @@ impl Library {
     }
 
     pub(super) fn writer_within(&self, busy: Duration) -> Result<Writer<'_>, LibraryError> {
-        if self.access == Access::Read {
-            return Err(LibraryError::ReadOnly { dir: self.dir.clone() });
-        }
-        if let Some(cause) = self.poison.lock().unwrap_or_else(PoisonError::into_inner).clone() {
-            return Err(LibraryError::Poisoned { dir: self.dir.clone(), cause });
-        }
-        let mut connection = self.lock_writing(busy)?;
-        let db = match connection.take() {
-            Some(db) => connection.insert(db),
-            None => {
-                let file = self.dir.join(catalog::FILE);
-                connection.insert(schema::connect(&file, Use::Write, busy, self.options.cache_kib)?)
-            }
-        };
-        db.busy_timeout(busy)?;
-        db.execute_batch("BEGIN IMMEDIATE").map_err(|error| self.begin_error(error))?;
+        let connection = self.begin(busy)?;
         let mut writer = Writer {
             library: self,
             connection,
@@ -137,8 +122,33 @@ impl Library {
         Ok(writer)
     }
 
+    /// The connection that writes, in a transaction: no other thread and no other process has one.
+    pub(super) fn begin(&self, busy: Duration) -> Result<MutexGuard<'_, Option<Connection>>, LibraryError> {
+        if self.access == Access::Read {
+            return Err(LibraryError::ReadOnly { dir: self.dir.clone() });
+        }
+        if let Some(cause) = self.poison.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            return Err(LibraryError::Poisoned { dir: self.dir.clone(), cause });
+        }
+        let mut connection = self.lock_writing(busy)?;
+        let db = match connection.take() {
+            Some(db) => connection.insert(db),
+            None => {
+                let file = self.dir.join(catalog::FILE);
+                let db = schema::connect(&file, Use::Write, busy, self.options.cache_kib);
+                connection.insert(db.map_err(|error| match error {
+                    LibraryError::Catalog(error) => self.begin_error(error),
+                    other => other,
+                })?)
+            }
+        };
+        db.busy_timeout(busy)?;
+        db.execute_batch("BEGIN IMMEDIATE").map_err(|error| self.begin_error(error))?;
+        Ok(connection)
+    }
+
     /// The connection that writes, once no other thread has it.
-    pub(super) fn lock_writing(&self, busy: Duration) -> Result<MutexGuard<'_, Option<Connection>>, LibraryError> {
+    fn lock_writing(&self, busy: Duration) -> Result<MutexGuard<'_, Option<Connection>>, LibraryError> {
         let start = Instant::now();
         loop {
             match self.writing.try_lock() {
@@ -152,11 +162,11 @@ impl Library {
         }
     }
 
-    pub(super) fn begin_error(&self, error: rusqlite::Error) -> LibraryError {
-        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, ReadOnly};
+    fn begin_error(&self, error: rusqlite::Error) -> LibraryError {
+        use rusqlite::ErrorCode::{CannotOpen, DatabaseBusy, DatabaseLocked, ReadOnly};
         match error.sqlite_error_code() {
             Some(DatabaseBusy | DatabaseLocked) => LibraryError::Busy { dir: self.dir.clone() },
-            Some(ReadOnly) => LibraryError::ReadOnly { dir: self.dir.clone() },
+            Some(ReadOnly | CannotOpen) => LibraryError::ReadOnly { dir: self.dir.clone() },
             _ => error.into(),
         }
     }

@@ -71,6 +71,21 @@ fn an_adapter_is_added_listed_used_removed_and_restored() {
 }
 
 #[test]
+fn adapters_can_be_stored_smaller() {
+    let app = App::new();
+    let file = app.write("a.gguf", random_lora(61, 32, 0.03)).display().to_string();
+    app.add(&[&file, "--name", "whole"]).ok();
+    app.add(&[&file, "--name", "small", "--quantize", "q8_0"]).ok();
+    let bytes = |name: &str| app.adapter(&["show", name, "--json"]).ok().json()["bytes"].as_u64().expect("a size");
+    assert!(bytes("small") * 10 < bytes("whole") * 6, "{} of {}", bytes("small"), bytes("whole"));
+    let [flag, folder] = app.library_flag();
+    let ask = |name: &str| {
+        app.answer(&["-n", "4", "--ignore-eos", &flag, &folder, "--adapter", name, "The sea is"], "").ok().stdout
+    };
+    assert_eq!(ask("small"), ask("whole"), "a rounding of half a percent does not change the first words");
+}
+
+#[test]
 fn names_are_taken_once_unless_asked_otherwise() {
     let app = App::new();
     let a = app.write("a.gguf", random_lora(41, 4, 0.03)).display().to_string();

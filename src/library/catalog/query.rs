@@ -34,31 +34,36 @@ fn choose(db: &Connection, filter: &Filter, after: Option<&str>) -> Result<Optio
         [(adapters, _)] if filter.text.is_none() && filter.prefix.is_none() => Some(*adapters),
         _ => None,
     };
-    let (mut with, mut conditions) = (Vec::new(), Vec::new());
     let mut facts = wanted.into_iter().map(|(_, facet)| facet);
-    let (from, name) = match filter.text.as_deref().map(words::question) {
+    let question = match filter.text.as_deref().map(words::question) {
         Some(None) => return Ok(None),
-        Some(Some(question)) => {
-            with.push(Value::Text(question));
-            conditions.push("words MATCH ?".to_owned());
-            ("words w CROSS JOIN adapter a ON a.id = w.rowid", "a.name")
-        }
-        None => match facts.next() {
-            Some(facet) => {
-                with.push(Value::Integer(facet));
-                conditions.push("f.facet = ?".to_owned());
-                ("facet_of f CROSS JOIN adapter a ON a.id = f.adapter", "f.name")
-            }
-            None => ("adapter a INDEXED BY adapter_name", "a.name"),
-        },
+        Some(question) => question,
+        None => None,
     };
-    conditions.push("a.removed IS NULL".to_owned());
-    for facet in facts {
+    let first = if question.is_none() { facts.next() } else { None };
+    let (source, adapter, name) = match (&question, first) {
+        (Some(_), _) => ("words w CROSS JOIN adapter a ON a.id = w.rowid", "", "a.name"),
+        (None, Some(_)) => ("facet_of f", "CROSS JOIN adapter a ON a.id = f.adapter", "f.name"),
+        (None, None) => ("adapter a INDEXED BY adapter_name", "", "a.name"),
+    };
+    // The other facts are joined before the row of the adapter is fetched. (Asked by `EXISTS`, it takes ten times as long.)
+    let (mut from, mut with) = (source.to_owned(), Vec::new());
+    for (number, facet) in facts.enumerate() {
+        from.push_str(&format!(" CROSS JOIN facet_of g{number} ON g{number}.facet = ? AND g{number}.name = {name}"));
         with.push(Value::Integer(facet));
-        conditions.push(format!("EXISTS(SELECT 1 FROM facet_of WHERE facet = ? AND name = {name})"));
+    }
+    from.push_str(&format!(" {adapter} {JOINED}"));
+    let mut conditions = vec!["a.removed IS NULL".to_owned()];
+    if let Some(question) = question {
+        conditions.push("words MATCH ?".to_owned());
+        with.push(Value::Text(question));
+    }
+    if let Some(facet) = first {
+        conditions.push("f.facet = ?".to_owned());
+        with.push(Value::Integer(facet));
     }
     in_range(filter, after, name, &mut conditions, &mut with);
-    let from = format!("{from} {JOINED} WHERE {}", conditions.join(" AND "));
+    from.push_str(&format!(" WHERE {}", conditions.join(" AND ")));
     Ok(Some(Chosen { from, with, name, count }))
 }
 

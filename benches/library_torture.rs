@@ -1,0 +1,258 @@
+//! kill -9 at random: `cargo bench --bench library_torture -- DIR ROUNDS`. A child changes a library and says what it does; the parent kills it and
+//! compares what is there with what was said. `... -- share DIR SECONDS`: one writing and eight reading processes.
+use smoa::adapter::AdapterDigest;
+use smoa::gguf::{GgufWriter, TensorType};
+use smoa::library::{Access, AdapterName, ErrorKind, Filter, Library, Metadata, OnConflict, synthetic::Numbers};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+type State = BTreeMap<String, u64>;
+
+fn content(seed: u64) -> Vec<u8> {
+    let mut file = GgufWriter::new();
+    file.set("test.seed", seed).expect("set");
+    let mut n = Numbers::new(seed);
+    let words = 500 + n.below(4_000);
+    let data: Vec<u8> = (0..words).flat_map(|_| (n.draw() as u32).to_le_bytes()).collect();
+    file.tensor("t", TensorType::F32, &[words], data).expect("tensor");
+    file.to_bytes()
+}
+
+fn name(n: u64) -> AdapterName {
+    AdapterName::new(format!("a{n:02}")).expect("name")
+}
+
+/// What an operation does to a state; None if it is refused.
+fn apply(state: &State, op: &str) -> Option<State> {
+    let words: Vec<&str> = op.split(' ').collect();
+    let mut next = state.clone();
+    match words[0] {
+        "add" => {
+            for pair in words[1..].chunks(2) {
+                next.insert(pair[0].into(), pair[1].parse().expect("seed"));
+            }
+        }
+        "rm" => drop(next.remove(words[1])?),
+        "mv" => {
+            if next.contains_key(words[2]) {
+                return None;
+            }
+            let seed = next.remove(words[1])?;
+            next.insert(words[2].into(), seed);
+        }
+        "gc" => {}
+        _ => unreachable!(),
+    }
+    Some(next)
+}
+
+fn child(dir: &Path, seed: u64) {
+    let library = Library::open(dir, Access::Write).expect("opened");
+    let mut n = Numbers::new(seed);
+    let mut out = std::io::stdout();
+    let mut say = |text: String| {
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).expect("said");
+    };
+    say("ready\n".into());
+    loop {
+        let op = match n.below(10) {
+            0..3 => format!("add {} {}", name(n.below(40)), n.below(1_000_000)),
+            3..5 => (0..1 + n.below(12))
+                .fold("add".into(), |t, _| format!("{t} {} {}", name(n.below(40)), n.below(1_000_000))),
+            5..7 => format!("rm {}", name(n.below(40))),
+            7..9 => format!("mv {} {}", name(n.below(40)), name(n.below(40))),
+            _ => "gc".into(),
+        };
+        say(format!("try {op}\n"));
+        let words: Vec<&str> = op.split(' ').collect();
+        let at = |n: usize| AdapterName::new(words[n]).expect("name");
+        let done = match words[0] {
+            "add" => (|| {
+                let mut writer = library.writer()?;
+                for pair in words[1..].chunks(2) {
+                    let bytes = content(pair[1].parse().expect("seed"));
+                    writer.add(&AdapterName::new(pair[0])?, &bytes, &Metadata::default(), OnConflict::Replace)?;
+                }
+                writer.commit().map(drop)
+            })(),
+            "rm" => library.remove(&at(1)).map(drop),
+            "mv" => {
+                if words[1] == words[2] {
+                    Err(smoa::library::LibraryError::Exists { name: at(1), digest: AdapterDigest::of(b"") })
+                } else {
+                    library.rename(&at(1), &at(2)).map(drop)
+                }
+            }
+            _ => library.gc().map(drop),
+        };
+        match done {
+            Ok(()) => say("did\n".into()),
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Usage) => say("no\n".into()),
+            Err(e) => {
+                say(format!("failed {e}\n"));
+                return;
+            }
+        }
+    }
+}
+
+fn observed(library: &Library) -> BTreeMap<String, AdapterDigest> {
+    library.walk(&Filter::default()).map(|e| e.expect("sound")).map(|e| (e.name.to_string(), e.digest)).collect()
+}
+
+fn digests(state: &State) -> BTreeMap<String, AdapterDigest> {
+    state.iter().map(|(name, seed)| (name.clone(), AdapterDigest::of(&content(*seed)))).collect()
+}
+
+fn torture(dir: &Path, rounds: u64) {
+    drop(Library::create(dir).expect("created"));
+    let mut state = State::new();
+    let mut n = Numbers::new(std::process::id().into());
+    let (mut ops, mut undecided, mut taken) = (0_u64, 0_u64, 0_u64);
+    let mut left = 0;
+    let start = Instant::now();
+    for round in 0..rounds {
+        let mut kid = Command::new(std::env::current_exe().expect("me"))
+            .args(["child", dir.to_str().expect("path"), &(n.draw() >> 1).to_string()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("child");
+        let mut lines = BufReader::new(kid.stdout.take().expect("stdout"));
+        let mut line = String::new();
+        lines.read_line(&mut line).expect("ready");
+        std::thread::sleep(Duration::from_micros(n.below(80_000)));
+        kid.kill().expect("killed");
+        kid.wait().expect("gone");
+        let mut trying: Option<State> = None;
+        for line in lines.lines().map_while(Result::ok) {
+            if let Some(op) = line.strip_prefix("try ") {
+                trying = Some(apply(&state, op).unwrap_or_else(|| state.clone()));
+            } else if line == "did" {
+                state = trying.take().expect("tried");
+                ops += 1;
+            } else if line == "no" {
+                trying = None;
+                ops += 1;
+            } else {
+                panic!("round {round}: child said {line}");
+            }
+        }
+        let reader = Library::open(dir, Access::Read).expect("opened after kill");
+        let seen = observed(&reader);
+        if seen != digests(&state) {
+            let after = trying.clone().expect("nothing was being tried, and yet the state differs");
+            assert_eq!(seen, digests(&after), "round {round}");
+            state = after;
+            taken += 1;
+        }
+        undecided += u64::from(trying.is_some());
+        let report = reader.verify().expect("looked");
+        assert!(report.is_clean(), "round {round}: {:?}", report.problems);
+        left += u64::from(report.leftovers > 0);
+        drop(Library::open(dir, Access::Write).expect("opened for writing"));
+        assert_eq!(reader.verify().expect("looked").leftovers, 0, "round {round}");
+    }
+    println!(
+        "{rounds} kills, {ops} operations acknowledged, killed within an operation {undecided} times ({taken} of them committed), {left} times with files left to sweep, {} adapters, {:.1} s: all states as expected",
+        state.len(),
+        start.elapsed().as_secs_f64()
+    );
+}
+
+fn share(dir: &Path, seconds: u64) {
+    let library = Library::create(dir).expect("created");
+    for n in 0..40 {
+        library.add(&name(n), &content(n), &Metadata::default(), OnConflict::Replace).expect("added");
+    }
+    let kids: Vec<_> = (0..8)
+        .map(|_| {
+            Command::new(std::env::current_exe().expect("me"))
+                .args(["read", dir.to_str().expect("p"), &seconds.to_string()])
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("child")
+        })
+        .collect();
+    let (start, mut n, mut writes, mut gcs) = (Instant::now(), Numbers::new(5), 0, 0);
+    while start.elapsed() < Duration::from_secs(seconds) {
+        library
+            .add(&name(n.below(40)), &content(n.below(1_000)), &Metadata::default(), OnConflict::Replace)
+            .expect("added");
+        writes += 1;
+        if n.below(20) == 0 {
+            library.gc().expect("gc");
+            gcs += 1;
+        }
+    }
+    let mut reads = 0_u64;
+    for kid in kids {
+        let out = kid.wait_with_output().expect("ended");
+        assert!(out.status.success());
+        reads += String::from_utf8_lossy(&out.stdout).trim().parse::<u64>().expect("count");
+    }
+    assert!(library.verify().expect("looked").is_clean());
+    println!(
+        "{seconds} s: {writes} replacements and {gcs} gcs by one process, {reads} pins (each hashed) by eight others, no error"
+    );
+}
+
+fn read(dir: &Path, seconds: u64) {
+    let library = Library::open(dir, Access::Read).expect("opened");
+    let (start, mut n, mut reads) = (Instant::now(), Numbers::new(std::process::id().into()), 0_u64);
+    while start.elapsed() < Duration::from_secs(seconds) {
+        let pinned = library.pin(&name(n.below(40))).expect("pinned");
+        pinned.check().expect("whole");
+        reads += 1;
+    }
+    println!("{reads}");
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().filter(|arg| arg != "--bench").collect();
+    if args.len() < 3 {
+        println!("usage: DIR ROUNDS, or share DIR SECONDS; nothing done");
+        return;
+    }
+    match args[1].as_str() {
+        "child" => child(Path::new(&args[2]), args[3].parse().expect("seed")),
+        "read" => read(Path::new(&args[2]), args[3].parse().expect("seconds")),
+        "share" => share(Path::new(&args[2]), args[3].parse().expect("seconds")),
+        "op" => {
+            // one addition, for fault injection from outside
+            let library = match Library::open(Path::new(&args[2]), Access::Write) {
+                Ok(l) => l,
+                Err(e) => {
+                    println!("open {:?} {e}", e.kind());
+                    std::process::exit(4)
+                }
+            };
+            let seed: u64 = args[3].parse().expect("seed");
+            let done = if seed == 0 {
+                library.gc().map(drop)
+            } else {
+                library.add(&name(seed % 40), &content(seed), &Metadata::default(), OnConflict::Replace).map(drop)
+            };
+            drop(library);
+            match done {
+                Ok(()) => println!("did"),
+                Err(e) => {
+                    println!("{:?} {e}", e.kind());
+                    std::process::exit(4)
+                }
+            }
+        }
+        "state" => {
+            let l = Library::open(Path::new(&args[2]), Access::Read).expect("opened");
+            let r = l.verify().expect("looked");
+            println!("{} {:?}", r.is_clean(), observed(&l));
+            if !r.is_clean() {
+                println!("{:?}", r.problems);
+                std::process::exit(1)
+            }
+        }
+        _ => torture(Path::new(&args[1]), args[2].parse().expect("rounds")),
+    }
+}
