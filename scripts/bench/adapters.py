@@ -40,7 +40,6 @@ def main():
         for _, adapter, rows in tasks for messages, _ in rows for use in (False, True)
     ]
     with drive.Ours(args.smoa, args.model, threads=args.threads, ctx=4096, parallel=4) as ours:
-        ours.start()
         answers = iter(ours.complete_all(bodies))
     print("| adapter | rows | base exact | adapter exact | first answer with the adapter |")
     print("| --- | ---: | ---: | ---: | --- |")

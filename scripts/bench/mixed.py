@@ -66,8 +66,6 @@ def main():
     ctx = n * 512
     with drive.Ours(args.smoa, args.model, threads=args.threads, ctx=ctx, parallel=n) as ours, \
             drive.Peer(args.peer, args.model, threads=args.threads, ctx=ctx, parallel=n, extra=lora_flags) as peer:
-        ours.start()
-        peer.start()
         for round_number in range(args.rounds + 1):
             for name, plan in plans.items():
                 prompts = [PROMPT.format(i=i) for i in range(n)]
