@@ -38,12 +38,13 @@ impl Shelf {
         let library = self.library()?;
         let parsed = AdapterName::new(name.as_str()).map_err(|e| Failure::usage(e.to_string()))?;
         let pinned = library.pin(&parsed).map_err(|e| library_failure(&e))?;
-        if pinned.entry().metadata.measured.base.is_some() {
-            check_base(pinned.entry(), &base_fingerprint(base)).map_err(|e| library_failure(&e))?;
-        }
         let digest = pinned.digest();
-        // Hashed again before llama.cpp reads it: a disk may have damaged what was sound when it was added.
+        // Once for as long as it is held open, not for every request. Hashed again before llama.cpp reads it: a disk
+        // may have damaged what was sound when it was added.
         let hold = || -> Result<Box<dyn HeldBytes>, Failure> {
+            if pinned.entry().metadata.measured.base.is_some() {
+                check_base(pinned.entry(), &base_fingerprint(base)).map_err(|e| library_failure(&e))?;
+            }
             pinned.check().map_err(|e| library_failure(&e))?;
             Ok(Box::new(pinned))
         };

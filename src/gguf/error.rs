@@ -48,16 +48,16 @@ pub enum GgufErrorKind {
 impl GgufError {
     /// Makes an error, escaping and shortening both texts.
     pub(super) fn new(kind: GgufErrorKind, field: impl AsRef<str>, reason: impl AsRef<str>) -> Self {
-        Self { field: escape(field.as_ref()), reason: escape(reason.as_ref()), kind }
+        Self { field: escape(field.as_ref(), MAX_SHOWN * 2), reason: escape(reason.as_ref(), MAX_SHOWN * 2), kind }
     }
 }
 
-/// Makes a value of the file printable on one line: control characters and direction marks become `\u{..}`, long
-/// texts are cut.
-fn escape(text: &str) -> String {
+/// Makes a text of a file printable on one line: control characters and direction marks become `\u{..}`, and it is
+/// cut after `most` characters.
+pub fn escape(text: &str, most: usize) -> String {
     let mut out = String::new();
     for (shown, c) in text.chars().enumerate() {
-        if shown == MAX_SHOWN * 2 {
+        if shown == most {
             out.push_str("...");
             break;
         }

@@ -38,7 +38,7 @@ mod tests;
 
 pub use adapter::{AdapterFacts, LoraPair, check_adapter};
 pub use arch::{ModelKind, knows_architecture};
-pub use error::{GgufError, GgufErrorKind};
+pub use error::{GgufError, GgufErrorKind, escape};
 pub use header::Gguf;
 pub use model::{ModelFacts, check_model};
 pub use shard::{ShardFacts, Split, check_shard, check_shards, shard_paths};

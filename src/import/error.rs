@@ -1,8 +1,6 @@
 //! The one error of the import: which part of the folder, why, and the way out. One line, safe to print.
 
-use std::fmt::Write as _;
-
-use crate::gguf::GgufError;
+use crate::gguf::{GgufError, escape};
 
 /// Characters of a text of the file that an error repeats.
 const MAX_SHOWN: usize = 200;
@@ -105,21 +103,7 @@ impl ImportError {
     }
 }
 
-/// A text of a file made printable on one line: control characters and direction marks escaped, long texts cut.
+/// A text of a file made printable on one line, long ones cut.
 pub(super) fn shown(text: &str) -> String {
-    let mut out = String::new();
-    for (count, c) in text.chars().enumerate() {
-        if count == MAX_SHOWN * 2 {
-            out.push_str("...");
-            break;
-        }
-        match c {
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => {
-                let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
-            }
-            c if c.is_control() => out.extend(c.escape_default()),
-            c => out.push(c),
-        }
-    }
-    out
+    escape(text, MAX_SHOWN * 2)
 }

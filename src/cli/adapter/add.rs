@@ -13,9 +13,7 @@ use super::{CardArgs, parsed};
 use crate::error::{Code, Failure};
 use crate::gguf::{self, ModelFacts};
 use crate::import::{self, PeftFolder, Storage};
-use crate::library::{
-    Access, AdapterName, Card, Library, LibraryError, Measured, Metadata, OnConflict, base_fingerprint,
-};
+use crate::library::{AdapterName, Card, Library, Measured, Metadata, OnConflict, base_fingerprint};
 use crate::mapped::Mapped;
 use crate::model_file;
 use crate::shelf::library_failure;
@@ -105,11 +103,8 @@ pub fn run(args: &AddArgs, context: &Context) -> Result<(), Outcome> {
         return Err(Failure::usage(format!("--name: {} adapters were found; a name fits one", found.len())).into());
     }
     let folder = args.library.folder()?;
-    let library = match Library::open(&folder, Access::Write) {
-        Err(LibraryError::NotALibrary { .. }) => Library::create(&folder),
-        other => other,
-    };
-    let library = library.map_err(|e| library_failure(&e))?;
+    // Opens the library that is there, or makes an empty one.
+    let library = Library::create(&folder).map_err(|e| library_failure(&e))?;
     let on_conflict = match args.on_conflict {
         Conflict::Refuse => OnConflict::Refuse,
         Conflict::Keep => OnConflict::KeepExisting,
