@@ -178,6 +178,10 @@ impl Pipeline {
             let file = self.shelf.open(&choice.source, &self.base)?;
             members.push((file.digest(), scale));
             applied.push(Applied { name: file.label(), digest: file.digest(), scale: scale.get() });
+            if let Some(residents) = &self.ready.residents {
+                // Here, so that the engine's thread need not do it. One that has no lanes takes its own path there.
+                let _ = residents.ready(&file);
+            }
             files.push(file);
         }
         let set = AdapterSet::new(members).map_err(|e| Failure::usage(e.to_string()))?;

@@ -5,12 +5,14 @@
 //! the [`Tokenizer`] it gives out is shared with every front end.
 
 pub mod fake;
+pub mod lanes;
 pub mod llama;
 pub mod options;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use self::lanes::Residents;
 use crate::adapter::{AdapterDigest, AdapterFile, AdapterSet};
 use crate::grammar::Vocabulary;
 use crate::prompt::Prompt;
@@ -33,6 +35,8 @@ pub struct Row {
     pub sequence: Sequence,
     /// Whether logits of this row are wanted.
     pub logits: bool,
+    /// Its adapter set: an index into the sets of the step.
+    pub set: usize,
 }
 
 /// Fixed properties of a loaded model and context.
@@ -57,6 +61,20 @@ pub struct EngineFacts {
     pub prefix_reuse: bool,
     /// Whether positions can be moved (context shift).
     pub shift: bool,
+    /// How requests with different adapter sets share the engine.
+    pub batching: Batching,
+}
+
+/// How requests with different adapter sets share the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Batching {
+    /// In one step, each row under its own set.
+    Lanes,
+    /// In turns, a set at a time.
+    Grouped {
+        /// Why not in one step, when that was wanted.
+        why: Option<String>,
+    },
 }
 
 /// An engine's refusal.
@@ -109,12 +127,23 @@ pub trait Engine {
     fn load_adapters(&mut self, files: &[Arc<AdapterFile>], in_use: &HashSet<AdapterDigest>)
     -> Result<(), EngineError>;
 
-    /// Evaluates `rows` with exactly the adapters of `set` active. The whole set is replaced each time.
+    /// Where threads that submit requests make adapters ready, away from the engine's thread; `None` when there is
+    /// nothing to make ready.
+    fn residents(&self) -> Option<Arc<Residents>> {
+        None
+    }
+
+    /// Whether rows under `set`, whose adapters are loaded, can share a step with rows under other sets that can.
+    fn mixes(&self, set: &AdapterSet) -> bool;
+
+    /// Evaluates `rows`, each under exactly its own set of `sets`. Different sets may be in one step when
+    /// [`Engine::mixes`] says so of each.
     ///
     /// # Errors
     /// [`EngineError::ContextFull`] when the cache has no room (nothing changed), [`EngineError::Misuse`] for rows
-    /// llama.cpp would assert on or an adapter that is not loaded, [`EngineError::Compute`] otherwise.
-    fn decode(&mut self, rows: &[Row], set: &AdapterSet) -> Result<(), EngineError>;
+    /// llama.cpp would assert on, sets that do not mix or an adapter that is not loaded, [`EngineError::Compute`]
+    /// otherwise.
+    fn decode(&mut self, rows: &[Row], sets: &[AdapterSet]) -> Result<(), EngineError>;
 
     /// Logits of row `index` of the last step, one per token of the vocabulary.
     ///

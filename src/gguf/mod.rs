@@ -34,7 +34,7 @@ mod vocab;
 mod write;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use adapter::{AdapterFacts, LoraPair, check_adapter};
 pub use arch::{ModelKind, knows_architecture};

@@ -29,13 +29,16 @@ struct Slot {
     family: u64,
 }
 
+/// Who shares steps: all whose sets mix (`None`), or those of one set.
+type Party = Option<AdapterSet>;
+
 /// The state of the decode loop.
 pub(super) struct Batch<E> {
     pub(super) engine: E,
     tokenizer: Arc<dyn Tokenizer>,
     slots: Vec<Slot>,
     queue: VecDeque<Job>,
-    turn: Option<Turn<AdapterSet>>,
+    turn: Option<Turn<Party>>,
     /// Counts steps and admissions.
     clock: u64,
     /// Counts families.
@@ -190,12 +193,12 @@ impl<E: Engine> Batch<E> {
         running.flat_map(|s| s.set.members().iter().map(|(digest, _)| *digest)).collect()
     }
 
-    fn waiting(&self) -> Vec<Waiting<AdapterSet>> {
+    fn waiting(&self) -> Vec<Waiting<Party>> {
         let of = |(slot, s): (usize, &Slot)| {
             let r = s.running.as_ref().filter(|r| !r.paused)?;
             Some(Waiting {
                 slot,
-                set: s.set.clone(),
+                set: (!self.engine.mixes(&s.set)).then(|| s.set.clone()),
                 pending: r.tokens.len() - s.cached.len(),
                 prefill: r.in_prefill(),
                 admitted: r.admitted,
@@ -213,7 +216,7 @@ impl<E: Engine> Batch<E> {
 
     /// Makes room inside sequences that fill the whole context. The plan is void when that changed what is
     /// to be evaluated.
-    fn shift_full_sequences(&mut self, plan: Plan<AdapterSet>) -> Option<Plan<AdapterSet>> {
+    fn shift_full_sequences(&mut self, plan: Plan<Party>) -> Option<Plan<Party>> {
         let (context, can_shift) = (self.engine.facts().context, self.engine.facts().shift);
         for (slot, n) in &plan.rows {
             let s = &self.slots[*slot];
@@ -235,20 +238,25 @@ impl<E: Engine> Batch<E> {
         Some(plan)
     }
 
-    fn evaluate(&mut self, plan: &Plan<AdapterSet>) -> Result<(), EngineError> {
+    fn evaluate(&mut self, plan: &Plan<Party>) -> Result<(), EngineError> {
         let mut rows = Vec::new();
+        let mut sets: Vec<AdapterSet> = Vec::new();
         for (slot, n) in &plan.rows {
             let s = &mut self.slots[*slot];
             let Some(running) = &mut s.running else { continue };
             running.begin_step(self.clock);
+            let set = sets.iter().position(|set| *set == s.set).unwrap_or_else(|| {
+                sets.push(s.set.clone());
+                sets.len() - 1
+            });
             let from = s.cached.len();
             let all = running.tokens.len();
             for position in from..from + n {
                 let token = running.tokens[position];
-                rows.push(Row { token, position, sequence: *slot, logits: position + 1 == all });
+                rows.push(Row { token, position, sequence: *slot, logits: position + 1 == all, set });
             }
         }
-        self.engine.decode(&rows, &plan.turn.set)?;
+        self.engine.decode(&rows, &sets)?;
         for row in &rows {
             self.slots[row.sequence].cached.push(row.token);
         }
@@ -256,7 +264,7 @@ impl<E: Engine> Batch<E> {
     }
 
     /// Chooses the next token of every sequence whose last row was evaluated.
-    fn advance(&mut self, plan: &Plan<AdapterSet>) {
+    fn advance(&mut self, plan: &Plan<Party>) {
         let (context, can_shift) = (self.engine.facts().context, self.engine.facts().shift);
         let mut row = 0;
         for (slot, n) in &plan.rows {

@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::adapter::{AdapterFile, AdapterSet};
+use crate::engine::lanes::Residents;
 use crate::engine::{Engine, EngineFacts, Token, Tokenizer};
 use crate::error::{Code, Failure};
 use crate::event::Event;
@@ -103,6 +104,8 @@ pub struct Ready {
     pub facts: EngineFacts,
     /// Shared tokenizer.
     pub tokenizer: Arc<dyn Tokenizer>,
+    /// Where adapters are made ready before a job is submitted.
+    pub residents: Option<Arc<Residents>>,
 }
 
 /// The engine thread. Dropping it lets running requests be cancelled and waits for the thread.
@@ -135,7 +138,11 @@ impl Worker {
                     Ok(engine) => engine,
                     Err(failure) => return drop(ready_out.send(Err(failure))),
                 };
-                let ready = Ready { facts: engine.facts().clone(), tokenizer: engine.tokenizer() };
+                let ready = Ready {
+                    facts: engine.facts().clone(),
+                    tokenizer: engine.tokenizer(),
+                    residents: engine.residents(),
+                };
                 if ready_out.send(Ok(ready)).is_ok() {
                     serve(engine, &inbox, &stopping);
                 }

@@ -10,6 +10,7 @@
 mod answers;
 mod bad_inputs;
 mod batch;
+mod lanes;
 mod library;
 mod support;
 mod tidy;

@@ -1,5 +1,6 @@
 //! A context: the key-value cache, the batch buffer, and one forward pass at a time.
 
+use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
@@ -37,10 +38,17 @@ impl Drop for Context {
 }
 
 impl Context {
-    /// Makes a context with a unified key-value cache.
-    pub(super) fn new(model: Arc<Model>, options: &EngineOptions) -> Result<Self, EngineError> {
+    /// Makes a context with a unified key-value cache. What `callback` points to must outlive it.
+    pub(super) fn new(
+        model: Arc<Model>,
+        options: &EngineOptions,
+        callback: Option<(sys::ggml_backend_sched_eval_callback, *mut c_void)>,
+    ) -> Result<Self, EngineError> {
         log::take_errors();
-        let params = params(options);
+        let mut params = params(options);
+        if let Some((function, user)) = callback {
+            (params.cb_eval, params.cb_eval_user_data) = (function, user);
+        }
         // SAFETY: the model is loaded and outlives the context (field).
         let raw = unsafe { sys::llama_init_from_model(model.raw(), params) };
         let Some(raw) = NonNull::new(raw) else {

@@ -4,13 +4,15 @@
 //! through `llama-cpp-sys-2` directly, because a weighted set of adapters, loading from memory and tensor splits
 //! have no safe counterpart. Nothing outside this folder sees a C type.
 //!
-//! Ownership: the engine thread owns [`LlamaEngine`]. Its fields drop in order: the context first, then the
-//! adapters, then the model (shared with the tokenizer by `Arc`, freed with the last holder).
+//! Ownership: the engine thread owns [`LlamaEngine`]. Its fields drop in order: the context first, then what its
+//! callback knows and the adapters, then the model (shared with the tokenizer by `Arc`, freed with the last holder).
 #![allow(unsafe_code)]
 
 mod adapter;
 mod backend;
 mod context;
+mod lanes;
+mod lanes_check;
 mod log;
 mod model;
 mod sampler;
@@ -25,25 +27,44 @@ pub use model::Progress;
 
 use self::adapter::Adapters;
 use self::context::{Context, MAX_SEQUENCES};
+use self::lanes::Lanes;
 use self::model::{LoadError, Model};
-use super::options::{CacheType, EngineOptions, FlashAttention};
-use super::{Engine, EngineError, EngineFacts, Row, Sampler, Sequence, Tokenizer};
+use super::lanes::{Residents, Sites};
+use super::options::{AdapterBatching, CacheType, EngineOptions, FlashAttention};
+use super::{Batching, Engine, EngineError, EngineFacts, Row, Sampler, Sequence, Tokenizer};
 use crate::adapter::{AdapterDigest, AdapterFile, AdapterSet};
 use crate::error::{Code, Failure};
+use crate::gguf::ModelFacts;
 use crate::sampling::Sampling;
 
 /// A model, a context and adapters in llama.cpp.
 pub struct LlamaEngine {
     context: Context,
+    lanes: Option<Lanes>,
     adapters: Adapters,
     model: Arc<Model>,
     tokenizer: Arc<dyn Tokenizer>,
     facts: EngineFacts,
     /// Positions evaluated in each sequence: what the next row's position must be.
     lengths: Vec<usize>,
-    /// The set that is active in the context.
-    active: AdapterSet,
+    /// What is active in the context.
+    active: Active,
+    /// Steps without any adapter since the stub was last needed.
+    plain_steps: u32,
 }
+
+/// What llama.cpp's own adapter mechanism is set to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Active {
+    /// This set, for every row.
+    Set(AdapterSet),
+    /// The stub of [`Lanes`]: each row has its own set.
+    Lanes,
+}
+
+/// Steps without adapters after which llama.cpp's plain graph comes back: it is a little faster, but building it again
+/// costs a few milliseconds.
+const PLAIN_STEPS: u32 = 32;
 
 impl LlamaEngine {
     /// Loads a model and makes a context. The model file has passed [`crate::gguf::check_model`].
@@ -51,7 +72,7 @@ impl LlamaEngine {
     /// # Errors
     /// With the code and the flag or file at fault: a device that is not there, a model llama.cpp refuses, a
     /// context that does not fit into memory.
-    pub fn load(options: &EngineOptions, progress: &mut Progress<'_>) -> Result<Self, Failure> {
+    pub fn load(options: &EngineOptions, base: &ModelFacts, progress: &mut Progress<'_>) -> Result<Self, Failure> {
         check(options)?;
         let backend = Backend::get();
         let shown = options.model.display();
@@ -64,12 +85,14 @@ impl LlamaEngine {
             }
             LoadError::Refused(said) => Failure::new(Code::InvalidFile, format!("model '{shown}': {said}")),
         })?;
-        let context = Context::new(model.clone(), options).map_err(|e| match e {
-            EngineError::OutOfMemory(said) => {
-                Failure::new(Code::OutOfMemory, format!("no memory for a context: {said}; try a smaller -c or -np"))
-            }
-            other => Failure::new(Code::Other, format!("no context could be made: {other}")),
-        })?;
+        let (lanes, batching) = lanes(&model, base, options)?;
+        let context =
+            Context::new(model.clone(), options, lanes.as_ref().map(Lanes::callback)).map_err(|e| match e {
+                EngineError::OutOfMemory(said) => {
+                    Failure::new(Code::OutOfMemory, format!("no memory for a context: {said}; try a smaller -c or -np"))
+                }
+                other => Failure::new(Code::Other, format!("no context could be made: {other}")),
+            })?;
         let safe = model.safe();
         let prefix_reuse = !safe.is_recurrent() && !safe.is_hybrid() && model.sliding_window() == 0;
         let facts = EngineFacts {
@@ -82,12 +105,15 @@ impl LlamaEngine {
             vocabulary: usize::try_from(safe.n_vocab()).unwrap_or(0),
             prefix_reuse,
             shift: prefix_reuse && context.can_shift(),
+            batching,
         };
         Ok(Self {
             tokenizer: Arc::new(tokenizer::LlamaTokenizer::new(model.clone())),
             adapters: Adapters::new(model.clone(), options.adapter_cache_bytes),
             lengths: vec![0; facts.sequences],
-            active: AdapterSet::base(),
+            active: Active::Set(AdapterSet::base()),
+            plain_steps: 0,
+            lanes,
             context,
             model,
             facts,
@@ -115,8 +141,9 @@ impl LlamaEngine {
         Ok(())
     }
 
+    /// Makes `set` llama.cpp's own set, for every row.
     fn activate(&mut self, set: &AdapterSet) -> Result<(), EngineError> {
-        if self.active == *set {
+        if matches!(&self.active, Active::Set(active) if active == set) {
             return Ok(());
         }
         let mut adapters = Vec::new();
@@ -126,9 +153,63 @@ impl LlamaEngine {
             adapters.push(self.adapters.get(*digest).ok_or_else(missing)?);
             scales.push(scale.get());
         }
+        if let Some(lanes) = &mut self.lanes {
+            lanes.switch(false);
+        }
         self.context.set_adapters(&mut adapters, &mut scales);
-        self.active = set.clone();
+        self.active = Active::Set(set.clone());
         Ok(())
+    }
+
+    /// Evaluates rows under sets of their own.
+    fn decode_mixed(&mut self, rows: &[Row], sets: &[AdapterSet]) -> Result<(), EngineError> {
+        let Some(lanes) = &mut self.lanes else {
+            return Err(EngineError::Misuse("rows of one step with different adapter sets".into()));
+        };
+        if rows.len() > self.facts.micro_batch {
+            let most = self.facts.micro_batch;
+            return Err(EngineError::Misuse(format!("{} rows of different sets; a step takes {most}", rows.len())));
+        }
+        lanes.plan(rows, sets)?;
+        if self.active != Active::Lanes {
+            lanes.switch(true);
+            self.context.set_adapters(&mut [lanes.stub()], &mut [1.0]);
+            self.active = Active::Lanes;
+        }
+        self.context.decode(rows)?;
+        match lanes.was_broken() {
+            true => Err(EngineError::Compute("the adapters' part of the graph was not as expected".into())),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Lanes for a model, checked on it, or why adapter sets take turns.
+fn lanes(model: &Arc<Model>, base: &ModelFacts, options: &EngineOptions) -> Result<(Option<Lanes>, Batching), Failure> {
+    let wanted = match options.adapter_batching {
+        AdapterBatching::Grouped => return Ok((None, Batching::Grouped { why: None })),
+        // One sequence never mixes; llama.cpp's own path serves it without a check at the start.
+        AdapterBatching::Auto if options.sequences == 1 => return Ok((None, Batching::Grouped { why: None })),
+        wanted => wanted,
+    };
+    let accelerator = devices(Backend::get()).iter().any(|d| d.accelerator);
+    let refused = lanes::refusal(base, model, accelerator);
+    let made = match refused {
+        Some(why) => Err(why),
+        None => lanes_check::check(model, base, options).and_then(|reached| {
+            let bytes = usize::try_from(options.adapter_cache_bytes).unwrap_or(usize::MAX);
+            let residents = Residents::new(Sites::of(base), options.adapter_slots as usize, bytes);
+            let mut lanes = Lanes::new(model, base, Arc::new(residents)).map_err(|e| e.to_string())?;
+            lanes.limit_to(reached);
+            Ok(lanes)
+        }),
+    };
+    match made {
+        Ok(lanes) => Ok((Some(lanes), Batching::Lanes)),
+        Err(why) if wanted == AdapterBatching::Lanes => {
+            Err(Failure::new(Code::Other, format!("--adapter-batching lanes: {why}; use auto or grouped")))
+        }
+        Err(why) => Ok((None, Batching::Grouped { why: Some(why) })),
     }
 }
 
@@ -193,6 +274,10 @@ impl Engine for LlamaEngine {
         Ok(Box::new(sampler::Chain::new(&self.model, &self.tokenizer, sampling, self.facts.context)))
     }
 
+    fn residents(&self) -> Option<Arc<Residents>> {
+        self.lanes.as_ref().map(|l| l.residents().clone())
+    }
+
     fn load_adapters(
         &mut self,
         files: &[Arc<AdapterFile>],
@@ -200,21 +285,46 @@ impl Engine for LlamaEngine {
     ) -> Result<(), EngineError> {
         let mut in_use = in_use.clone();
         in_use.extend(files.iter().map(|f| f.digest()));
+        let mut ready = Vec::new();
         for file in files {
-            if self.adapters.would_evict(file) {
+            // Laid out by the thread that submitted the request, as a rule; here it is looked up.
+            if let Some(lanes) = &self.lanes
+                && let Ok(adapter) = lanes.residents().ready(file)
+                && lanes.reaches(&adapter)
+            {
+                ready.push(adapter);
+                continue;
+            }
+            if self.adapters.would_evict(file) && matches!(self.active, Active::Set(_)) {
                 // An adapter in the context's active set must not be freed under it.
                 self.context.set_adapters(&mut [], &mut []);
-                self.active = AdapterSet::base();
+                self.active = Active::Set(AdapterSet::base());
             }
             self.adapters.load(file, &in_use)?;
+        }
+        if let Some(lanes) = &mut self.lanes {
+            lanes.lease(ready, |digest| in_use.contains(digest));
         }
         Ok(())
     }
 
-    fn decode(&mut self, rows: &[Row], set: &AdapterSet) -> Result<(), EngineError> {
+    fn mixes(&self, set: &AdapterSet) -> bool {
+        self.lanes.as_ref().is_some_and(|lanes| lanes.take(set))
+    }
+
+    fn decode(&mut self, rows: &[Row], sets: &[AdapterSet]) -> Result<(), EngineError> {
         self.check_rows(rows)?;
-        self.activate(set)?;
-        self.context.decode(rows)?;
+        let Some(set) = sets.get(rows[0].set) else { return Err(EngineError::Misuse("a row without a set".into())) };
+        let alike = rows.iter().all(|r| sets.get(r.set) == Some(set));
+        let mixes = self.mixes(set);
+        self.plain_steps = if alike && set.is_base() { self.plain_steps.saturating_add(1) } else { 0 };
+        if (alike && !mixes) || self.plain_steps > PLAIN_STEPS || (self.plain_steps > 0 && self.active != Active::Lanes)
+        {
+            self.activate(set)?;
+            self.context.decode(rows)?;
+        } else {
+            self.decode_mixed(rows, sets)?;
+        }
         for row in rows {
             self.lengths[row.sequence] += 1;
         }

@@ -7,7 +7,7 @@ mod corpus;
 mod fuzz;
 mod header;
 mod model;
-mod sample;
+pub(crate) mod sample;
 mod shard;
 mod vocab;
 mod write;
