@@ -7,6 +7,7 @@
 //! small matrix product (`tinyBLAS` in `llamafile/sgemm.cpp`: one vector of partial sums, then a tree). Where the
 //! order is not known (quantized weights, other instruction sets), the difference is rounding noise.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use half::slice::HalfFloatSliceExt;
@@ -60,34 +61,35 @@ pub fn project<'x>(
     // Many rows are shared out among the threads, few are computed together.
     let by_rows = rows >= 2 * share.threads;
     let mine = share.range(rows, 1);
-    let mut buffers = Buffers::default();
-    let mut before = 0;
-    for group in &step.groups {
-        let all = group.places(columns);
-        let places = if by_rows {
-            let clip = |at: usize| at.clamp(before, before + all.len()) - before;
-            &all[clip(mine.start)..clip(mine.end)]
-        } else {
-            all
-        };
-        before += all.len();
-        if places.is_empty() {
-            continue;
-        }
-        for member in &group.members {
-            let Some(weight) = member.adapter.weight(site).filter(|w| w.rank > 0) else { continue };
-            let ranks = if by_rows { 0..weight.rank } else { share.range(weight.rank, 1) };
-            if ranks.is_empty() {
+    BUFFERS.with_borrow_mut(|buffers| {
+        let mut before = 0;
+        for group in &step.groups {
+            let all = group.places(columns);
+            let places = if by_rows {
+                let clip = |at: usize| at.clamp(before, before + all.len()) - before;
+                &all[clip(mine.start)..clip(mine.end)]
+            } else {
+                all
+            };
+            before += all.len();
+            if places.is_empty() {
                 continue;
             }
-            let task = Task { step, member, weight, places, ranks };
-            if all.len() > 1 && weight.rank % 4 == 0 && follows_order(weight.a.kind) {
-                task.project_many(&mut buffers, &x);
-            } else {
-                task.project_each(&mut buffers, numerics, &x);
+            for member in &group.members {
+                let Some(weight) = member.adapter.weight(site).filter(|w| w.rank > 0) else { continue };
+                let ranks = if by_rows { 0..weight.rank } else { share.range(weight.rank, 1) };
+                if ranks.is_empty() {
+                    continue;
+                }
+                let task = Task { step, member, weight, places, ranks };
+                if all.len() > 1 && weight.rank % 4 == 0 && follows_order(weight.a.kind) {
+                    task.project_many(buffers, &x);
+                } else {
+                    task.project_each(buffers, numerics, &x);
+                }
             }
         }
-    }
+    });
 }
 
 /// The rows of a matrix of outputs, `[columns][n_out]`.
@@ -106,43 +108,68 @@ pub fn expand(
     numerics: &dyn Numerics,
     rows: &mut impl OutputRows,
 ) {
-    let mut buffers = Buffers::default();
-    for group in &step.groups {
-        let places = group.places(columns);
-        let gains = group.members.iter().filter_map(|m| Some((m, m.adapter.weight(site)?.gain.as_deref()?)));
-        let plain: Vec<(&Member, &[f32])> = gains.collect();
-        for place in places {
-            // Gains multiply `W x` itself, so they are taken before anything is added to it.
-            let mut start = outputs.start;
-            while !plain.is_empty() && start < outputs.end {
-                let end = (start + BLOCK).min(outputs.end);
-                let y = rows.part(place.column, start..end);
-                for (i, y) in y.iter_mut().enumerate() {
-                    let base = *y;
-                    for (member, gain) in &plain {
-                        *y += member.scale * gain[start + i] * base;
-                    }
-                }
-                start = end;
-            }
-        }
-        for member in &group.members {
-            let Some(weight) = member.adapter.weight(site).filter(|w| w.rank > 0) else { continue };
-            let strength = strength(&member.adapter, weight, member.scale);
-            let tree = places.len() > 1 && LANES > 1 && weight.b_follows_order();
-            let mut start = outputs.start;
-            while start < outputs.end {
-                let end = (start + BLOCK).min(outputs.end);
-                buffers.load(&member.adapter, weight, start..end);
-                for place in places {
-                    buffers.hidden(step, place.scratch + member.offset, weight, numerics);
+    BUFFERS.with_borrow_mut(|buffers| {
+        for group in &step.groups {
+            let places = group.places(columns);
+            let gains = group.members.iter().filter_map(|m| Some((m, m.adapter.weight(site)?.gain.as_deref()?)));
+            let plain: Vec<(&Member, &[f32])> = gains.collect();
+            for place in places {
+                // Gains multiply `W x` itself, so they are taken before anything is added to it.
+                let mut start = outputs.start;
+                while !plain.is_empty() && start < outputs.end {
+                    let end = (start + BLOCK).min(outputs.end);
                     let y = rows.part(place.column, start..end);
-                    buffers.add(&member.adapter, weight, start, tree, strength, numerics, y);
+                    for (i, y) in y.iter_mut().enumerate() {
+                        let base = *y;
+                        for (member, gain) in &plain {
+                            *y += member.scale * gain[start + i] * base;
+                        }
+                    }
+                    start = end;
                 }
-                start = end;
+            }
+            for member in &group.members {
+                let Some(weight) = member.adapter.weight(site).filter(|w| w.rank > 0) else { continue };
+                let strength = strength(&member.adapter, weight, member.scale);
+                let tree = places.len() > 1 && LANES > 1 && weight.b_follows_order();
+                buffers.hidden.clear();
+                buffers.converted.clear();
+                for place in places {
+                    buffers.fetch(step, place.scratch + member.offset, weight, numerics);
+                }
+                let mut start = outputs.start;
+                while start < outputs.end {
+                    let end = (start + BLOCK).min(outputs.end);
+                    buffers.load(weight, start..end);
+                    for (index, place) in places.iter().enumerate() {
+                        let y = rows.part(place.column, start..end);
+                        buffers.add(
+                            member,
+                            weight,
+                            Part { index, of: places.len(), start, tree },
+                            strength,
+                            numerics,
+                            y,
+                        );
+                    }
+                    start = end;
+                }
             }
         }
-    }
+    });
+}
+
+thread_local! {
+    /// Each thread of the engine's pool keeps its own.
+    static BUFFERS: RefCell<Buffers> = RefCell::default();
+}
+
+/// Which row, whose first output, and how it is summed.
+struct Part {
+    index: usize,
+    of: usize,
+    start: usize,
+    tree: bool,
 }
 
 /// As `llama_adapter_lora_weight::get_scale` computes it, in the same order.
@@ -303,13 +330,13 @@ struct Buffers {
     /// A block of B by columns, `[rank][width]`.
     columns: Vec<f32>,
     width: usize,
-    /// `A x` of one row.
+    /// `A x` of some rows, `[rows][rank]`.
     hidden: Vec<f32>,
 }
 
 impl Buffers {
     /// Widens a block of B.
-    fn load(&mut self, _adapter: &LaneAdapter, weight: &LaneWeight, outputs: Range<usize>) {
+    fn load(&mut self, weight: &LaneWeight, outputs: Range<usize>) {
         self.width = outputs.len();
         self.columns.clear();
         self.columns.resize(weight.rank * self.width, 0.0);
@@ -331,45 +358,48 @@ impl Buffers {
         }
     }
 
-    /// Fetches `A x` of a row, rounded as ggml rounds the right-hand side of B's format.
-    fn hidden(&mut self, step: &Step, at: usize, weight: &LaneWeight, numerics: &dyn Numerics) {
-        self.hidden.clear();
+    /// Appends `A x` of a row, rounded as ggml rounds the right-hand side of B's format.
+    fn fetch(&mut self, step: &Step, at: usize, weight: &LaneWeight, numerics: &dyn Numerics) {
+        let begin = self.hidden.len();
         self.hidden.extend((0..weight.rank).map(|j| step.get(at + j)));
+        let hidden = &mut self.hidden[begin..];
         match &weight.b {
-            Outputs::F16(_) => self.hidden.iter_mut().for_each(|h| *h = f16::from_f32(*h).to_f32()),
-            Outputs::Bf16(_) => self.hidden.iter_mut().for_each(|h| *h = bf16::from_f32(*h).to_f32()),
-            Outputs::F32(_) => (),
-            Outputs::Rows(stored) => {
-                self.converted.clear();
-                numerics.convert(stored.kind, &self.hidden, &mut self.converted);
+            Outputs::F16(_) => {
+                self.halves.resize(hidden.len(), f16::ZERO);
+                self.halves.convert_from_f32_slice(hidden);
+                self.halves.convert_to_f32_slice(hidden);
             }
+            Outputs::Bf16(_) => hidden.iter_mut().for_each(|h| *h = bf16::from_f32(*h).to_f32()),
+            Outputs::F32(_) => (),
+            Outputs::Rows(stored) => numerics.convert(stored.kind, hidden, &mut self.converted),
         }
     }
 
-    /// Adds `strength * B h` to the outputs `start..` of a row.
-    #[allow(clippy::too_many_arguments)]
+    /// Adds `strength * B h` to a part of a row.
     fn add(
         &self,
-        adapter: &LaneAdapter,
+        member: &Member,
         weight: &LaneWeight,
-        start: usize,
-        in_tree: bool,
+        part: Part,
         strength: f32,
         numerics: &dyn Numerics,
         y: &mut [f32],
     ) {
         if let Outputs::Rows(stored) = &weight.b {
+            let width = self.converted.len() / part.of;
+            let h = &self.converted[part.index * width..][..width];
             for (i, y) in y.iter_mut().enumerate() {
-                let row = adapter.row(stored, start + i);
-                *y += numerics.dot(stored.kind, row, &self.converted, weight.rank) * strength;
+                let row = member.adapter.row(stored, part.start + i);
+                *y += numerics.dot(stored.kind, row, h, weight.rank) * strength;
             }
             return;
         }
+        let hidden = &self.hidden[part.index * weight.rank..][..weight.rank];
         let mut sums = [0f32; BLOCK];
-        if in_tree {
-            self.sum_in_tree(&mut sums);
+        if part.tree {
+            self.sum_in_tree(hidden, &mut sums);
         } else {
-            self.sum_in_double(&mut sums);
+            self.sum_in_double(hidden, &mut sums);
         }
         for (y, sum) in y.iter_mut().zip(sums) {
             *y += sum * strength;
@@ -377,10 +407,10 @@ impl Buffers {
     }
 
     /// As `tinyBLAS` sums.
-    fn sum_in_tree(&self, sums: &mut [f32; BLOCK]) {
+    fn sum_in_tree(&self, hidden: &[f32], sums: &mut [f32; BLOCK]) {
         let mut parts = [[0f32; BLOCK]; LANES];
-        let used = LANES.min(self.hidden.len());
-        for (j, (h, b)) in self.hidden.iter().zip(self.columns.chunks_exact(self.width.max(1))).enumerate() {
+        let used = LANES.min(hidden.len());
+        for (j, (h, b)) in hidden.iter().zip(self.columns.chunks_exact(self.width.max(1))).enumerate() {
             let part = &mut parts[j % LANES];
             for (part, b) in part.iter_mut().zip(b) {
                 *part = multiply_add(*b, *h, *part);
@@ -399,9 +429,9 @@ impl Buffers {
     }
 
     /// As ggml's dot product sums what is shorter than its vectors: products in single, the sum in double precision.
-    fn sum_in_double(&self, sums: &mut [f32; BLOCK]) {
+    fn sum_in_double(&self, hidden: &[f32], sums: &mut [f32; BLOCK]) {
         let mut wide = [0f64; BLOCK];
-        for (h, b) in self.hidden.iter().zip(self.columns.chunks_exact(self.width.max(1))) {
+        for (h, b) in hidden.iter().zip(self.columns.chunks_exact(self.width.max(1))) {
             for (wide, b) in wide.iter_mut().zip(b) {
                 *wide += f64::from(*h * *b);
             }
