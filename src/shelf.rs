@@ -84,7 +84,7 @@ impl From<AdapterError> for Failure {
     fn from(e: AdapterError) -> Self {
         let code = match &e {
             AdapterError::Open { source, .. } => open_code(source),
-            AdapterError::Invalid { .. } | AdapterError::Activated { .. } => Code::InvalidFile,
+            AdapterError::Invalid { .. } | AdapterError::Unapplied { .. } => Code::InvalidFile,
         };
         Failure::new(code, e.to_string())
     }

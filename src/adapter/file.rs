@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 
 use super::AdapterDigest;
-use crate::gguf::{self, AdapterFacts, GgufError, ModelFacts};
+use crate::gguf::{self, AdapterFacts, AdapterKind, GgufError, ModelFacts};
 use crate::mapped::{Identity, Mapped};
 
 /// Bytes that stay where they are for as long as they are held: a mapped file, or a pinned entry of a library.
@@ -21,7 +21,7 @@ impl HeldBytes for Mapped {
     }
 }
 
-/// A GGUF LoRA adapter whose bytes have been checked against the base model.
+/// A GGUF adapter whose bytes have been checked against the base model.
 pub struct AdapterFile {
     name: PathBuf,
     held: Box<dyn HeldBytes>,
@@ -32,6 +32,18 @@ pub struct AdapterFile {
 impl std::fmt::Debug for AdapterFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "AdapterFile({}, {})", self.name.display(), self.digest)
+    }
+}
+
+/// Whether the engine applies adapters of this kind. What it does not, requests refuse by name.
+fn is_applied(kind: &AdapterKind) -> bool {
+    match kind {
+        AdapterKind::Lora => true,
+        AdapterKind::Alora
+        | AdapterKind::Gain
+        | AdapterKind::SoftPrompt { .. }
+        | AdapterKind::ControlVector { .. }
+        | AdapterKind::PrefixState { .. } => false,
     }
 }
 
@@ -54,11 +66,13 @@ pub enum AdapterError {
         /// The field and the reason.
         source: GgufError,
     },
-    /// It is an activated LoRA, which must be switched on at its invocation tokens.
-    #[error("adapter '{}': adapter.alora.invocation_tokens: activated LoRA is not supported yet", path.display())]
-    Activated {
+    /// It is of a kind that libraries keep and the engine cannot apply.
+    #[error("adapter '{}': is a {kind}; this version keeps such adapters in the library and cannot apply them yet", path.display())]
+    Unapplied {
         /// As the request named it.
         path: PathBuf,
+        /// What it is.
+        kind: &'static str,
     },
 }
 
@@ -76,7 +90,7 @@ impl AdapterFile {
     /// Checks held bytes with a known digest. `name` is a path or a library's name, for messages.
     ///
     /// # Errors
-    /// [`gguf::check_adapter`] refuses them, or they are an activated LoRA.
+    /// [`gguf::check_adapter`] refuses them, or they are of a kind that is not applied.
     pub fn new(
         name: &Path,
         held: Box<dyn HeldBytes>,
@@ -85,8 +99,8 @@ impl AdapterFile {
     ) -> Result<Self, AdapterError> {
         let facts = gguf::check_adapter(held.bytes(), base)
             .map_err(|source| AdapterError::Invalid { path: name.to_owned(), source })?;
-        if !facts.invocation_tokens.is_empty() {
-            return Err(AdapterError::Activated { path: name.to_owned() });
+        if !is_applied(&facts.kind) {
+            return Err(AdapterError::Unapplied { path: name.to_owned(), kind: facts.kind.name() });
         }
         Ok(Self { name: name.to_owned(), held, digest, facts })
     }
