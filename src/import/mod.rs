@@ -14,7 +14,7 @@
 //! pattern.rs  rank_pattern, alpha_pattern             names.rs        modules -> base tensors and rows
 //! modules.rs  tensors of one module, by role          permute.rs      rows of q and k in the llama family
 //! lora.rs dora.rs ia3.rs loha.rs lokr.rs vera.rs      update.rs       what a module adds to its matrix
-//! soft_prompt.rs  prompt tuning and P-tuning
+//! soft_prompt.rs  prompt tuning and P-tuning          examples.rs     lines of JSON -> messages of a prefix
 //! svd.rs      the best low rank of a difference       dequant.rs      the base model's weights
 //! quantize.rs block formats, requantize               pack.rs         one alpha, storage, the file
 //! limits.rs   caps                                    parallel.rs     a map over threads
@@ -24,6 +24,7 @@ mod config;
 mod dequant;
 mod dora;
 mod error;
+mod examples;
 mod ia3;
 pub mod limits;
 mod loha;
@@ -51,6 +52,7 @@ use crate::gguf::{self, ModelFacts};
 pub use config::PeftKind;
 pub use dequant::{BaseWeights, GgufWeights, Matrix};
 pub use error::ImportError;
+pub use examples::examples;
 pub use names::imports_for;
 pub use pack::{Storage, TensorError};
 pub use quantize::requantize;
