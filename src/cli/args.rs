@@ -107,9 +107,12 @@ pub struct ModelArgs {
     /// File with a chat template
     #[arg(long, value_name = "FILE", env = "LLAMA_ARG_CHAT_TEMPLATE_FILE", conflicts_with = "chat_template")]
     pub chat_template_file: Option<PathBuf>,
-    /// Most bytes of loaded adapters kept in memory (those in use always stay)
+    /// Most bytes of adapters kept ready, in the engine and as opened files each (those in use always stay)
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
     pub adapter_cache_bytes: u64,
+    /// Open an adapter of the library at the start and keep it open; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub pin_adapter: Vec<String>,
 }
 
 /// Values of --split-mode.
