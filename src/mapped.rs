@@ -79,6 +79,27 @@ impl Mapped {
         self.map.as_deref().unwrap_or(&[])
     }
 
+    /// Tells the system that these bytes are about to be read, so that it fetches them in one go. A hint: nothing waits
+    /// for it, and nothing fails.
+    pub fn will_need(&self, range: std::ops::Range<usize>) {
+        #[cfg(unix)]
+        if let Some(map) = &self.map {
+            let end = range.end.min(map.len());
+            let _ = map.advise_range(memmap2::Advice::WillNeed, range.start.min(end), end.saturating_sub(range.start));
+        }
+        #[cfg(not(unix))]
+        let _ = range;
+    }
+
+    /// Tells the system that reading one place does not mean that its neighbours come next, so that it fetches no more
+    /// than is touched. A hint.
+    pub fn expect_random_access(&self) {
+        #[cfg(unix)]
+        if let Some(map) = &self.map {
+            let _ = map.advise(memmap2::Advice::Random);
+        }
+    }
+
     /// Which file this was when it was opened.
     pub fn identity(&self) -> Identity {
         self.identity
@@ -116,6 +137,18 @@ mod tests {
             let error = Mapped::open(Path::new(path)).expect_err("refused");
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{path}");
         }
+    }
+
+    #[test]
+    fn hints_about_any_range_are_harmless() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), [7; 10_000]).expect("written");
+        let map = Mapped::open(file.path()).expect("mapped");
+        map.expect_random_access();
+        for range in [0..10_000, 4_097..9_000, 0..0, 9_999..usize::MAX, 20_000..30_000] {
+            map.will_need(range);
+        }
+        assert!(map.bytes().iter().all(|byte| *byte == 7));
     }
 
     #[test]

@@ -34,6 +34,20 @@ pub fn check(path: &Path) -> Result<ModelFacts, Failure> {
     gguf::check_shards(facts, shards).map_err(|e| refused(path, e))
 }
 
+/// Maps the model at `path` and, when it is split, all its parts, in their order; for whoever reads weights. The files
+/// are those that [`check`] accepted.
+///
+/// # Errors
+/// As [`check`], for files that are missing or cannot be read.
+pub fn open_parts(path: &Path, facts: &ModelFacts) -> Result<Vec<Mapped>, Failure> {
+    let name = path.to_string_lossy();
+    let parts = facts.split.as_ref().and_then(|split| gguf::shard_paths(&name, split.count));
+    match parts {
+        Some(parts) => parts.iter().map(|part| open(Path::new(part))).collect(),
+        None => Ok(vec![open(path)?]),
+    }
+}
+
 fn open(path: &Path) -> Result<Mapped, Failure> {
     Mapped::open(path).map_err(|e| Failure::new(open_code(&e), format!("model '{}': {e}", path.display())))
 }

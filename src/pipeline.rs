@@ -13,9 +13,9 @@ use crate::event::{Event, Finished, TokenProbability};
 use crate::gguf::ModelFacts;
 use crate::grammar::{Compiler, GrammarError, Source};
 use crate::prompt::{ChatTemplate, CivilTime, Prompt, RenderOptions};
-use crate::request::{AdapterChoice, Input, Request, ValidRequest};
+use crate::request::{AdapterChoice, AdapterSource, Input, Request, ValidRequest};
 use crate::scheduler::{CancelToken, Job, Lease, Ready, Worker};
-use crate::shelf::Shelf;
+use crate::shelf::{Shelf, UseNote};
 
 /// A loaded model, ready for requests from any thread.
 pub struct Pipeline {
@@ -37,6 +37,8 @@ pub struct Ticket {
     pub adapters: Vec<Applied>,
     /// What the user should know about them, one line each.
     pub warnings: Vec<String>,
+    /// Counts their use when the ticket is dropped; [`Ticket::wait`] tells it how the answer ended.
+    pub uses: UseNote,
 }
 
 /// An adapter that a request runs under.
@@ -112,7 +114,10 @@ impl Pipeline {
             cancel: cancel.clone(),
             submitted,
         })?;
-        Ok(Ticket { events, cancel, adapters, warnings })
+        let named = |choice: &AdapterChoice| matches!(choice.source, AdapterSource::Name(_));
+        let from_library = request.adapters.iter().zip(&adapters).filter(|(choice, _)| named(choice));
+        let uses = self.shelf.note(from_library.map(|(_, applied)| applied.digest).collect());
+        Ok(Ticket { events, cancel, adapters, warnings, uses })
     }
 
     /// Opens and checks adapters as [`Pipeline::submit`] does, without a request.
@@ -208,7 +213,7 @@ impl Ticket {
     ///
     /// # Errors
     /// The request failed, or the engine stopped.
-    pub fn wait(self, mut on_text: impl FnMut(&str)) -> Result<Answer, Failure> {
+    pub fn wait(mut self, mut on_text: impl FnMut(&str)) -> Result<Answer, Failure> {
         let mut text = String::new();
         let mut tokens = Vec::new();
         let mut probabilities = Vec::new();
@@ -224,6 +229,7 @@ impl Ticket {
                     probabilities.extend(event.probabilities);
                 }
                 Ok(Event::Finished(finished)) => {
+                    self.uses.succeeded();
                     return Ok(Answer { text, tokens, probabilities, finished });
                 }
                 Ok(Event::Failed(failure)) => return Err(failure),

@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
-use crate::adapter::{AdapterError, AdapterFile, HeldBytes, OpenAdapters};
+use crate::adapter::{AdapterDigest, AdapterError, AdapterFile, HeldBytes, OpenAdapters, TierStatistics};
 use crate::error::{Code, Failure};
 use crate::gguf::ModelFacts;
-use crate::library::{Access, AdapterName, ErrorKind, Library, LibraryError, Pinned, base_fingerprint, check_base};
+use crate::library::{
+    Access, AdapterName, ErrorKind, Library, LibraryError, Pinned, UseRecorder, base_fingerprint, check_base,
+};
 use crate::model_file::open_code;
 use crate::request::AdapterSource;
 
@@ -17,12 +20,47 @@ pub struct Shelf {
     folder: Option<PathBuf>,
     library: OnceLock<Library>,
     open: OpenAdapters,
+    uses: Option<Arc<UseRecorder>>,
 }
 
 impl Shelf {
     /// Files, and the library in this folder if there is one.
     pub fn with_library(folder: PathBuf) -> Self {
-        Self { folder: Some(folder), ..Self::default() }
+        let uses = Some(Arc::new(UseRecorder::new(&folder)));
+        Self { folder: Some(folder), uses, ..Self::default() }
+    }
+
+    /// Keeps up to so many bytes of adapters open beyond those in use, checked and hashed. For an empty shelf.
+    pub fn with_cache_bytes(self, bytes: u64) -> Self {
+        Self { open: OpenAdapters::with_capacity(bytes), ..self }
+    }
+
+    /// Opens adapters of the library by name and keeps them open, whatever else is used. The names are looked up once:
+    /// one that is moved to other content later is opened as any other.
+    ///
+    /// # Errors
+    /// As [`Shelf::open`], for the first that is refused.
+    pub fn keep(&self, names: &[String], base: &ModelFacts) -> Result<(), Failure> {
+        for name in names {
+            let file = self.open(&AdapterSource::Name(name.clone()), base)?;
+            self.open.pin(&file);
+        }
+        Ok(())
+    }
+
+    /// Tells the system that these contents of the library will be read soon. How many there are.
+    pub fn prefetch(&self, digests: &[AdapterDigest]) -> usize {
+        self.library().map_or(0, |library| library.prefetch(digests))
+    }
+
+    /// What is held open.
+    pub fn statistics(&self) -> TierStatistics {
+        self.open.statistics()
+    }
+
+    /// Notes that a request uses these adapters of the library; what is returned counts the use when it is dropped.
+    pub fn note(&self, digests: Vec<AdapterDigest>) -> UseNote {
+        UseNote { uses: self.uses.clone(), digests, since: Instant::now(), success: false }
     }
 
     /// Opens and checks an adapter for the model described by `base`, or finds it open. What is returned keeps its
@@ -62,6 +100,29 @@ impl Shelf {
     }
 }
 
+/// A request's use of adapters, counted in the library's statistics when this is dropped. Never waits for the disk.
+pub struct UseNote {
+    uses: Option<Arc<UseRecorder>>,
+    digests: Vec<AdapterDigest>,
+    since: Instant,
+    success: bool,
+}
+
+impl UseNote {
+    /// The answer came to its end.
+    pub fn succeeded(&mut self) {
+        self.success = true;
+    }
+}
+
+impl Drop for UseNote {
+    fn drop(&mut self) {
+        if let Some(uses) = &self.uses {
+            self.digests.iter().for_each(|digest| uses.record(*digest, self.success, self.since.elapsed()));
+        }
+    }
+}
+
 impl HeldBytes for Pinned {
     fn bytes(&self) -> &[u8] {
         Pinned::bytes(self)
@@ -84,7 +145,7 @@ impl From<AdapterError> for Failure {
     fn from(e: AdapterError) -> Self {
         let code = match &e {
             AdapterError::Open { source, .. } => open_code(source),
-            AdapterError::Invalid { .. } | AdapterError::Activated { .. } => Code::InvalidFile,
+            AdapterError::Invalid { .. } | AdapterError::Unapplied { .. } => Code::InvalidFile,
         };
         Failure::new(code, e.to_string())
     }

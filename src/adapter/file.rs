@@ -1,13 +1,11 @@
 //! Adapters that a request names: checked against the base, identified by content, their bytes held.
 
-use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, Weak};
 
 use super::AdapterDigest;
-use crate::gguf::{self, AdapterFacts, GgufError, ModelFacts};
-use crate::mapped::{Identity, Mapped};
+use crate::gguf::{self, AdapterFacts, AdapterKind, GgufError, ModelFacts};
+use crate::mapped::Mapped;
 
 /// Bytes that stay where they are for as long as they are held: a mapped file, or a pinned entry of a library.
 pub trait HeldBytes: Send + Sync {
@@ -21,7 +19,7 @@ impl HeldBytes for Mapped {
     }
 }
 
-/// A GGUF LoRA adapter whose bytes have been checked against the base model.
+/// A GGUF adapter whose bytes have been checked against the base model.
 pub struct AdapterFile {
     name: PathBuf,
     held: Box<dyn HeldBytes>,
@@ -32,6 +30,18 @@ pub struct AdapterFile {
 impl std::fmt::Debug for AdapterFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "AdapterFile({}, {})", self.name.display(), self.digest)
+    }
+}
+
+/// Whether the engine applies adapters of this kind. What it does not, requests refuse by name.
+fn is_applied(kind: &AdapterKind) -> bool {
+    match kind {
+        AdapterKind::Lora => true,
+        AdapterKind::Alora
+        | AdapterKind::Gain
+        | AdapterKind::SoftPrompt { .. }
+        | AdapterKind::ControlVector { .. }
+        | AdapterKind::PrefixState { .. } => false,
     }
 }
 
@@ -54,11 +64,13 @@ pub enum AdapterError {
         /// The field and the reason.
         source: GgufError,
     },
-    /// It is an activated LoRA, which must be switched on at its invocation tokens.
-    #[error("adapter '{}': adapter.alora.invocation_tokens: activated LoRA is not supported yet", path.display())]
-    Activated {
+    /// It is of a kind that libraries keep and the engine cannot apply.
+    #[error("adapter '{}': is a {kind}; this version keeps such adapters in the library and cannot apply them yet", path.display())]
+    Unapplied {
         /// As the request named it.
         path: PathBuf,
+        /// What it is.
+        kind: &'static str,
     },
 }
 
@@ -76,7 +88,7 @@ impl AdapterFile {
     /// Checks held bytes with a known digest. `name` is a path or a library's name, for messages.
     ///
     /// # Errors
-    /// [`gguf::check_adapter`] refuses them, or they are an activated LoRA.
+    /// [`gguf::check_adapter`] refuses them, or they are of a kind that is not applied.
     pub fn new(
         name: &Path,
         held: Box<dyn HeldBytes>,
@@ -85,10 +97,15 @@ impl AdapterFile {
     ) -> Result<Self, AdapterError> {
         let facts = gguf::check_adapter(held.bytes(), base)
             .map_err(|source| AdapterError::Invalid { path: name.to_owned(), source })?;
-        if !facts.invocation_tokens.is_empty() {
-            return Err(AdapterError::Activated { path: name.to_owned() });
+        if !is_applied(&facts.kind) {
+            return Err(AdapterError::Unapplied { path: name.to_owned(), kind: facts.kind.name() });
         }
         Ok(Self { name: name.to_owned(), held, digest, facts })
+    }
+
+    /// The name it was opened by, and its content.
+    pub(super) fn key(&self) -> (PathBuf, AdapterDigest) {
+        (self.name.clone(), self.digest)
     }
 
     /// Identity of the content.
@@ -112,68 +129,4 @@ impl AdapterFile {
         let short = if gguf { self.name.file_stem() } else { self.name.file_name() };
         short.map_or_else(|| self.digest.to_string(), |s| s.to_string_lossy().into_owned())
     }
-}
-
-/// The adapters opened so far: a file is checked and hashed once for as long as it does not change, and a content
-/// is held once whatever its names.
-#[derive(Debug, Default)]
-pub struct OpenAdapters {
-    by_path: Mutex<HashMap<PathBuf, (Identity, Arc<AdapterFile>)>>,
-    by_digest: Mutex<HashMap<AdapterDigest, Weak<AdapterFile>>>,
-}
-
-impl OpenAdapters {
-    /// Most files remembered; beyond it all are forgotten and checked again when next named.
-    const CAPACITY: usize = 4096;
-
-    /// The adapter at `path`, as its content is now. A file that was replaced is opened anew; requests that
-    /// already hold the old one keep it.
-    ///
-    /// # Errors
-    /// As [`AdapterFile::open`].
-    pub fn file(&self, path: &Path, base: &ModelFacts) -> Result<Arc<AdapterFile>, AdapterError> {
-        let now = Identity::of(path).map_err(|source| AdapterError::Open { path: path.to_owned(), source })?;
-        if let Some((then, known)) = lock(&self.by_path).get(path)
-            && *then == now
-        {
-            return Ok(known.clone());
-        }
-        // Replaced meanwhile: the older identity does not match at the next call, and the file is opened anew.
-        let file = Arc::new(AdapterFile::open(path, base)?);
-        let mut by_path = lock(&self.by_path);
-        if by_path.len() >= Self::CAPACITY {
-            by_path.clear();
-        }
-        by_path.insert(path.to_owned(), (now, file.clone()));
-        Ok(file)
-    }
-
-    /// The adapter with this content, held by whoever used it last or made from what `hold` gives.
-    ///
-    /// # Errors
-    /// What `hold` answers, or as [`AdapterFile::new`].
-    pub fn content<E: From<AdapterError>>(
-        &self,
-        name: &Path,
-        digest: AdapterDigest,
-        hold: impl FnOnce() -> Result<Box<dyn HeldBytes>, E>,
-        base: &ModelFacts,
-    ) -> Result<Arc<AdapterFile>, E> {
-        if let Some(known) = lock(&self.by_digest).get(&digest).and_then(Weak::upgrade)
-            && known.name == name
-        {
-            return Ok(known);
-        }
-        let file = Arc::new(AdapterFile::new(name, hold()?, digest, base)?);
-        let mut by_digest = lock(&self.by_digest);
-        if by_digest.len() >= Self::CAPACITY {
-            by_digest.retain(|_, known| known.strong_count() > 0);
-        }
-        by_digest.insert(digest, Arc::downgrade(&file));
-        Ok(file)
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -4,9 +4,13 @@
 //! digests and scales, never of names, paths or indices, so a cache cannot mistake one adapter for another.
 //! Knows files (through [`file`]), not the engine and not the router.
 
+mod cache;
 pub mod file;
+mod open;
 
-pub use file::{AdapterError, AdapterFile, HeldBytes, OpenAdapters};
+pub use cache::ByteLru;
+pub use file::{AdapterError, AdapterFile, HeldBytes};
+pub use open::{OpenAdapters, TierStatistics};
 
 use std::fmt;
 

@@ -107,7 +107,7 @@ pub struct ModelArgs {
     /// File with a chat template
     #[arg(long, value_name = "FILE", env = "LLAMA_ARG_CHAT_TEMPLATE_FILE", conflicts_with = "chat_template")]
     pub chat_template_file: Option<PathBuf>,
-    /// Most bytes of loaded adapters kept in memory (those in use always stay)
+    /// Most bytes of adapters kept ready, in the engine and as opened files each (those in use always stay)
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
     pub adapter_cache_bytes: u64,
     /// Most adapters kept ready for use (those in use always stay)
@@ -116,6 +116,9 @@ pub struct ModelArgs {
     /// How requests with different adapters share the engine: in one batch, in turns, or whichever is right
     #[arg(long, value_enum, value_name = "HOW", default_value_t = AdapterBatchingArg::Auto)]
     pub adapter_batching: AdapterBatchingArg,
+    /// Open an adapter of the library at the start and keep it open; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub pin_adapter: Vec<String>,
 }
 
 /// Values of --adapter-batching.

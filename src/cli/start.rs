@@ -48,7 +48,8 @@ pub fn start(
         bar.finish_and_clear();
         engine
     };
-    let shelf = library.shelf();
+    let shelf = library.shelf().with_cache_bytes(args.adapter_cache_bytes);
+    shelf.keep(&args.pin_adapter, &facts)?;
     let template = |tokenizer: &dyn Tokenizer, facts: &ModelFacts| chat_template(args, tokenizer, facts, printer);
     let pipeline = Pipeline::start(facts, QUEUE, shelf, make, template).map_err(|f| match signals.code() {
         Some(code) => Failure::new(code, f.message),

@@ -43,3 +43,13 @@ pub const MAX_RANK: u64 = 512;
 pub const MAX_INVOCATION_TOKENS: usize = 1_024;
 /// Parts of a split model.
 pub const MAX_SHARDS: u16 = 1_024;
+/// Rows of a soft prompt.
+pub const MAX_SOFT_PROMPT_TOKENS: u64 = 4_096;
+/// Messages of a prefix.
+pub const MAX_PREFIX_MESSAGES: usize = 4_096;
+/// Bytes of a prefix's messages, as JSON.
+pub const MAX_PREFIX_BYTES: usize = 4 << 20;
+/// Tokens whose state a prefix holds.
+pub const MAX_PREFIX_TOKENS: u64 = 1 << 20;
+/// Bytes of a text that says which build and cache format a state is of.
+pub const MAX_STAMP_BYTES: usize = 1_024;

@@ -14,7 +14,7 @@
 //! ```text
 //! header.rs   magic, counts, keys, tensor table    value.rs   typed metadata      tensor.rs  tensor types and sizes
 //! model.rs    check_model -> ModelFacts            hparams.rs sizes of the network  vocab.rs   tokenizer
-//! shard.rs    split models                         adapter.rs check_adapter -> AdapterFacts  scan.rs  NaN, Inf, zero
+//! shard.rs    split models                         adapter/   check_adapter -> AdapterFacts  scan.rs  NaN, Inf, zero
 //! arch.rs     architectures this llama.cpp knows   write.rs   a writer              limits.rs  all the caps
 //! ```
 
@@ -36,7 +36,10 @@ mod write;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use adapter::{AdapterFacts, LoraPair, check_adapter};
+pub use adapter::{
+    AdapterFacts, AdapterKind, GainVector, LoraPair, PrefixMessage, PrefixState, SoftPrompt, check_adapter,
+    control_directions, gains, soft_prompt_rows,
+};
 pub use arch::{ModelKind, knows_architecture};
 pub use error::{GgufError, GgufErrorKind, escape};
 pub use header::Gguf;

@@ -75,6 +75,8 @@ impl TensorType {
     pub const Q5_1: Self = Self(7);
     /// 8-bit blocks of 32 with one scale.
     pub const Q8_0: Self = Self(8);
+    /// 8-bit integers; bytes of anything.
+    pub const I8: Self = Self(24);
     /// 32-bit integers.
     pub const I32: Self = Self(26);
     /// Brain floats: the upper half of a 32-bit float.

@@ -29,6 +29,10 @@ pub enum PeftKind {
     LoKr,
     /// Shared random matrices with learned factors.
     Vera,
+    /// Embeddings in front of the prompt.
+    PromptTuning,
+    /// The same, trained through a small network whose results the folder holds.
+    PTuning,
 }
 
 impl PeftKind {
@@ -43,7 +47,14 @@ impl PeftKind {
             Self::LoHa => "LoHa",
             Self::LoKr => "LoKr",
             Self::Vera => "VeRA",
+            Self::PromptTuning => "prompt tuning",
+            Self::PTuning => "P-tuning",
         }
+    }
+
+    /// Whether the folder holds embeddings, not changes of weights.
+    pub fn is_soft_prompt(self) -> bool {
+        matches!(self, Self::PromptTuning | Self::PTuning)
     }
 }
 
@@ -55,7 +66,7 @@ impl std::fmt::Display for PeftKind {
 
 /// Fields that change nothing in the weights of a trained adapter: how it was trained, where it came from, which
 /// modules it was put on (the weights tell that), how its trainer shared the work.
-const WITHOUT_EFFECT: [&str; 33] = [
+const WITHOUT_EFFECT: [&str; 46] = [
     "auto_mapping",
     "base_model_name_or_path",
     "corda_config",
@@ -63,6 +74,10 @@ const WITHOUT_EFFECT: [&str; 33] = [
     "decompose_both",
     "decompose_factor",
     "ensure_weight_tying",
+    "encoder_dropout",
+    "encoder_hidden_size",
+    "encoder_num_layers",
+    "encoder_reparameterization_type",
     "eva_config",
     "exclude_modules",
     "feedforward_modules",
@@ -76,8 +91,13 @@ const WITHOUT_EFFECT: [&str; 33] = [
     "megatron_config",
     "megatron_core",
     "module_dropout",
+    "num_attention_heads",
+    "num_layers",
     "peft_version",
     "projection_prng_key",
+    "prompt_tuning_init",
+    "prompt_tuning_init_state_dict_path",
+    "prompt_tuning_init_text",
     "qalora_group_size",
     "rank_dropout",
     "rank_dropout_scale",
@@ -86,13 +106,17 @@ const WITHOUT_EFFECT: [&str; 33] = [
     "save_projection",
     "target_modules",
     "task_type",
+    "token_dim",
+    "tokenizer_kwargs",
+    "tokenizer_name_or_path",
+    "trust_remote_code",
     "unsloth_fixed",
     "use_effective_conv2d",
     "vera_dropout",
 ];
 
 /// Fields that are read elsewhere in this file.
-const READ: [&str; 13] = [
+const READ: [&str; 15] = [
     "alora_invocation_tokens",
     "alpha",
     "alpha_pattern",
@@ -101,6 +125,8 @@ const READ: [&str; 13] = [
     "init_lora_weights",
     "loftq_config",
     "lora_alpha",
+    "num_transformer_submodules",
+    "num_virtual_tokens",
     "peft_type",
     "r",
     "rank_pattern",
@@ -144,6 +170,8 @@ pub(super) struct Config {
     alpha: f64,
     rank_pattern: Patterns,
     alpha_pattern: Patterns,
+    /// Rows of a soft prompt, where the configuration tells.
+    pub(super) virtual_tokens: Option<u64>,
     /// The invocation sequence of an aLoRA.
     pub(super) invocation: Vec<u32>,
     /// What a person should know.
@@ -191,7 +219,7 @@ impl Config {
         }
         let alpha_field = if lora { "lora_alpha" } else { "alpha" };
         let alpha = match kind {
-            PeftKind::Ia3 | PeftKind::Vera => 1.0,
+            PeftKind::Ia3 | PeftKind::Vera | PeftKind::PromptTuning | PeftKind::PTuning => 1.0,
             _ => fields.positive(alpha_field)?,
         };
         if fields.flag("fan_in_fan_out")? {
@@ -204,6 +232,10 @@ impl Config {
             alpha,
             rank_pattern: fields.patterns("rank_pattern")?,
             alpha_pattern: fields.patterns("alpha_pattern")?,
+            virtual_tokens: match kind.is_soft_prompt() {
+                true => fields.virtual_tokens()?,
+                false => None,
+            },
             invocation,
             notes,
         })
@@ -243,14 +275,16 @@ fn kind_of(fields: &Fields<'_>) -> Result<PeftKind, ImportError> {
         "LOHA" => return Ok(PeftKind::LoHa),
         "LOKR" => return Ok(PeftKind::LoKr),
         "VERA" => return Ok(PeftKind::Vera),
-        "PROMPT_TUNING"
-        | "P_TUNING"
-        | "PREFIX_TUNING"
-        | "MULTITASK_PROMPT_TUNING"
-        | "CPT"
-        | "CARTRIDGE"
-        | "ADAPTION_PROMPT" => {
-            format!("is '{name}': soft prompts are no change of weights; they come with prefix states")
+        "PROMPT_TUNING" => return Ok(PeftKind::PromptTuning),
+        "P_TUNING" => return Ok(PeftKind::PTuning),
+        "PREFIX_TUNING" | "CARTRIDGE" | "ADAPTION_PROMPT" => {
+            format!(
+                "is '{name}', which trains keys and values of every layer; llama.cpp takes none from outside. Train \
+                 with PROMPT_TUNING or P_TUNING, or make a prefix of examples with `smoa adapter from-examples`"
+            )
+        }
+        "MULTITASK_PROMPT_TUNING" | "CPT" => {
+            format!("is '{name}', which is not imported; save the embeddings of one task as PROMPT_TUNING")
         }
         "ADALORA" => {
             "is 'ADALORA', which is not imported yet; merge it and extract a LoRA of the difference".to_owned()
@@ -365,6 +399,21 @@ impl<'a> Fields<'a> {
             _ => {
                 let reason = format!("is {value}, expected 1 to {}", gguf::limits::MAX_RANK);
                 Err(ImportError::config("r", reason))
+            }
+        }
+    }
+
+    fn virtual_tokens(&self) -> Result<Option<u64>, ImportError> {
+        if let Some(parts) = self.get("num_transformer_submodules").filter(|parts| parts.as_u64() != Some(1)) {
+            let reason = format!("is {parts}: soft prompts of encoder-decoder models are not imported");
+            return Err(ImportError::config("num_transformer_submodules", reason));
+        }
+        let Some(value) = self.get("num_virtual_tokens") else { return Ok(None) };
+        match value.as_u64() {
+            Some(tokens @ 1..=gguf::limits::MAX_SOFT_PROMPT_TOKENS) => Ok(Some(tokens)),
+            _ => {
+                let reason = format!("is {value}, expected 1 to {}", gguf::limits::MAX_SOFT_PROMPT_TOKENS);
+                Err(ImportError::config("num_virtual_tokens", reason))
             }
         }
     }

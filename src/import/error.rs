@@ -73,6 +73,14 @@ pub enum ImportError {
         /// The limit.
         limit: f32,
     },
+    /// A line of a file of examples.
+    #[error("examples, line {line}: {reason}")]
+    Example {
+        /// The line, from 1.
+        line: usize,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// The GGUF adapter that was given is refused.
     #[error(transparent)]
     Gguf(GgufError),

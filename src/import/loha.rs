@@ -33,5 +33,5 @@ pub(super) fn update(context: &Context<'_>, module: &Module<'_>) -> Result<Updat
         let product = p1.dot(&q1) * p2.dot(&q2) * strength as f32;
         Change::Whole(rows(product, &target))
     };
-    Ok(Update { target, source, change })
+    Ok(Update { target, source, change, gain: None })
 }

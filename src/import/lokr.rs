@@ -43,7 +43,7 @@ pub(super) fn update(context: &Context<'_>, module: &Module<'_>) -> Result<Updat
         let product = kron(&p1.dot(&q1), &p2.dot(&q2)) * strength as f32;
         Change::Whole(rows(product, &target))
     };
-    Ok(Update { target, source: source.unwrap_or(super::safetensors::Dtype::F32), change })
+    Ok(Update { target, source: source.unwrap_or(super::safetensors::Dtype::F32), change, gain: None })
 }
 
 /// One of the two matrices as a product; a whole one times the identity of its smaller side.

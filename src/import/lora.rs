@@ -23,7 +23,7 @@ pub(super) struct Pair {
 pub(super) fn update(context: &Context<'_>, module: &Module<'_>) -> Result<Update, ImportError> {
     let Pair { target, source, a, b, alpha } = pair(context, module)?;
     let change = Change::Factors { a, b, alpha };
-    Ok(Update { target, source, change })
+    Ok(Update { target, source, change, gain: None })
 }
 
 /// Reads the factors of a module.

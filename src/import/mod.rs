@@ -1,10 +1,11 @@
-//! Turns adapters as people make them, PEFT folders, into GGUF LoRA files that llama.cpp loads. No Python.
+//! Turns adapters as people make them, PEFT folders, into GGUF adapters. No Python.
 //!
 //! Bytes in, bytes out. LoRA in all its spellings, and every kind whose change of a matrix is a product of two thin
-//! ones (LoHa, LoKr, VeRA), is carried over exactly, up to the rounding of the stored numbers. What changes a matrix
-//! in full rank (DoRA, IA3) is converted: the true difference against the base model's own weights, cut to a chosen
-//! rank by singular values, with the relative error told and refused above a limit. Anything that could only half
-//! apply is refused by name, with the way out; pickles are refused unread.
+//! ones (LoHa, LoKr, VeRA), becomes a GGUF LoRA, exactly, up to the rounding of the stored numbers. DoRA and IA3, which
+//! change a matrix in full rank, become gains of outputs beside such pairs, as exactly; or, when plain LoRA is asked for
+//! ([`Options::as_lora`]), the true difference against the base model's own weights, cut to a chosen rank by singular
+//! values, with the relative error told and refused above a limit. Prompt tuning and P-tuning become soft prompts.
+//! Anything that could only half apply is refused by name, with the way out; pickles are refused unread.
 //!
 //! It does not know: the file system (callers map or read files), llama.cpp, the adapter library, the terminal.
 //!
@@ -13,6 +14,7 @@
 //! pattern.rs  rank_pattern, alpha_pattern             names.rs        modules -> base tensors and rows
 //! modules.rs  tensors of one module, by role          permute.rs      rows of q and k in the llama family
 //! lora.rs dora.rs ia3.rs loha.rs lokr.rs vera.rs      update.rs       what a module adds to its matrix
+//! soft_prompt.rs  prompt tuning and P-tuning          examples.rs     lines of JSON -> messages of a prefix
 //! svd.rs      the best low rank of a difference       dequant.rs      the base model's weights
 //! quantize.rs block formats, requantize               pack.rs         one alpha, storage, the file
 //! limits.rs   caps                                    parallel.rs     a map over threads
@@ -22,6 +24,7 @@ mod config;
 mod dequant;
 mod dora;
 mod error;
+mod examples;
 mod ia3;
 pub mod limits;
 mod loha;
@@ -36,6 +39,7 @@ mod pattern;
 mod permute;
 mod quantize;
 pub mod safetensors;
+mod soft_prompt;
 mod svd;
 mod update;
 mod vera;
@@ -48,6 +52,7 @@ use crate::gguf::{self, ModelFacts};
 pub use config::PeftKind;
 pub use dequant::{BaseWeights, GgufWeights, Matrix};
 pub use error::ImportError;
+pub use examples::examples;
 pub use names::imports_for;
 pub use pack::{Storage, TensorError};
 pub use quantize::requantize;
@@ -78,6 +83,8 @@ pub struct Options {
     /// Largest relative error of a conversion that is accepted, over all matrices together, in the Frobenius norm of
     /// the difference. None accepts any. Default: [`limits::DEFAULT_MAX_RELATIVE_ERROR`].
     pub max_relative_error: Option<f32>,
+    /// Make a plain LoRA of DoRA and IA3 too, by conversion. Default: no, they become gains, exactly.
+    pub as_lora: bool,
     /// How numbers are stored. Default: [`Storage::F16`].
     pub storage: Storage,
     /// Threads for conversions. Default: those of the machine.
@@ -90,6 +97,7 @@ impl Default for Options {
             name: None,
             rank: None,
             max_relative_error: Some(limits::DEFAULT_MAX_RELATIVE_ERROR),
+            as_lora: false,
             storage: Storage::F16,
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         }
@@ -101,6 +109,8 @@ impl Default for Options {
 pub struct Imported {
     /// The GGUF file. It passes [`gguf::check_adapter`].
     pub gguf: Vec<u8>,
+    /// What that check found in it.
+    pub facts: gguf::AdapterFacts,
     /// What the folder held.
     pub kind: PeftKind,
     /// Nothing was cut: every matrix is the adapter's own, up to the rounding of the stored numbers.
@@ -124,8 +134,8 @@ pub struct Imported {
 
 /// Imports a PEFT folder for a base model.
 ///
-/// `weights` gives the base model's numbers; without it DoRA and IA3 are refused. Equal input gives equal bytes on
-/// one machine; for converted kinds the last bits of the factors may differ between CPUs.
+/// `weights` gives the base model's numbers; without it DoRA is refused, and IA3 as a plain LoRA. Equal input gives
+/// equal bytes on one machine; for converted kinds the last bits of the factors may differ between CPUs.
 pub fn import_peft(
     folder: &PeftFolder<'_>,
     base: &ModelFacts,
@@ -135,16 +145,17 @@ pub fn import_peft(
     let mut config = Config::parse(folder.config)?;
     let mut notes = std::mem::take(&mut config.notes);
     let tensors = SafeTensors::read(folder.weights)?;
+    if config.kind.is_soft_prompt() {
+        return soft_prompt::import(&tensors, &config, base, options, notes);
+    }
     let names = Names::of(base)?;
     let (modules, shared) = modules::group(&tensors, &config, &mut notes)?;
-    let context = Context { config: &config, base, weights, names: &names };
+    let context = Context { config: &config, base, weights, names: &names, as_lora: options.as_lora };
     let updates = parallel::map(&modules, options.threads, |module| {
         let update = update_of(&context, module, shared)?;
         pack::settle(update, options)
     })?;
-    let imported = pack::finish(updates, &config, base, options, notes)?;
-    gguf::check_adapter(&imported.gguf, base).map_err(ImportError::Result)?;
-    Ok(imported)
+    pack::finish(updates, &config, base, options, notes)
 }
 
 /// What one module adds to its matrix.
@@ -160,5 +171,8 @@ fn update_of<'a>(
         PeftKind::LoHa => loha::update(context, module),
         PeftKind::LoKr => lokr::update(context, module),
         PeftKind::Vera => vera::update(context, module, shared),
+        PeftKind::PromptTuning | PeftKind::PTuning => {
+            Err(ImportError::config("peft_type", "is a soft prompt, which has no modules"))
+        }
     }
 }

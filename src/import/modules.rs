@@ -171,7 +171,7 @@ fn unknown(tensor: &Tensor<'_>, notes: &mut Vec<String>) -> Result<(), ImportErr
     } else if name.contains("norm") {
         "is a whole norm, which llama.cpp would skip; train without norms"
     } else if name.contains("prompt_embeddings") || name.contains("prompt_encoder") {
-        "is a soft prompt; soft prompts come with prefix states"
+        "is a soft prompt, which no adapter of this kind has: is the configuration its own?"
     } else if has("lokr_t2") || has("hada_t1") || has("hada_t2") {
         "is of a convolution, which language models of llama.cpp do not adapt"
     } else if name.contains("absmax") || name.contains("quant_map") || name.contains("quant_state") {

@@ -1,5 +1,7 @@
-//! From changes to a file: cut to a rank where needed, one alpha for all pairs, numbers as they are stored.
+//! From changes to a file: cut to a rank where needed, one alpha for all pairs, gains beside them, numbers as they are
+//! stored.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 
 use ndarray::linalg::general_mat_mul;
@@ -12,10 +14,10 @@ use super::names::Target;
 use super::quantize::{Factors, store_pair};
 use super::safetensors::Dtype;
 use super::svd::low_rank;
-use super::update::{Change, Update};
+use super::update::{Change, Gain, Update};
 use super::{Imported, Options};
 use crate::gguf::limits::MAX_RANK;
-use crate::gguf::{GgufError, GgufWriter, ModelFacts, TensorType};
+use crate::gguf::{GgufError, GgufWriter, ModelFacts, TensorType, check_adapter};
 
 /// How the numbers of an adapter are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -58,8 +60,14 @@ pub struct TensorError {
     pub storage: f32,
 }
 
-/// A pair of factors, and what was cut to get it.
+/// What goes into the file for one module.
 pub(super) struct Settled {
+    pair: Option<SettledPair>,
+    gain: Option<(String, Gain)>,
+}
+
+/// A pair of factors, and what was cut to get it.
+struct SettledPair {
     target: Target,
     source: Dtype,
     a: Matrix,
@@ -69,20 +77,31 @@ pub(super) struct Settled {
     cut: Option<(f64, f64)>,
 }
 
-/// Makes a pair of a change, cutting it to a rank where it must be.
+/// Makes a pair of a change, cutting it to a rank where it must be; gains stay as they are.
 pub(super) fn settle(update: Update, options: &Options) -> Result<Settled, ImportError> {
-    let Update { target, source, change } = update;
+    let Update { target, source, change, gain } = update;
+    if let Some(gain) = gain.as_ref().filter(|gain| !gain.less_one.iter().all(|number| number.is_finite())) {
+        let reason =
+            format!("would be multiplied by infinite numbers ({} of them); is it damaged?", gain.less_one.len());
+        return Err(ImportError::tensor(&target.tensor, reason));
+    }
+    let gain = gain.map(|gain| (target.tensor.clone(), gain));
+    Ok(Settled { pair: pair(target, source, change, options)?, gain })
+}
+
+fn pair(target: Target, source: Dtype, change: Change, options: &Options) -> Result<Option<SettledPair>, ImportError> {
     // MAX_RANK fits any usize.
     let most = options.rank.unwrap_or(MAX_RANK as u32).clamp(1, MAX_RANK as u32) as usize;
     let (whole, rank) = match change {
         Change::Factors { a, b, alpha } if a.nrows() <= most => {
-            return Ok(Settled { target, source, a, b, alpha, cut: None });
+            return Ok(Some(SettledPair { target, source, a, b, alpha, cut: None }));
         }
         Change::Factors { a, b, alpha } => {
             target.check_whole()?;
             let strength = (alpha / a.nrows() as f64) as f32;
             (b.dot(&a) * strength, most)
         }
+        Change::Nothing => return Ok(None),
         Change::Whole(whole) => (whole, options.rank.unwrap_or(DEFAULT_RANK) as usize),
     };
     if !whole.iter().all(|number| number.is_finite()) {
@@ -98,7 +117,7 @@ pub(super) fn settle(update: Update, options: &Options) -> Result<Settled, Impor
         return Err(ImportError::tensor(&target.tensor, "changes by numbers too large to work with; is it damaged?"));
     }
     let cut = Some((lost, norm));
-    Ok(Settled { target, source, a: low.a, b: low.b, alpha, cut })
+    Ok(Some(SettledPair { target, source, a: low.a, b: low.b, alpha, cut }))
 }
 
 fn squares(matrix: &Matrix) -> f64 {
@@ -107,12 +126,15 @@ fn squares(matrix: &Matrix) -> f64 {
 
 /// Writes the file, after checking that not too much was cut.
 pub(super) fn finish(
-    mut pairs: Vec<Settled>,
+    settled: Vec<Settled>,
     config: &Config,
     base: &ModelFacts,
     options: &Options,
     mut notes: Vec<String>,
 ) -> Result<Imported, ImportError> {
+    let (pairs, gains): (Vec<_>, Vec<_>) = settled.into_iter().map(|one| (one.pair, one.gain)).unzip();
+    let mut pairs: Vec<SettledPair> = pairs.into_iter().flatten().collect();
+    let gains = join_gains(gains.into_iter().flatten())?;
     let mut seen = HashSet::new();
     if let Some(twice) = pairs.iter().find(|pair| !seen.insert(pair.target.tensor.as_str())) {
         return Err(ImportError::tensor(&twice.target.tensor, "is adapted by two modules of the folder"));
@@ -153,6 +175,10 @@ pub(super) fn finish(
             storage: ratio(written.lost, written.whole),
         });
     }
+    for (tensor, gain) in &gains {
+        file.tensor(&format!("{tensor}.gain"), TensorType::F32, &[gain.len() as u64], super::number::to_f32(gain))
+            .map_err(ImportError::Result)?;
+    }
     let relative_error = check_cut(&pairs, &errors, config.kind, options)?;
     if widened > 0 {
         notes.push(format!(
@@ -162,14 +188,17 @@ pub(super) fn finish(
     if ragged > 0 {
         notes.push(format!("{ragged} B matrices are stored as F16: their rank is no multiple of 32"));
     }
-    let origin = Origin { alpha, relative_error };
+    let origin = Origin { alpha: (!pairs.is_empty()).then_some(alpha), gained: !gains.is_empty(), relative_error };
     set_keys(&mut file, config, base, options, &origin).map_err(ImportError::Result)?;
     let ranks = || errors.iter().map(|error| error.rank);
-    let mut targets: Vec<String> = pairs.iter().map(|pair| kind_of(&pair.target.tensor).to_owned()).collect();
+    let adapted = pairs.iter().map(|pair| &pair.target.tensor).chain(gains.keys());
+    let mut targets: Vec<String> = adapted.map(|tensor| kind_of(tensor).to_owned()).collect();
     targets.sort_unstable();
     targets.dedup();
+    let gguf = file.to_bytes();
     Ok(Imported {
-        gguf: file.to_bytes(),
+        facts: check_adapter(&gguf, base).map_err(ImportError::Result)?,
+        gguf,
         kind: config.kind,
         exact: relative_error.is_none(),
         relative_error,
@@ -180,6 +209,27 @@ pub(super) fn finish(
         targets,
         notes,
     })
+}
+
+/// The gains by base tensor. Those of a linear's outputs and of the next one's inputs multiply.
+fn join_gains(gains: impl Iterator<Item = (String, Gain)>) -> Result<BTreeMap<String, Vec<f32>>, ImportError> {
+    let mut seen = HashSet::new();
+    let mut joined: BTreeMap<String, Vec<f32>> = BTreeMap::new();
+    for (tensor, gain) in gains {
+        if !seen.insert((tensor.clone(), gain.side)) {
+            return Err(ImportError::tensor(&tensor, "is scaled by two modules of the folder"));
+        }
+        match joined.entry(tensor) {
+            Entry::Vacant(place) => drop(place.insert(gain.less_one)),
+            Entry::Occupied(mut there) => {
+                for (one, other) in there.get_mut().iter_mut().zip(&gain.less_one) {
+                    // (1 + one) (1 + other) - 1
+                    *one += other + *one * other;
+                }
+            }
+        }
+    }
+    Ok(joined)
 }
 
 /// `attn_q` of `blk.3.attn_q.weight`.
@@ -193,7 +243,7 @@ fn ratio(part: f64, whole: f64) -> f32 {
 }
 
 /// The alpha that most pairs have, so that their B stays as it was; the smallest among equals.
-fn common_alpha(pairs: &[Settled]) -> f32 {
+fn common_alpha(pairs: &[SettledPair]) -> f32 {
     let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
     for pair in pairs {
         // Positive floats are ordered as their bits are.
@@ -205,7 +255,7 @@ fn common_alpha(pairs: &[Settled]) -> f32 {
 
 /// The relative error of all that was cut. Refuses more than the limit.
 fn check_cut(
-    pairs: &[Settled],
+    pairs: &[SettledPair],
     errors: &[TensorError],
     kind: PeftKind,
     options: &Options,
@@ -240,7 +290,9 @@ fn check_cut(
 
 /// What the keys tell beside the configuration.
 struct Origin {
-    alpha: f32,
+    /// None without pairs.
+    alpha: Option<f32>,
+    gained: bool,
     relative_error: Option<f32>,
 }
 
@@ -254,11 +306,13 @@ fn set_keys(
 ) -> Result<(), GgufError> {
     file.set("general.architecture", base.architecture.as_str())?;
     file.set("general.type", "adapter")?;
-    file.set("adapter.type", "lora")?;
+    file.set("adapter.type", if origin.gained { "lora_gain" } else { "lora" })?;
     if let Some(name) = &options.name {
         file.set("general.name", name.as_str())?;
     }
-    file.set("adapter.lora.alpha", origin.alpha)?;
+    if let Some(alpha) = origin.alpha {
+        file.set("adapter.lora.alpha", alpha)?;
+    }
     if !config.invocation.is_empty() {
         file.set("adapter.alora.invocation_tokens", config.invocation.as_slice())?;
     }

@@ -139,7 +139,7 @@ fn q4_0(numbers: &[f32; BLOCK]) -> [u8; 18] {
 /// Stores the tensors of a GGUF adapter anew. Gives the file and the relative error: the norm of what changed in
 /// `B A`, over the norm of `B A`, over all pairs. Keys stay as they are.
 ///
-/// Block formats need rows of whole blocks: B of a rank that is not divisible by 32 stays 16 bits wide. With
+/// Gains are kept as they are. Block formats need rows of whole blocks: B of a rank that is not divisible by 32 stays 16 bits wide. With
 /// [`Storage::Source`] the file comes back as it was.
 pub fn requantize(adapter: &[u8], storage: Storage) -> Result<(Vec<u8>, f32), ImportError> {
     let gguf = Gguf::read(adapter).map_err(ImportError::Gguf)?;
@@ -155,10 +155,20 @@ pub fn requantize(adapter: &[u8], storage: Storage) -> Result<(Vec<u8>, f32), Im
     }
     let (mut lost, mut whole) = (0.0, 0.0);
     for a in gguf.tensors() {
+        if a.name.ends_with(".gain") {
+            // One number per output: kept whole.
+            file.tensor(a.name, a.kind, &a.dims[..1], gguf.tensor_bytes(a)).map_err(ImportError::Gguf)?;
+            continue;
+        }
         let Some(base) = a.name.strip_suffix(".lora_a") else {
             match a.name.strip_suffix(".lora_b").map(|base| gguf.tensor(&format!("{base}.lora_a"))) {
                 Some(Some(_)) => continue,
-                _ => return Err(ImportError::tensor(a.name, "is no half of a pair: not a LoRA adapter")),
+                _ => {
+                    return Err(ImportError::tensor(
+                        a.name,
+                        "is no half of a pair; only low-rank adapters are stored anew",
+                    ));
+                }
             }
         };
         let Some(b) = gguf.tensor(&format!("{base}.lora_b")) else {

@@ -15,6 +15,8 @@ pub(super) struct Context<'c> {
     pub(super) base: &'c ModelFacts,
     pub(super) weights: Option<&'c dyn BaseWeights>,
     pub(super) names: &'c Names<'c>,
+    /// Convert to pairs what is no pair.
+    pub(super) as_lora: bool,
 }
 
 impl Context<'_> {
@@ -31,7 +33,7 @@ impl Context<'_> {
     /// The dequantized matrix of the base model, with its rows in GGUF order.
     pub(super) fn base_matrix(&self, target: &Target) -> Result<Matrix, ImportError> {
         let Some(weights) = self.weights else {
-            let reason = format!("is needed to convert {}, and its weights were not given", self.config.kind);
+            let reason = format!("is needed to import {}, and its weights were not given", self.config.kind);
             return Err(ImportError::base(&target.tensor, reason));
         };
         target.check_whole()?;
@@ -57,6 +59,26 @@ pub(super) struct Update {
     pub(super) source: Dtype,
     /// How much.
     pub(super) change: Change,
+    /// What its outputs are multiplied by.
+    pub(super) gain: Option<Gain>,
+}
+
+/// What the outputs of a linear are multiplied by.
+#[derive(Clone, Debug)]
+pub(super) struct Gain {
+    /// The factors less 1, in the order of GGUF rows.
+    pub(super) less_one: Vec<f32>,
+    /// Where they come from.
+    pub(super) side: Side,
+}
+
+/// Which vector of an adapter gains come from. One of each may meet in one linear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Side {
+    /// The outputs of the linear.
+    Outputs,
+    /// The inputs of the linear after it.
+    NextInputs,
 }
 
 /// The change of a matrix, rows in GGUF order.
@@ -65,6 +87,8 @@ pub(super) enum Change {
     Factors { a: Matrix, b: Matrix, alpha: f64 },
     /// The whole difference, `[outputs, inputs]`.
     Whole(Matrix),
+    /// None beside a gain.
+    Nothing,
 }
 
 /// Checks the sizes of two factors against the matrix they add to.

@@ -37,5 +37,5 @@ pub(super) fn update(context: &Context<'_>, module: &Module<'_>, shared: Shared<
         }
     }
     let alpha = a.nrows() as f64;
-    Ok(Update { source: lambda_b.dtype, change: Change::Factors { a, b: rows(b, &target), alpha }, target })
+    Ok(Update { source: lambda_b.dtype, change: Change::Factors { a, b: rows(b, &target), alpha }, gain: None, target })
 }

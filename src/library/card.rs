@@ -293,17 +293,16 @@ fn texts(value: Option<&Value<'_>>) -> Option<Vec<String>> {
 }
 
 impl Measured {
-    /// The measures of a checked LoRA adapter for the base model with `base` as fingerprint.
+    /// The measures of a checked adapter for the base model with `base` as fingerprint.
     pub fn of(facts: &AdapterFacts, base: Option<String>) -> Self {
-        let kind = if facts.invocation_tokens.is_empty() { Kind::Lora } else { Kind::ActivatedLora };
         Self {
-            kind: Some(kind),
+            kind: Some(Kind::from(&facts.kind)),
             architecture: Some(facts.architecture.clone()),
             base,
             parameters: facts.parameter_count,
             rank_min: facts.rank_min,
             rank_max: facts.rank_max,
-            alpha: Some(facts.alpha),
+            alpha: (!facts.pairs.is_empty()).then_some(facts.alpha),
             targets: facts.targets.clone(),
             relative_error: None,
         }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::gguf::AdapterKind;
+
 /// A text that is none of the words of an enum here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{given}' is not a {what}; expected one of: {expected}")]
@@ -133,16 +135,27 @@ words! {
         Lora = "lora",
         /// Low-rank pairs that begin at invocation tokens.
         ActivatedLora = "alora",
-        /// Low-rank pairs with magnitudes.
-        Dora = "dora",
-        /// Scales of outputs.
-        Ia3 = "ia3",
+        /// Gains of outputs, with low-rank pairs or without: DoRA, IA3.
+        Gain = "gain",
         /// Directions added to the residual stream.
         ControlVector = "control-vector",
         /// Embeddings in front of the prompt.
         SoftPrompt = "soft-prompt",
-        /// The state of a prompt that was read before.
-        PrefixState = "prefix-state",
+        /// Messages in front of the request's, perhaps with the state they leave.
+        PrefixState = "prefix",
+    }
+}
+
+impl From<&AdapterKind> for Kind {
+    fn from(kind: &AdapterKind) -> Self {
+        match kind {
+            AdapterKind::Lora => Self::Lora,
+            AdapterKind::Alora => Self::ActivatedLora,
+            AdapterKind::Gain => Self::Gain,
+            AdapterKind::SoftPrompt { .. } => Self::SoftPrompt,
+            AdapterKind::ControlVector { .. } => Self::ControlVector,
+            AdapterKind::PrefixState { .. } => Self::PrefixState,
+        }
     }
 }
 

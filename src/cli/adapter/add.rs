@@ -1,4 +1,4 @@
-//! `smoa adapter add`: GGUF LoRA files and PEFT folders into the library.
+//! `smoa adapter add`: GGUF adapters and PEFT folders into the library.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -11,14 +11,14 @@ use super::super::exit::Outcome;
 use super::super::start::model_path;
 use super::{CardArgs, parsed};
 use crate::error::{Code, Failure};
-use crate::gguf::{self, ModelFacts};
+use crate::gguf::{self, Gguf, ModelFacts};
 use crate::import::{self, PeftFolder, Storage};
 use crate::library::{AdapterName, Card, Library, Measured, Metadata, OnConflict, base_fingerprint};
 use crate::mapped::Mapped;
 use crate::model_file;
 use crate::shelf::library_failure;
 
-/// Import GGUF LoRA files and PEFT folders (adapter_config.json + adapter_model.safetensors)
+/// Import GGUF adapters and control vectors, and PEFT folders (adapter_config.json + adapter_model.safetensors)
 #[derive(Args, Debug)]
 pub struct AddArgs {
     /// GGUF files, PEFT folders, or folders with several of them
@@ -35,7 +35,10 @@ pub struct AddArgs {
     sidecar: Option<PathBuf>,
     #[command(flatten)]
     card: CardArgs,
-    /// Rank of adapters that must be converted to LoRA (DoRA, IA3)
+    /// Make plain LoRA of DoRA and IA3 too, by conversion; without it they are kept exactly, as gains
+    #[arg(long)]
+    as_lora: bool,
+    /// Largest rank of the pairs: what is larger is cut to it, and what is converted gets it [default: 64 when converted]
     #[arg(long, value_name = "N")]
     rank: Option<u32>,
     /// Accept a conversion whatever its relative error
@@ -51,12 +54,25 @@ pub struct AddArgs {
     model: Option<PathBuf>,
 }
 
+/// Values of --on-conflict.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Conflict {
+pub(super) enum Conflict {
     Refuse,
     Keep,
     Replace,
     CompareDigest,
+}
+
+impl Conflict {
+    /// The library's rule.
+    pub(super) fn rule(self) -> OnConflict {
+        match self {
+            Conflict::Refuse => OnConflict::Refuse,
+            Conflict::Keep => OnConflict::KeepExisting,
+            Conflict::Replace => OnConflict::Replace,
+            Conflict::CompareDigest => OnConflict::CompareDigest,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -105,13 +121,14 @@ pub fn run(args: &AddArgs, context: &Context) -> Result<(), Outcome> {
     let folder = args.library.folder()?;
     // Opens the library that is there, or makes an empty one.
     let library = Library::create(&folder).map_err(|e| library_failure(&e))?;
-    let on_conflict = match args.on_conflict {
-        Conflict::Refuse => OnConflict::Refuse,
-        Conflict::Keep => OnConflict::KeepExisting,
-        Conflict::Replace => OnConflict::Replace,
-        Conflict::CompareDigest => OnConflict::CompareDigest,
-    };
+    let on_conflict = args.on_conflict.rule();
     let said = args.card.card()?;
+    // The base model's weights, mapped and their header read once: DoRA needs the lengths of its rows.
+    let weighed = found.iter().any(|one| matches!(one, Found::Peft(_)));
+    let maps = if weighed { model_file::open_parts(&model, &base)? } else { Vec::new() };
+    let broken = |e: gguf::GgufError| Failure::new(Code::InvalidFile, format!("model '{}': {e}", model.display()));
+    let parts: Vec<Gguf<'_>> =
+        maps.iter().map(|map| Gguf::read(map.bytes())).collect::<Result<_, _>>().map_err(broken)?;
     for one in &found {
         let started = Instant::now();
         let path = match one {
@@ -126,7 +143,7 @@ pub fn run(args: &AddArgs, context: &Context) -> Result<(), Outcome> {
         };
         let read = match one {
             Found::Gguf(path) => read_gguf(path, &base, args.quantize)?,
-            Found::Peft(path) => read_peft(path, &model, &base, args)?,
+            Found::Peft(path) => read_peft(path, &parts, &base, args)?,
         };
         let sidecar = sidecar(args, path)?;
         let card = said.clone().over(sidecar).over(read.card);
@@ -196,7 +213,7 @@ fn read_gguf(path: &Path, base: &ModelFacts, quantize: Option<StorageArg>) -> Re
     let refuse = |what: String| Failure::new(Code::InvalidFile, format!("'{}': {what}", path.display()));
     let map = Mapped::open(path).map_err(|e| refuse(e.to_string()))?;
     let facts = gguf::check_adapter(map.bytes(), base).map_err(|e| refuse(e.to_string()))?;
-    let header = gguf::Gguf::read(map.bytes()).map_err(|e| refuse(e.to_string()))?;
+    let header = Gguf::read(map.bytes()).map_err(|e| refuse(e.to_string()))?;
     let card = Card::from_gguf(&header).map_err(|e| refuse(e.to_string()))?;
     let measured = Measured::of(&facts, Some(base_fingerprint(base)));
     let Some(kind) = quantize else {
@@ -211,7 +228,7 @@ fn rounding_note(path: &Path, error: f32) -> String {
     format!("{}: stored with relative error {error:.4}", path.display())
 }
 
-fn read_peft(folder: &Path, model: &Path, base: &ModelFacts, args: &AddArgs) -> Result<Read, Failure> {
+fn read_peft(folder: &Path, parts: &[Gguf<'_>], base: &ModelFacts, args: &AddArgs) -> Result<Read, Failure> {
     let refuse = |what: String| Failure::new(Code::InvalidFile, format!("'{}': {what}", folder.display()));
     let config = read_text(&folder.join("adapter_config.json"), "PEFT")?;
     let weights = folder.join("adapter_model.safetensors");
@@ -223,31 +240,30 @@ fn read_peft(folder: &Path, model: &Path, base: &ModelFacts, args: &AddArgs) -> 
         }));
     }
     let weights = Mapped::open(&weights).map_err(|e| refuse(e.to_string()))?;
-    let base_map = Mapped::open(model).map_err(|e| refuse(e.to_string()))?;
-    let base_gguf = gguf::Gguf::read(base_map.bytes()).map_err(|e| refuse(e.to_string()))?;
-    let base_weights = import::GgufWeights::new(std::slice::from_ref(&base_gguf));
+    let base_weights = import::GgufWeights::new(parts);
     let name = folder.file_name().map(|n| n.to_string_lossy().into_owned());
     let options = import::Options {
         name,
         rank: args.rank,
         max_relative_error: if args.accept_error { None } else { import::Options::default().max_relative_error },
+        as_lora: args.as_lora,
         storage: args.quantize.map_or(Storage::F16, StorageArg::storage),
         ..Default::default()
     };
     let peft = PeftFolder { config: &config, weights: weights.bytes() };
     let imported =
         import::import_peft(&peft, base, Some(&base_weights), &options).map_err(|e| refuse(e.to_string()))?;
-    let facts = gguf::check_adapter(&imported.gguf, base).map_err(|e| refuse(e.to_string()))?;
-    let mut measured = Measured::of(&facts, Some(base_fingerprint(base)));
+    let mut measured = Measured::of(&imported.facts, Some(base_fingerprint(base)));
     measured.relative_error = imported.relative_error.map(f64::from);
     let mut notes: Vec<String> = imported.notes.iter().map(|n| format!("{}: {n}", folder.display())).collect();
     if let Some(error) = imported.relative_error {
-        notes.push(format!("{}: converted to LoRA, relative error {error:.4}", folder.display()));
+        let how = if args.as_lora { "converted to LoRA" } else { "cut to a smaller rank" };
+        notes.push(format!("{}: {how}, relative error {error:.4}", folder.display()));
     }
     if args.quantize.is_some() {
         notes.push(rounding_note(folder, imported.storage_error));
     }
-    let card = Card { origin: Some(format!("PEFT {:?}", imported.kind)), ..Card::default() };
+    let card = Card { origin: Some(format!("PEFT {}", imported.kind)), ..Card::default() };
     Ok(Read { bytes: imported.gguf, card, measured, notes })
 }
 

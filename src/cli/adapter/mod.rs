@@ -1,6 +1,7 @@
 //! `smoa adapter`: the adapter library. Imports what people have, lists, describes, checks, gives back.
 
 mod add;
+mod examples;
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ use super::args::LibraryArgs;
 use super::exit::Outcome;
 use crate::error::{Code, Failure, printable};
 use crate::library::{
-    Access, AdapterName, Card, Entry, Filter, Granularity, Library, LibraryError, Page, Specialization,
+    Access, AdapterName, Card, Entry, Filter, Granularity, Kind, Library, LibraryError, Page, Specialization,
 };
 use crate::shelf::library_failure;
 
@@ -26,6 +27,7 @@ pub struct AdapterCommand {
 #[derive(Subcommand, Debug)]
 enum Action {
     Add(Box<add::AddArgs>),
+    FromExamples(Box<examples::ExampleArgs>),
     Ls(LsArgs),
     /// Tell all about an adapter
     Show {
@@ -171,6 +173,7 @@ pub fn run(command: AdapterCommand, context: &Context) -> Result<(), Outcome> {
     let failed = |e: LibraryError| Outcome::Failed(library_failure(&e));
     match command.action {
         Action::Add(args) => add::run(&args, context),
+        Action::FromExamples(args) => examples::run(&args, context),
         Action::Ls(args) => ls(&args, context),
         Action::Show { name, json, library } => {
             let entry = open(&library, Access::Read)?.find(&parsed(&name)?).map_err(failed)?;
@@ -297,8 +300,9 @@ fn ls(args: &LsArgs, context: &Context) -> Result<(), Outcome> {
                 let m = &entry.metadata;
                 let what = m.card.description.as_deref().unwrap_or("");
                 format!(
-                    "{:<32} {:<6} {:>9} B  rank {:<3} {}  {}",
+                    "{:<32} {:<14} {:<6} {:>9} B  rank {:<3} {}  {}",
                     entry.name.as_str(),
+                    m.measured.kind.map_or("?", Kind::name),
                     m.measured.granularity(),
                     entry.bytes,
                     m.measured.rank_max,

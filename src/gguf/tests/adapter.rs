@@ -50,7 +50,7 @@ fn a1_other_files() {
     assert_refused("a number would abort llama.cpp", check(&adapter_with(kind, 1_u32)), expected);
     let expected = Refusal(kind, "is 'imatrix', expected 'adapter'", WrongKind);
     assert_refused("imatrix", check(&adapter_with(kind, "imatrix")), expected);
-    let expected = Refusal("adapter.type", "is 'x'; only 'lora'", Unsupported);
+    let expected = Refusal("adapter.type", "is 'x'; supported are 'lora'", Unsupported);
     assert_refused("other", check(&adapter_with("adapter.type", "x")), expected);
     let mut file = adapter();
     file.remove("adapter.type");

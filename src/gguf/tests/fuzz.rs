@@ -1,6 +1,10 @@
 //! Random damage to sound files: nothing panics, and whatever is accepted keeps its promises.
 
-use super::super::{Gguf, ModelFacts, check_adapter, check_model, check_shard};
+use super::super::{
+    AdapterKind, Gguf, ModelFacts, PrefixState, check_adapter, check_model, check_shard, control_directions,
+    soft_prompt_rows,
+};
+use super::kinds;
 use super::sample::{adapter, facts, model, moe_model, set, spm_model, spm_tokens};
 use proptest::prelude::*;
 
@@ -106,7 +110,26 @@ fn assert_sound(bytes: &[u8], base: &ModelFacts) {
     let adapter = check_adapter(bytes, base);
     if let Ok(facts) = &adapter {
         assert!(facts.alpha.is_finite() && facts.alpha > 0.0);
-        assert!(facts.rank_min >= 1 && facts.rank_max <= 512 && !facts.pairs.is_empty());
+        assert!(facts.rank_min <= facts.rank_max && facts.rank_max <= 512);
+        match &facts.kind {
+            AdapterKind::Lora | AdapterKind::Alora => assert!(facts.rank_min >= 1 && !facts.pairs.is_empty()),
+            AdapterKind::Gain => assert!(!facts.gains.is_empty()),
+            AdapterKind::SoftPrompt { tokens } => {
+                let numbers = soft_prompt_rows(bytes).expect("checked").len();
+                assert_eq!(numbers, (*tokens * base.n_embd) as usize);
+            }
+            AdapterKind::ControlVector { .. } => {
+                let numbers = control_directions(bytes, base).expect("checked").len();
+                assert_eq!(numbers, (base.n_embd * (base.n_layer - 1)) as usize);
+            }
+            AdapterKind::PrefixState { messages, tokens, state_bytes } => {
+                let read = PrefixState::read(bytes).expect("checked");
+                assert_eq!(read.messages.len(), *messages as usize);
+                assert_eq!((read.tokens.len(), read.state.len()), (*tokens as usize, *state_bytes as usize));
+                assert!(read.tokens.iter().all(|token| *token < base.n_vocab));
+            }
+        }
+        assert!(facts.gains.iter().all(|gain| base.tensors.contains_key(&gain.tensor)));
         assert!(facts.pairs.iter().all(|pair| base.tensors.contains_key(&pair.tensor)));
         assert!(facts.invocation_tokens.iter().all(|token| *token < base.n_vocab));
     }
@@ -128,8 +151,9 @@ fn bases() -> (Vec<Vec<u8>>, ModelFacts) {
     set(&mut part, "split.tensors.count", 20_i32);
     let mut rwkv = model();
     set(&mut rwkv, "tokenizer.ggml.model", "rwkv");
-    let files = [model(), moe_model(), spm_model(&spm_tokens()), adapter(), part, rwkv];
-    (files.iter().map(|file| file.to_bytes()).collect(), facts(&moe_model()))
+    let [gain, soft, control, prefix] = kinds::samples();
+    let files = [model(), moe_model(), spm_model(&spm_tokens()), adapter(), part, rwkv, gain, soft, control, prefix];
+    (files.iter().map(|file| file.to_bytes()).collect(), ModelFacts { n_layer: 3, ..facts(&moe_model()) })
 }
 
 proptest! {

@@ -6,6 +6,7 @@ mod adapter;
 mod corpus;
 mod fuzz;
 mod header;
+mod kinds;
 mod model;
 pub(crate) mod sample;
 mod shard;

@@ -3,6 +3,11 @@
 use super::*;
 use crate::gguf::{LoraPair, check_adapter};
 
+/// Conversion to LoRA, whatever it costs.
+fn converted() -> Options {
+    Options { as_lora: true, max_relative_error: None, ..whole() }
+}
+
 /// A pair of an imported file as a difference, with the rows of q and k back in the order of Hugging Face.
 fn difference(gguf: &Gguf<'_>, pair: &LoraPair, alpha: f32) -> Matrix {
     let half = |end: &str| {
@@ -22,7 +27,7 @@ fn difference(gguf: &Gguf<'_>, pair: &LoraPair, alpha: f32) -> Matrix {
     }
 }
 
-fn module_of(pair: &LoraPair) -> String {
+pub(super) fn module_of(pair: &LoraPair) -> String {
     let part = match pair.target.as_str() {
         "attn_q" => "self_attn.q_proj",
         "attn_k" => "self_attn.k_proj",
@@ -94,7 +99,7 @@ fn exact_kinds_change_what_pytorch_changed() {
 fn converted_kinds_err_by_what_they_say() {
     for name in ["dora", "dora_near", "ia3"] {
         for rank in [2, 8, 16, 32] {
-            let options = Options { rank: Some(rank), max_relative_error: None, ..whole() };
+            let options = Options { rank: Some(rank), ..converted() };
             let imported = import(name, &options).unwrap_or_else(|error| panic!("{name}: {error}"));
             let told = f64::from(imported.relative_error.expect("converted"));
             let (_, seen) = errors(name, &imported);
@@ -103,7 +108,7 @@ fn converted_kinds_err_by_what_they_say() {
             assert!((seen - told).abs() <= 0.25 * told + 1e-5, "{name} at rank {rank}: told {told}, seen {seen}");
         }
         // At full rank nothing is cut.
-        let imported = import(name, &Options { rank: Some(64), ..whole() }).expect("imported");
+        let imported = import(name, &Options { rank: Some(64), ..converted() }).expect("imported");
         assert!(errors(name, &imported).0 < 1e-4, "{name}: {:?}", errors(name, &imported));
     }
 }
@@ -116,14 +121,14 @@ fn few_factors_of_ia3_are_exact() {
     factors[5] = 1.5;
     factors[60] = -2.0;
     let weights = weights_of(&[("base_model.model.model.layers.1.mlp.down_proj.ia3_l", &[1, 64], factors)]);
-    let imported = import_parts(&config, &weights, &whole()).expect("imported");
+    let imported = import_parts(&config, &weights, &Options { as_lora: true, ..whole() }).expect("imported");
     assert!(imported.exact, "{name}");
     assert_eq!((imported.rank_min, imported.rank_max), (2, 2));
 }
 
 #[test]
 fn too_much_loss_is_refused_unless_accepted() {
-    let limited = Options { rank: Some(4), max_relative_error: Some(0.05), ..Options::default() };
+    let limited = Options { rank: Some(4), as_lora: true, max_relative_error: Some(0.05), ..Options::default() };
     let error = import("dora", &limited).expect_err("refused");
     assert!(matches!(error, ImportError::TooInexact { rank: 4, .. }), "{error}");
     assert!(error.to_string().contains("DoRA as LoRA of rank 4 misses"), "{error}");
@@ -168,7 +173,7 @@ fn invocation_tokens_and_name_are_kept() {
 #[test]
 fn the_same_folder_gives_the_same_bytes() {
     for name in ["lora", "dora"] {
-        let many = Options { max_relative_error: None, rank: Some(8), ..Options::default() };
+        let many = Options { max_relative_error: None, rank: Some(8), as_lora: name == "dora", ..Options::default() };
         let one = Options { threads: 1, ..many.clone() };
         assert_eq!(import(name, &many).expect("imported").gguf, import(name, &one).expect("imported").gguf, "{name}");
     }
@@ -234,7 +239,7 @@ fn tensors_are_those_of_llama_cpps_converter() {
 
 #[test]
 fn quantized_adapters_lose_what_they_say() {
-    let options = Options { rank: Some(32), ..whole() };
+    let options = Options { rank: Some(32), as_lora: true, ..whole() };
     // A rank of 32, so that both halves are whole blocks.
     let exact = import("dora", &Options { max_relative_error: None, ..options.clone() }).expect("imported");
     let (_, facts) = base();

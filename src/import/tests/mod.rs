@@ -1,8 +1,10 @@
 //! Tests of the import as a whole, on folders that the real PEFT made (`scripts/train/make_peft_fixtures.py`).
 
 mod fixtures;
+mod gains;
 mod hostile;
 mod refusals;
+mod soft_prompts;
 
 use std::fs;
 use std::path::PathBuf;

@@ -34,7 +34,8 @@ fn a9_fields_that_cannot_be_honoured_are_named() {
         ("arrow_config", r#"{"top_k": 3}"#),
         ("kasa_config", r#"{"beta": 1}"#),
         ("peft_type", r#""ADALORA""#),
-        ("peft_type", r#""PROMPT_TUNING""#),
+        ("peft_type", r#""CPT""#),
+        ("peft_type", r#""MULTITASK_PROMPT_TUNING""#),
         ("peft_type", r#""PREFIX_TUNING""#),
         ("peft_type", r#""OFT""#),
         ("peft_type", "7"),
@@ -61,9 +62,9 @@ fn a9_fields_that_cannot_be_honoured_are_named() {
 }
 
 #[test]
-fn a9_soft_prompts_say_where_they_will_come() {
+fn a9_prefix_tuning_says_what_to_do_instead() {
     let error = refused("peft_type", r#""PREFIX_TUNING""#);
-    assert!(error.contains("prefix states"), "{error}");
+    assert!(error.contains("smoa adapter from-examples"), "{error}");
 }
 
 #[test]
@@ -76,7 +77,6 @@ fn a9_folders_that_peft_made_are_refused_by_their_own_field() {
         ("refused_olora", "init_lora_weights"),
         ("refused_tokens", "trainable_token_indices"),
         ("refused_adalora", "peft_type"),
-        ("refused_prompt_tuning", "peft_type"),
         ("refused_prefix_tuning", "peft_type"),
     ] {
         let config = String::from_utf8(corpus(&format!("{name}/adapter_config.json"))).expect("text");

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::adapter::AdapterDigest;
 
 fn another(home: &Home, access: Access) -> Library {
     Library::open_with(home.library.dir(), access, options()).expect("opened")
@@ -122,4 +123,52 @@ fn an_interrupted_creation_is_finished_by_the_next() {
     put(&Library::create(&path).expect("finished"), "a", 1);
     let again = Library::create(&path).expect("opened: it is there already");
     assert_eq!(names_of(&again, &Filter::default()), ["a"]);
+}
+
+#[test]
+fn uses_are_written_off_the_path_of_requests() {
+    let home = home();
+    let (used, other) = (content(1, 100), content(2, 100));
+    for (text, bytes) in [("used", &used), ("other", &other)] {
+        home.library.add(&name(text), bytes, &Metadata::default(), OnConflict::Refuse).expect("added");
+    }
+    let before = home.library.generation().expect("read");
+    let recorder = UseRecorder::new(&home.dir.path().join("library"));
+    let digest = AdapterDigest::of(&used);
+    for success in [true, true, false] {
+        recorder.record(digest, success, Duration::from_millis(7));
+    }
+    drop(recorder);
+    let usage = home.library.usage(digest).expect("read");
+    assert_eq!((usage.uses, usage.successes, usage.latency), (3, 2, Duration::from_millis(21)));
+    assert_eq!(home.library.usage(AdapterDigest::of(&other)).expect("read"), Usage::default());
+    assert_eq!(home.library.generation().expect("read"), before, "statistics are no change of adapters");
+}
+
+#[test]
+fn uses_never_wait_for_a_writer_nor_fail_without_a_library() {
+    let home = home();
+    home.library.add(&name("a"), &content(1, 100), &Metadata::default(), OnConflict::Refuse).expect("added");
+    let writer = home.library.writer().expect("a writer at work");
+    let start = Instant::now();
+    let recorder = UseRecorder::new(&home.dir.path().join("library"));
+    for _ in 0..10_000 {
+        recorder.record(AdapterDigest::of(b"a"), true, Duration::ZERO);
+    }
+    let noted = start.elapsed();
+    drop(recorder);
+    assert!(noted < Duration::from_secs(2), "10,000 notes took {noted:?}");
+    assert!(start.elapsed() < Duration::from_secs(4), "the end waits a moment, not for the writer");
+    drop(writer);
+    UseRecorder::new(&home.dir.path().join("nothing")).record(AdapterDigest::of(b"a"), true, Duration::ZERO);
+}
+
+#[test]
+fn what_a_router_chose_is_fetched_ahead() {
+    let home = home();
+    let bytes = content(1, 30_000);
+    home.library.add(&name("a"), &bytes, &Metadata::default(), OnConflict::Refuse).expect("added");
+    let there = AdapterDigest::of(&bytes);
+    assert_eq!(home.library.prefetch(&[there, AdapterDigest::of(b"gone"), there]), 2);
+    assert_eq!(home.library.pin(&name("a")).expect("pinned").bytes(), bytes);
 }

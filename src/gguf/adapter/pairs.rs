@@ -1,21 +1,21 @@
-//! The check of a LoRA adapter against its base model, as `llama_adapter_lora_init_impl` in `src/llama-adapter.cpp`
+//! Low-rank pairs, with gains of outputs or without: the check against the base model, as `llama_adapter_lora_init_impl` in `src/llama-adapter.cpp`
 //! loads it and as `build_lora_mm`, `build_lora_mm_id` and `build_inp_embd` in `src/llama-graph.cpp` use it.
 
 use std::collections::BTreeMap;
 
-use super::error::{GgufError, GgufErrorKind};
-use super::header::Gguf;
-use super::limits::{MAX_INVOCATION_TOKENS, MAX_RANK};
-use super::model::ModelFacts;
-use super::scan::{SCANNED, Scan, scan};
-use super::tensor::{Shape, TensorInfo, TensorType};
-use super::value::ValueType;
+use super::super::error::{GgufError, GgufErrorKind};
+use super::super::header::Gguf;
+use super::super::limits::{MAX_INVOCATION_TOKENS, MAX_RANK};
+use super::super::model::ModelFacts;
+use super::super::scan::{SCANNED, Scan, scan};
+use super::super::tensor::{Shape, TensorInfo, TensorType};
+use super::super::value::ValueType;
+use super::{AdapterFacts, AdapterKind};
 
-use GgufErrorKind::{Invalid, Malformed, Mismatch, Missing, TooLarge, Unsupported, WrongKind};
+use GgufErrorKind::{Invalid, Malformed, Mismatch, Missing, TooLarge, Unsupported};
 
-const GENERAL_TYPE: &str = "general.type";
-const ARCHITECTURE: &str = "general.architecture";
-const ADAPTER_TYPE: &str = "adapter.type";
+/// The end of a gain's name.
+const GAIN: &str = ".gain";
 const ALPHA: &str = "adapter.lora.alpha";
 const INVOCATION: &str = "adapter.alora.invocation_tokens";
 
@@ -29,37 +29,6 @@ const UNADAPTED: [&str; 7] = [
     "rope_freqs",
     "ffn_gate_tid2eid",
 ];
-
-/// What an adapter file holds.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AdapterFacts {
-    /// The architecture, equal to that of the base model.
-    pub architecture: String,
-    /// `general.name`, if the file has one.
-    pub name: Option<String>,
-    /// `adapter.lora.task_name`, if the file has one.
-    pub task_name: Option<String>,
-    /// `adapter.lora.prompt_prefix`, if the file has one.
-    pub prompt_prefix: Option<String>,
-    /// LoRA alpha, finite and above 0. The strength of a pair is alpha / rank.
-    pub alpha: f32,
-    /// Smallest rank of any pair.
-    pub rank_min: u32,
-    /// Largest rank of any pair.
-    pub rank_max: u32,
-    /// The kinds of linears adapted, sorted, each once: `attn_q`, `ffn_down`, `output`, ...
-    pub targets: Vec<String>,
-    /// The pairs, sorted by the name of the base tensor.
-    pub pairs: Vec<LoraPair>,
-    /// Elements in all A and B.
-    pub parameter_count: u64,
-    /// Bytes of tensor data.
-    pub weight_bytes: u64,
-    /// Every pair has an A or a B of zeros: the adapter changes nothing. Worth a warning.
-    pub all_zero: bool,
-    /// The invocation sequence of an activated LoRA (aLoRA), all within the vocabulary; empty for a plain LoRA.
-    pub invocation_tokens: Vec<u32>,
-}
 
 /// One adapted tensor: `W + (alpha / rank) * B * A`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,84 +52,85 @@ pub struct LoraPair {
     pub b: TensorType,
 }
 
-/// Reads and checks an adapter against the facts of its base model. Reads all weights once.
-///
-/// Stricter than llama.cpp, which skips norms, reads a mistyped alpha with an assertion, and leaves the sizes of
-/// stacked experts and of embedding pairs to the first decode. What is accepted is applied in full.
-pub fn check_adapter(bytes: &[u8], base: &ModelFacts) -> Result<AdapterFacts, GgufError> {
-    let gguf = Gguf::read(bytes)?;
-    check_kind(&gguf)?;
-    let Some(architecture) = gguf.str(ARCHITECTURE)? else {
-        return Err(GgufError::new(Missing, ARCHITECTURE, "is missing"));
-    };
-    if architecture != base.architecture {
-        let reason = format!("the adapter is for '{architecture}', the model is '{}'", base.architecture);
-        return Err(GgufError::new(Mismatch, ARCHITECTURE, reason));
-    }
-    let alpha = check_alpha(&gguf)?;
-    let invocation_tokens = check_invocation(&gguf, base)?;
+/// The gain of one adapted tensor: what its outputs are multiplied by, less 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GainVector {
+    /// The base tensor: `blk.3.attn_k.weight`.
+    pub tensor: String,
+    /// The kind of linear: `attn_k`.
+    pub target: String,
+    /// The layer, for tensors of a layer.
+    pub layer: Option<u32>,
+    /// Outputs of the linear: numbers in the vector.
+    pub outputs: u32,
+}
 
-    let mut pairs = Vec::new();
+/// Checks a file of low-rank pairs; with gains when `gained`.
+pub(super) fn check(gguf: &Gguf<'_>, base: &ModelFacts, gained: bool) -> Result<AdapterFacts, GgufError> {
+    let invocation_tokens = check_invocation(gguf, base)?;
+    let kind = match (gained, invocation_tokens.is_empty()) {
+        (false, true) => AdapterKind::Lora,
+        (false, false) => AdapterKind::Alora,
+        (true, true) => AdapterKind::Gain,
+        (true, false) => {
+            return Err(GgufError::new(Unsupported, INVOCATION, "together with gains is not supported"));
+        }
+    };
+    let (mut pairs, mut gains) = (Vec::new(), Vec::new());
     let mut all_zero = true;
-    for (tensor, halves) in pair_up(&gguf, base)? {
-        let (a, b) = match halves {
-            (Some(a), Some(b)) => (a, b),
+    for (tensor, Parts { a, b, gain }) in parts(gguf, base, gained)? {
+        match (a, b) {
+            (Some(a), Some(b)) => {
+                pairs.push(check_pair(tensor, a, b, base)?);
+                let [a_zero, b_zero] = [a, b].map(|half| check_numbers(gguf, half));
+                all_zero &= a_zero? | b_zero?;
+            }
             (Some(a), None) => return Err(GgufError::new(Malformed, a.name, "has no matching .lora_b")),
             (None, Some(b)) => return Err(GgufError::new(Malformed, b.name, "has no matching .lora_a")),
-            (None, None) => continue,
-        };
-        pairs.push(check_pair(tensor, a, b, base)?);
-        let zero = [a, b].map(|half| check_numbers(&gguf, half));
-        let [a_zero, b_zero] = zero;
-        all_zero &= a_zero? | b_zero?;
+            (None, None) => {}
+        }
+        if let Some(gain) = gain {
+            gains.push(check_gain(tensor, gain, base)?);
+            all_zero &= check_numbers(gguf, gain)?;
+        }
     }
-    if pairs.is_empty() {
+    if pairs.is_empty() && gains.is_empty() {
         return Err(GgufError::new(Missing, "tensor count", "is 0: the adapter holds no LoRA tensors"));
     }
-    let mut targets: Vec<String> = pairs.iter().map(|pair| pair.target.clone()).collect();
+    if gained && gains.is_empty() {
+        let reason = "is 'lora_gain', but no tensor is a .gain; a plain LoRA is of type 'lora'";
+        return Err(GgufError::new(Malformed, super::ADAPTER_TYPE, reason));
+    }
+    // Without pairs nothing is divided by it.
+    let alpha = if pairs.is_empty() && gguf.get(ALPHA).is_none() { 1.0 } else { check_alpha(gguf)? };
+    let of_pairs = pairs.iter().map(|pair| pair.target.clone());
+    let mut targets: Vec<String> = of_pairs.chain(gains.iter().map(|gain| gain.target.clone())).collect();
     targets.sort_unstable();
     targets.dedup();
     let ranks = || pairs.iter().map(|pair| pair.rank);
-    let tensors = gguf.tensors().iter();
     Ok(AdapterFacts {
-        architecture: architecture.to_owned(),
-        name: gguf.str("general.name")?.map(str::to_owned),
-        task_name: gguf.str("adapter.lora.task_name")?.map(str::to_owned),
-        prompt_prefix: gguf.str("adapter.lora.prompt_prefix")?.map(str::to_owned),
         alpha,
         rank_min: ranks().min().unwrap_or(0),
         rank_max: ranks().max().unwrap_or(0),
         targets,
-        parameter_count: tensors.clone().fold(0, |sum: u64, tensor| sum.saturating_add(tensor.elements())),
-        weight_bytes: tensors.fold(0, |sum: u64, tensor| sum.saturating_add(tensor.size)),
         pairs,
+        gains,
         all_zero,
         invocation_tokens,
+        ..AdapterFacts::common(gguf, kind, base)?
     })
 }
 
-/// Refuses files that are not LoRA adapters, saying what they are where it can be told.
-fn check_kind(gguf: &Gguf<'_>) -> Result<(), GgufError> {
-    let model = gguf.get("tokenizer.ggml.tokens").is_some() || gguf.tensor("token_embd.weight").is_some();
-    match gguf.str(GENERAL_TYPE)? {
-        Some("adapter") => {}
-        other if model || other == Some("model") => {
-            return Err(GgufError::new(WrongKind, GENERAL_TYPE, "is a model, not an adapter; pass it with -m"));
-        }
-        None => return Err(GgufError::new(Missing, GENERAL_TYPE, "is missing, expected 'adapter'")),
-        Some(other) => {
-            let reason = format!("is '{other}', expected 'adapter'");
-            return Err(GgufError::new(WrongKind, GENERAL_TYPE, reason));
-        }
-    }
-    match gguf.str(ADAPTER_TYPE)? {
-        Some("lora") => Ok(()),
-        None => Err(GgufError::new(Missing, ADAPTER_TYPE, "is missing, expected 'lora'")),
-        Some(other) => {
-            let reason = format!("is '{other}'; only 'lora' is supported");
-            Err(GgufError::new(Unsupported, ADAPTER_TYPE, reason))
-        }
-    }
+/// The gains of a checked adapter: the base tensor, and the bytes of one little-endian F32 for each output (`g - 1`),
+/// in the order of the file. Empty for files without.
+///
+/// # Errors
+/// Not GGUF; checked files are.
+pub fn gains(bytes: &[u8]) -> Result<Vec<(&str, &[u8])>, GgufError> {
+    let gguf = Gguf::read(bytes)?;
+    let gain = |tensor: &TensorInfo<'_>| tensor.name.ends_with(GAIN);
+    let found = gguf.tensors().iter().filter(|tensor| gain(tensor));
+    Ok(found.map(|tensor| (tensor.name.strip_suffix(GAIN).unwrap_or_default(), gguf.tensor_bytes(tensor))).collect())
 }
 
 fn check_alpha(gguf: &Gguf<'_>) -> Result<f32, GgufError> {
@@ -192,19 +162,32 @@ fn check_invocation(gguf: &Gguf<'_>, base: &ModelFacts) -> Result<Vec<u32>, Gguf
     Ok(tokens.words().collect())
 }
 
-/// The A and B of each base tensor. One may be missing still.
-type Pairs<'g, 'a> = BTreeMap<&'a str, (Option<&'g TensorInfo<'a>>, Option<&'g TensorInfo<'a>>)>;
+/// What a file has for one base tensor. Halves of a pair may be missing still.
+#[derive(Default)]
+struct Parts<'g, 'a> {
+    a: Option<&'g TensorInfo<'a>>,
+    b: Option<&'g TensorInfo<'a>>,
+    gain: Option<&'g TensorInfo<'a>>,
+}
 
-/// Sorts the tensors into pairs by the name of the base tensor. Anything else than A and B is refused.
-fn pair_up<'g, 'a>(gguf: &'g Gguf<'a>, base: &ModelFacts) -> Result<Pairs<'g, 'a>, GgufError> {
-    let mut pairs = Pairs::new();
+/// Sorts the tensors by the name of the base tensor. Anything else than A, B and, when `gained`, gains is refused.
+fn parts<'g, 'a>(
+    gguf: &'g Gguf<'a>,
+    base: &ModelFacts,
+    gained: bool,
+) -> Result<BTreeMap<&'a str, Parts<'g, 'a>>, GgufError> {
+    let mut parts: BTreeMap<&'a str, Parts<'g, 'a>> = BTreeMap::new();
     for tensor in gguf.tensors() {
-        let (target, half) = if let Some(target) = tensor.name.strip_suffix(".lora_a") {
-            (target, &mut pairs.entry(target).or_default().0)
+        let (target, part) = if let Some(target) = tensor.name.strip_suffix(".lora_a") {
+            (target, &mut parts.entry(target).or_default().a)
         } else if let Some(target) = tensor.name.strip_suffix(".lora_b") {
-            (target, &mut pairs.entry(target).or_default().1)
+            (target, &mut parts.entry(target).or_default().b)
+        } else if let Some(target) = tensor.name.strip_suffix(GAIN).filter(|_| gained) {
+            (target, &mut parts.entry(target).or_default().gain)
         } else {
-            let reason = if is_norm_or_bias(tensor.name) {
+            let reason = if tensor.name.ends_with(GAIN) {
+                "is a gain; those belong to adapters of type 'lora_gain'"
+            } else if is_norm_or_bias(tensor.name) {
                 "is a whole norm or bias; llama.cpp would skip it, and the adapter would only half apply"
             } else if base.tensors.contains_key(tensor.name) {
                 "is a whole tensor; only .lora_a and .lora_b can be applied"
@@ -217,9 +200,9 @@ fn pair_up<'g, 'a>(gguf: &'g Gguf<'a>, base: &ModelFacts) -> Result<Pairs<'g, 'a
         if target.contains(".lora_") {
             return Err(GgufError::new(Malformed, tensor.name, "holds .lora_ twice"));
         }
-        *half = Some(tensor);
+        *part = Some(tensor);
     }
-    Ok(pairs)
+    Ok(parts)
 }
 
 fn is_norm_or_bias(tensor: &str) -> bool {
@@ -289,6 +272,31 @@ fn check_pair(tensor: &str, a: &TensorInfo<'_>, b: &TensorInfo<'_>, base: &Model
     })
 }
 
+/// Checks one gain: a number for every output of one plain matrix.
+fn check_gain(tensor: &str, gain: &TensorInfo<'_>, base: &ModelFacts) -> Result<GainVector, GgufError> {
+    let Some(shape) = base.tensors.get(tensor) else {
+        let reason = format!("the model has no tensor '{tensor}' (it has {} layers)", base.n_layer);
+        return Err(GgufError::new(Mismatch, gain.name, reason));
+    };
+    let (layer, target) = split_name(tensor);
+    let [_, outputs, experts, more] = *shape;
+    let plain = experts == 1 && more == 1 && outputs > 1 && !is_norm_or_bias(tensor);
+    let adapted = |target: &&str| !UNADAPTED.contains(target) && !target.ends_with("token_embd");
+    let Some(target) = target.filter(|target| plain && adapted(target)) else {
+        let reason = format!("'{tensor}' is no plain linear; only those have gains");
+        return Err(GgufError::new(Unsupported, gain.name, reason));
+    };
+    if gain.kind != TensorType::F32 {
+        return Err(GgufError::new(Unsupported, gain.name, format!("is stored as {}, expected F32", gain.kind)));
+    }
+    if gain.dims != [outputs, 1, 1, 1] {
+        let reason = format!("has shape {:?}, the model has {outputs} outputs here: another base model?", gain.dims);
+        return Err(GgufError::new(Mismatch, gain.name, reason));
+    }
+    let outputs = u32::try_from(outputs).unwrap_or(u32::MAX);
+    Ok(GainVector { tensor: tensor.to_owned(), target: target.to_owned(), layer, outputs })
+}
+
 fn check_size(half: &TensorInfo<'_>, dims: &Shape, expected: u64, found: u64, base: &Shape) -> Result<(), GgufError> {
     if expected == found {
         return Ok(());
@@ -312,7 +320,7 @@ fn split_name(tensor: &str) -> (Option<u32>, Option<&str>) {
 }
 
 /// Refuses NaN and infinity; tells whether all numbers are zero.
-fn check_numbers(gguf: &Gguf<'_>, half: &TensorInfo<'_>) -> Result<bool, GgufError> {
+pub(super) fn check_numbers(gguf: &Gguf<'_>, half: &TensorInfo<'_>) -> Result<bool, GgufError> {
     match scan(half.kind, gguf.tensor_bytes(half)) {
         Some(Scan { finite: true, zero }) => Ok(zero),
         _ => Err(GgufError::new(Invalid, half.name, "holds NaN or infinite weights")),
