@@ -21,6 +21,10 @@ use crate::sampling::Sampling;
 /// A token id of the loaded model.
 pub type Token = u32;
 
+/// Ids from here on stand for rows of soft prompts: `VIRTUAL + i` is row `i` of those in the row's set, one after the
+/// other in the order of the set. They stand at the beginning of a sequence only, and never ask for logits.
+pub const VIRTUAL: Token = 1 << 31;
+
 /// A sequence of the context: an index below [`EngineFacts::sequences`].
 pub type Sequence = usize;
 

@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::adapter::{AdapterFile, AdapterSet};
+use crate::adapter::{AdapterFile, Timeline};
 use crate::engine::lanes::Residents;
 use crate::engine::{Engine, EngineFacts, Token, Tokenizer};
 use crate::error::{Code, Failure};
@@ -26,11 +26,11 @@ use crate::sampling::Sampling;
 /// that Rust gives to others.
 const STACK_BYTES: usize = 16 << 20;
 
-/// The adapters of one request: the set is the key, the files keep the bytes alive until the request ends.
+/// The adapters of one request: the sets are the key, the files keep the bytes alive until the request ends.
 #[derive(Clone, Debug, Default)]
 pub struct Lease {
-    /// The weighted set.
-    pub set: AdapterSet,
+    /// The weighted set of each position.
+    pub sets: Timeline,
     /// The files of its members.
     pub files: Vec<Arc<AdapterFile>>,
 }

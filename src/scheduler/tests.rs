@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::batch::Batch;
 use super::*;
-use crate::adapter::{AdapterDigest, Scale};
+use crate::adapter::{AdapterDigest, AdapterSet, Scale};
 use crate::engine::fake::FakeEngine;
 use crate::event::{FinishReason, Finished};
 use crate::grammar::{Compiler, Source};
@@ -22,7 +22,7 @@ fn job(prompt: &str, set: AdapterSet, max_tokens: usize) -> (Job, Receiver<Event
     let (events, receiver) = channel();
     let job = Job {
         prompt: prompt.bytes().map(Token::from).collect(),
-        lease: Lease { set, files: Vec::new() },
+        lease: Lease { sets: Timeline::always(set), files: Vec::new() },
         matcher: None,
         sampling: Sampling::default(),
         limits: JobLimits { max_tokens: Some(max_tokens), ..JobLimits::default() },
@@ -353,7 +353,11 @@ proptest! {
         alone in 0usize..3,
     ) {
         // All sets mix; none does; those of two adapters do not.
-        let alone: fn(&AdapterSet) -> bool = [|_| false, |_| true, |set| set.members().len() > 1][alone];
+        let alone: fn(&AdapterSet) -> bool = match alone {
+            0 => |_| false,
+            1 => |_| true,
+            _ => |set| set.members().len() > 1,
+        };
         let mut batch = Batch::new(FakeEngine::new(context, 3).alone(alone));
         let mut asked = Vec::new();
         for act in acts {

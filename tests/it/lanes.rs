@@ -4,10 +4,12 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use smoa::adapter::{AdapterDigest, AdapterFile, AdapterSet, HeldBytes, Scale};
+use smoa::adapter::{AdapterDigest, AdapterFile, AdapterSet, HeldBytes, Scale, Timeline};
 use smoa::engine::llama::LlamaEngine;
 use smoa::engine::options::{AdapterBatching, EngineOptions};
-use smoa::engine::{Batching, Engine, Row};
+use smoa::engine::{Batching, Engine, Row, VIRTUAL};
+use smoa::gguf::{Gguf, GgufWriter, SoftPrompt, TensorType};
+use smoa::import::{BaseWeights, GgufWeights};
 
 use crate::support::{facts, model, random_lora};
 
@@ -148,7 +150,8 @@ fn weighted_mixes_are_the_sum_of_their_parts() {
         for (found, expected) in found[sequence].iter().zip(&expected) {
             let error = distance(found, expected);
             println!("mix of {}: {error:.1e}", set.members().len());
-            assert!(error < 2e-2, "{error:e}");
+            // Sums in another order, and from there on other roundings of activations to 8 bits; an F32 base has none.
+            assert!(error < if facts().file_type.contains("F32") { 1e-3 } else { 5e-2 }, "{error:e}");
             let best = best(expected);
             let second = expected.iter().enumerate().filter(|(i, _)| *i != best as usize).map(|(_, l)| *l);
             let margin = expected[best as usize] - second.fold(f32::MIN, f32::max);
@@ -156,4 +159,98 @@ fn weighted_mixes_are_the_sum_of_their_parts() {
             assert!(margin <= 2.0 * noise || self::best(found) == best, "margin {margin}, noise {noise}");
         }
     }
+}
+
+fn writer(kind: &str) -> GgufWriter<'static> {
+    let mut writer = GgufWriter::new();
+    writer.set("general.type", "adapter").expect("set").set("adapter.type", kind).expect("set");
+    writer.set("general.architecture", facts().architecture.as_str()).expect("set");
+    writer
+}
+
+/// Logits of the last of `tokens` under `set`, in an engine with one sequence.
+fn last_logits(files: &[Arc<AdapterFile>], sets: &Timeline, tokens: &[u32]) -> Vec<f32> {
+    let mut engine = engine(AdapterBatching::Auto, 1);
+    engine.load_adapters(files, &HashSet::new()).expect("loaded");
+    let all = [sets.at(0).clone(), sets.last().clone()];
+    let row = |(position, token): (usize, &u32)| Row {
+        token: *token,
+        position,
+        sequence: 0,
+        logits: position + 1 == tokens.len(),
+        set: usize::from(sets.at(position) != &all[0]),
+    };
+    let rows: Vec<Row> = tokens.iter().enumerate().map(row).collect();
+    // Sets that do not mix come one after the other.
+    for run in rows.chunk_by(|a, b| a.set == b.set) {
+        engine.decode(run, &all).expect("decoded");
+    }
+    engine
+        .logits(rows.iter().rev().take_while(|r| r.set == rows[rows.len() - 1].set).count() - 1)
+        .expect("logits")
+        .to_vec()
+}
+
+#[test]
+fn a_soft_prompt_of_token_embeddings_reads_as_those_tokens() {
+    let tokens = [1000u32, 2000, 3000];
+    let bytes = std::fs::read(model()).expect("read");
+    let gguf = Gguf::read(&bytes).expect("sound");
+    let parts = [gguf];
+    let table = GgufWeights::new(&parts).dequantized("token_embd.weight").expect("a known format");
+    let width = facts().n_embd as usize;
+    let rows: Vec<f32> = tokens.iter().flat_map(|t| table.row(*t as usize).to_vec()).collect();
+    let prompt = SoftPrompt {
+        architecture: &facts().architecture,
+        name: None,
+        n_embd: width as u32,
+        rows: &rows,
+        halves: false,
+    };
+    let soft = file(prompt.to_gguf().expect("written").to_bytes());
+    let rest = [500u32, 600, 700];
+    let expected = last_logits(&[], &Timeline::default(), &[&tokens[..], &rest].concat());
+    let virtual_tokens: Vec<u32> = (0..3).map(|i| VIRTUAL + i).collect();
+    let sets = Timeline::always(set(&[(&soft, 1.0)]));
+    let found = last_logits(&[soft], &sets, &[&virtual_tokens[..], &rest].concat());
+    let error = distance(&found, &expected);
+    assert!(error < 1e-3, "{error:e}");
+}
+
+#[test]
+fn gains_control_vectors_and_activated_loras_act_where_they_should() {
+    let tokens: Vec<u32> = (0..12).map(|i| 900 + 31 * i).collect();
+    let base = last_logits(&[], &Timeline::default(), &tokens);
+    let n_out = facts().tensors["blk.3.ffn_up.weight"][1] as usize;
+    let gain = |value: f32| {
+        let mut w = writer("lora_gain");
+        w.set("adapter.lora.alpha", 1.0f32).expect("set");
+        let numbers = value.to_le_bytes().repeat(n_out);
+        w.tensor("blk.3.ffn_up.weight.gain", TensorType::F32, &[n_out as u64], numbers).expect("added");
+        file(w.to_bytes())
+    };
+    let always = |f: &Arc<AdapterFile>, scale: f32| Timeline::always(set(&[(f, scale)]));
+    let none = gain(0.0);
+    assert!(last_logits(&[none.clone()], &always(&none, 1.0), &tokens) == base, "a gain of one changes nothing");
+    // Half of it off, by a gain of -0.5 or by half of a gain of -1.
+    let (half, whole) = (gain(-0.5), gain(-1.0));
+    let a = last_logits(&[half.clone()], &always(&half, 1.0), &tokens);
+    let b = last_logits(&[whole.clone()], &always(&whole, 0.5), &tokens);
+    assert!(a == b && distance(&a, &base) > 1e-3);
+
+    let width = facts().n_embd as usize;
+    let mut w = GgufWriter::new();
+    w.set("general.architecture", "controlvector").expect("set");
+    w.set("controlvector.model_hint", facts().architecture.as_str()).expect("set");
+    let direction: Vec<u8> = (0..width).flat_map(|i| ((i % 7) as f32 / 7.0 - 0.5).to_le_bytes()).collect();
+    w.tensor("direction.5", TensorType::F32, &[width as u64], direction).expect("added");
+    let steering = file(w.to_bytes());
+    let steered = last_logits(&[steering.clone()], &always(&steering, 1.0), &tokens);
+    assert!(distance(&steered, &base) > 1e-3, "the direction is felt");
+
+    let plain = file(random_lora(77, 8, 0.06));
+    let late = Timeline::switching(AdapterSet::base(), 6, set(&[(&plain, 1.0)]));
+    let switched = last_logits(&[plain.clone()], &late, &tokens);
+    let whole = last_logits(&[plain.clone()], &always(&plain, 1.0), &tokens);
+    assert!(distance(&switched, &base) > 1e-3 && distance(&switched, &whole) > 1e-3, "neither the base nor all of it");
 }

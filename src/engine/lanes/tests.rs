@@ -165,6 +165,33 @@ proptest! {
 }
 
 #[test]
+fn a_gain_multiplies_what_the_base_gave_beside_any_pair() {
+    let pair = sample(3, 4, TensorType::F32);
+    let gain: Vec<f32> = (0..N_OUT).map(|o| o as f32 / 8.0 - 1.0).collect();
+    let mut writer = GgufWriter::new();
+    writer.set("general.type", "adapter").expect("set").set("adapter.type", "lora_gain").expect("set");
+    writer.set("general.architecture", "llama").expect("set").set("adapter.lora.alpha", 1.0f32).expect("set");
+    let bytes: Vec<u8> = gain.iter().flat_map(|g| g.to_le_bytes()).collect();
+    writer.tensor(&format!("{NAME}.gain"), TensorType::F32, &[N_OUT as u64], bytes).expect("added");
+    let bytes = writer.to_bytes();
+    let digest = AdapterDigest::of(&bytes);
+    let file = Arc::new(AdapterFile::new(Path::new("g"), Box::new(Held(bytes)), digest, &base()).expect("sound"));
+    let lane = Arc::new(LaneAdapter::pack(&file, &Sites::of(&base())).expect("for lanes"));
+    let mut step = Step::default();
+    step.push(&[(pair.lane.clone(), 1.0), (lane, 0.5)], &[true, true]);
+    let (x, before) = (rows(2, N_IN, 1), rows(2, N_OUT, 5));
+    let mut y = before.clone();
+    apply(&step, Columns::All, &x, &mut y, 2);
+    for row in 0..2 {
+        for o in 0..N_OUT {
+            let base = f64::from(before[row][o]);
+            let wanted = base + 0.5 * f64::from(gain[o]) * base + expected(&[(&pair, 1.0)], &x[row], o);
+            assert!((f64::from(y[row][o]) - wanted).abs() < 1e-4, "row {row} output {o}");
+        }
+    }
+}
+
+#[test]
 fn a_matrix_of_neither_size_is_not_understood() {
     let mut step = Step::default();
     step.push(&[], &[false, false, true]);

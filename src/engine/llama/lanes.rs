@@ -23,7 +23,7 @@ use llama_cpp_sys_2 as sys;
 
 use super::adapter::Loaded;
 use super::model::Model;
-use crate::adapter::{AdapterDigest, AdapterSet};
+use crate::adapter::{AdapterDigest, AdapterSet, Scale};
 use crate::engine::lanes::kernel::{self, OutputRows, Share};
 use crate::engine::lanes::{LaneAdapter, Numerics, Residents, Sites, Step};
 use crate::engine::{EngineError, Row};
@@ -71,7 +71,8 @@ struct Hook {
 /// The state of lanes for one context.
 pub(super) struct Lanes {
     shared: NonNull<Shared>,
-    stub: Loaded,
+    /// Loaded when lanes start.
+    stub: Option<Loaded>,
     residents: Arc<Residents>,
     /// Adapters that running requests use, held whatever the bounds of the residents.
     leased: HashMap<AdapterDigest, Arc<LaneAdapter>>,
@@ -99,12 +100,9 @@ pub(super) fn refusal(base: &ModelFacts, model: &Model, accelerator: bool) -> Op
 }
 
 impl Lanes {
-    /// Makes the stub and the hooks.
-    pub(super) fn new(model: &Arc<Model>, base: &ModelFacts, residents: Arc<Residents>) -> Result<Self, EngineError> {
-        let failed = |reason: String| EngineError::Compute(format!("lanes: {reason}"));
+    /// Makes the hooks, so that a context can be told of them; nothing else happens until [`Lanes::start`].
+    pub(super) fn new(residents: Arc<Residents>) -> Self {
         let sites = residents.sites();
-        let bytes = stub(&base.architecture, sites).map_err(|e| failed(e.to_string()))?;
-        let stub = Loaded::new(model, &bytes).map_err(failed)?;
         let shared = Box::into_raw(Box::new(Shared {
             on: false,
             step: Step::default(),
@@ -118,7 +116,21 @@ impl Lanes {
         // SAFETY: a box is never null.
         let shared = unsafe { NonNull::new_unchecked(shared) };
         let reached = vec![true; residents.sites().len()];
-        Ok(Self { shared, stub, residents, leased: HashMap::new(), reached })
+        Self { shared, stub: None, residents, leased: HashMap::new(), reached }
+    }
+
+    /// Loads the stub. `reached` are the linears at which the model's graph asks for adapters; those that change others
+    /// are not taken.
+    pub(super) fn start(&mut self, model: &Arc<Model>, base: &ModelFacts, reached: Vec<bool>) -> Result<(), String> {
+        let bytes = stub(&base.architecture, self.residents.sites()).map_err(|e| e.to_string())?;
+        self.stub = Some(Loaded::new(model, &bytes)?);
+        self.reached = reached;
+        Ok(())
+    }
+
+    /// Whether [`Lanes::start`] has been called.
+    pub(super) fn started(&self) -> bool {
+        self.stub.is_some()
     }
 
     /// What a context needs to know at its making.
@@ -132,8 +144,9 @@ impl Lanes {
     }
 
     /// The stub, to be made the context's whole adapter set while lanes are on.
-    pub(super) fn stub(&self) -> *mut sys::llama_adapter_lora {
-        self.stub.raw()
+    pub(super) fn stub(&self) -> Result<*mut sys::llama_adapter_lora, EngineError> {
+        let stub = self.stub.as_ref().ok_or_else(|| EngineError::Misuse("lanes have not started".into()))?;
+        Ok(stub.raw())
     }
 
     /// Turns rewriting on or off; the context's adapter set must follow.
@@ -148,9 +161,9 @@ impl Lanes {
         self.leased.extend(adapters.into_iter().map(|a| (a.digest(), a)));
     }
 
-    /// Whether every adapter of a set is ready for lanes.
-    pub(super) fn take(&self, set: &AdapterSet) -> bool {
-        set.members().iter().all(|(digest, _)| self.leased.contains_key(digest))
+    /// Whether an adapter is ready for lanes.
+    pub(super) fn has(&self, digest: &AdapterDigest) -> bool {
+        self.leased.contains_key(digest)
     }
 
     /// Linears at which a graph computed so far has asked for adapters.
@@ -158,11 +171,6 @@ impl Lanes {
         // SAFETY: no decode is running; hooks are only read.
         let hooks = unsafe { &(*self.shared.as_ptr()).hooks };
         hooks.iter().map(|hook| hook.seen.load(Ordering::Relaxed)).collect()
-    }
-
-    /// Takes only adapters that change no other linears than these.
-    pub(super) fn limit_to(&mut self, reached: Vec<bool>) {
-        self.reached = reached;
     }
 
     /// Whether the model's graph asks for adapters at every linear that this one changes.
@@ -178,11 +186,10 @@ impl Lanes {
         for run in rows.chunk_by(|a, b| a.sequence == b.sequence && a.set == b.set) {
             let missing = || EngineError::Misuse("an adapter of the step is not loaded".into());
             let set = sets.get(run[0].set).ok_or_else(missing)?;
-            let members = set
-                .members()
-                .iter()
-                .map(|(digest, scale)| Ok((self.leased.get(digest).cloned().ok_or_else(missing)?, scale.get())));
-            let members = members.collect::<Result<Vec<_>, EngineError>>()?;
+            // Soft prompts and control vectors have no lanes; the caller has seen to it that the others are here.
+            let carried =
+                |(digest, scale): &(AdapterDigest, Scale)| Some((self.leased.get(digest)?.clone(), scale.get()));
+            let members: Vec<_> = set.members().iter().filter_map(carried).collect();
             let wants: Vec<bool> = run.iter().map(|r| r.logits).collect();
             step.push(&members, &wants);
         }

@@ -52,12 +52,14 @@ pub(super) fn check(model: &Arc<Model>, base: &ModelFacts, options: &EngineOptio
 
     let residents = Arc::new(Residents::new(sites, 2, usize::MAX));
     let ready = files.iter().map(|f| residents.ready(f)).collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
-    let mut lanes = Lanes::new(model, base, residents).map_err(text)?;
+    let reached = vec![true; residents.sites().len()];
+    let mut lanes = Lanes::new(residents);
+    lanes.start(model, base, reached)?;
     lanes.lease(ready, |_| true);
     {
         let mut context = Context::new(model.clone(), &options, Some(lanes.callback())).map_err(text)?;
         lanes.switch(true);
-        context.set_adapters(&mut [lanes.stub()], &mut [1.0]);
+        context.set_adapters(&mut [lanes.stub().map_err(text)?], &mut [1.0]);
         let all: Vec<Row> = (0..sets.len()).flat_map(|sequence| rows(base, sequence, sequence)).collect();
         lanes.plan(&all, &sets).map_err(text)?;
         context.decode(&all).map_err(text)?;

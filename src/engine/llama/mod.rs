@@ -11,6 +11,7 @@
 mod adapter;
 mod backend;
 mod context;
+mod extras;
 mod lanes;
 mod lanes_check;
 mod log;
@@ -27,14 +28,15 @@ pub use model::Progress;
 
 use self::adapter::Adapters;
 use self::context::{Context, MAX_SEQUENCES};
+use self::extras::Extras;
 use self::lanes::Lanes;
 use self::model::{LoadError, Model};
 use super::lanes::{Residents, Sites};
 use super::options::{AdapterBatching, CacheType, EngineOptions, FlashAttention};
-use super::{Batching, Engine, EngineError, EngineFacts, Row, Sampler, Sequence, Tokenizer};
+use super::{Batching, Engine, EngineError, EngineFacts, Row, Sampler, Sequence, Tokenizer, VIRTUAL};
 use crate::adapter::{AdapterDigest, AdapterFile, AdapterSet};
 use crate::error::{Code, Failure};
-use crate::gguf::ModelFacts;
+use crate::gguf::{AdapterKind, ModelFacts};
 use crate::sampling::Sampling;
 
 /// A model, a context and adapters in llama.cpp.
@@ -47,8 +49,17 @@ pub struct LlamaEngine {
     facts: EngineFacts,
     /// Positions evaluated in each sequence: what the next row's position must be.
     lengths: Vec<usize>,
+    /// Rows of soft prompts and control vectors.
+    extras: Extras,
     /// What is active in the context.
     active: Active,
+    /// The set whose control vectors are active in the context.
+    steered: Option<AdapterSet>,
+    /// What the lanes' check needs, should they start late.
+    base: ModelFacts,
+    options: EngineOptions,
+    /// For each row of the last step its place in llama.cpp's last batch, when they differ.
+    places: Vec<usize>,
     /// Steps without any adapter since the stub was last needed.
     plain_steps: u32,
 }
@@ -112,6 +123,11 @@ impl LlamaEngine {
             adapters: Adapters::new(model.clone(), options.adapter_cache_bytes),
             lengths: vec![0; facts.sequences],
             active: Active::Set(AdapterSet::base()),
+            extras: Extras::default(),
+            steered: None,
+            base: base.clone(),
+            options: options.clone(),
+            places: Vec::new(),
             plain_steps: 0,
             lanes,
             context,
@@ -127,7 +143,11 @@ impl LlamaEngine {
         }
         let mut next = self.lengths.clone();
         for row in rows {
-            if row.token as usize >= self.facts.vocabulary {
+            if row.token >= VIRTUAL {
+                if row.logits {
+                    return misuse("logits of a soft prompt's row".into());
+                }
+            } else if row.token as usize >= self.facts.vocabulary {
                 return misuse(format!("token {} is outside the vocabulary of {}", row.token, self.facts.vocabulary));
             }
             let Some(length) = next.get_mut(row.sequence) else {
@@ -148,7 +168,7 @@ impl LlamaEngine {
         }
         let mut adapters = Vec::new();
         let mut scales = Vec::new();
-        for (digest, scale) in set.members() {
+        for (digest, scale) in set.members().iter().filter(|(digest, _)| !self.extras.has(digest)) {
             let missing = || EngineError::Misuse(format!("adapter {digest} is not loaded"));
             adapters.push(self.adapters.get(*digest).ok_or_else(missing)?);
             scales.push(scale.get());
@@ -161,8 +181,77 @@ impl LlamaEngine {
         Ok(())
     }
 
-    /// Evaluates rows under sets of their own.
-    fn decode_mixed(&mut self, rows: &[Row], sets: &[AdapterSet]) -> Result<(), EngineError> {
+    /// Makes the control vectors of `set` the active ones.
+    fn steer(&mut self, set: &AdapterSet) -> Result<(), EngineError> {
+        let wanted = self.extras.steers(set).then(|| set.clone());
+        if self.steered != wanted {
+            self.context.steer(&self.extras.direction(set))?;
+            self.steered = wanted;
+        }
+        Ok(())
+    }
+
+    /// Whether lanes carry every adapter of a set that changes linears.
+    fn in_lanes(&self, set: &AdapterSet) -> bool {
+        let carried = |lanes: &Lanes| set.members().iter().all(|(d, _)| lanes.has(d) || self.extras.has(d));
+        self.lanes.as_ref().is_some_and(|lanes| lanes.started() && carried(lanes))
+    }
+
+    /// Starts the lanes, if they have not started: adapters with gains exist nowhere else.
+    fn start_lanes(&mut self) -> Result<(), String> {
+        let why = match &self.facts.batching {
+            Batching::Grouped { why: Some(why) } => why.clone(),
+            _ => "--adapter-batching grouped".to_string(),
+        };
+        let lanes = self.lanes.as_mut().ok_or(why)?;
+        if !lanes.started() {
+            let reached = lanes_check::check(&self.model, &self.base, &self.options)?;
+            lanes.start(&self.model, &self.base, reached)?;
+        }
+        Ok(())
+    }
+
+    /// Evaluates the rows of soft prompts, which are batches of their own in llama.cpp.
+    fn decode_embedded(&mut self, rows: &[Row], sets: &[AdapterSet]) -> Result<(), EngineError> {
+        let width = self.base.n_embd as usize;
+        let mut data = Vec::with_capacity(rows.len() * width);
+        for row in rows {
+            let index = (row.token - VIRTUAL) as usize;
+            let numbers = self.extras.row(&sets[row.set], index, width);
+            data.extend(numbers.ok_or_else(|| EngineError::Misuse(format!("row {index} of no soft prompt")))?);
+        }
+        self.apply(rows, sets)?;
+        let done = self.context.decode_embeddings(rows, &data);
+        self.finish_step(done)
+    }
+
+    /// Makes the sets of `rows` active, in whichever way they can be.
+    fn apply(&mut self, rows: &[Row], sets: &[AdapterSet]) -> Result<(), EngineError> {
+        let Some(set) = sets.get(rows[0].set) else { return Err(EngineError::Misuse("a row without a set".into())) };
+        let alike = rows.iter().all(|r| sets.get(r.set) == Some(set));
+        if !alike && rows.iter().any(|r| sets.get(r.set).is_none_or(|set| !self.mixes(set))) {
+            return Err(EngineError::Misuse("a set that must be alone shares a step".into()));
+        }
+        self.steer(set)?;
+        self.plain_steps = if alike && set.is_base() { self.plain_steps.saturating_add(1) } else { 0 };
+        let plain = self.plain_steps > if self.active == Active::Lanes { PLAIN_STEPS } else { 0 };
+        if plain || (alike && !self.in_lanes(set)) {
+            return self.activate(set);
+        }
+        self.activate_lanes(rows, sets)
+    }
+
+    /// What a step leaves to be looked at.
+    fn finish_step(&mut self, done: Result<(), EngineError>) -> Result<(), EngineError> {
+        let broken = self.active == Active::Lanes && self.lanes.as_mut().is_some_and(Lanes::was_broken);
+        match done {
+            Ok(()) if broken => Err(EngineError::Compute("the adapters' part of the graph was not as expected".into())),
+            done => done,
+        }
+    }
+
+    /// Lays out rows under sets of their own.
+    fn activate_lanes(&mut self, rows: &[Row], sets: &[AdapterSet]) -> Result<(), EngineError> {
         let Some(lanes) = &mut self.lanes else {
             return Err(EngineError::Misuse("rows of one step with different adapter sets".into()));
         };
@@ -172,35 +261,33 @@ impl LlamaEngine {
         }
         lanes.plan(rows, sets)?;
         if self.active != Active::Lanes {
+            let stub = lanes.stub()?;
             lanes.switch(true);
-            self.context.set_adapters(&mut [lanes.stub()], &mut [1.0]);
+            self.context.set_adapters(&mut [stub], &mut [1.0]);
             self.active = Active::Lanes;
         }
-        self.context.decode(rows)?;
-        match lanes.was_broken() {
-            true => Err(EngineError::Compute("the adapters' part of the graph was not as expected".into())),
-            false => Ok(()),
-        }
+        Ok(())
     }
 }
 
-/// Lanes for a model, checked on it, or why adapter sets take turns.
+/// Lanes for a model, started and checked where sequences can mix, or why adapter sets take turns.
 fn lanes(model: &Arc<Model>, base: &ModelFacts, options: &EngineOptions) -> Result<(Option<Lanes>, Batching), Failure> {
-    let wanted = match options.adapter_batching {
-        AdapterBatching::Grouped => return Ok((None, Batching::Grouped { why: None })),
-        // One sequence never mixes; llama.cpp's own path serves it without a check at the start.
-        AdapterBatching::Auto if options.sequences == 1 => return Ok((None, Batching::Grouped { why: None })),
-        wanted => wanted,
-    };
+    let wanted = options.adapter_batching;
+    if wanted == AdapterBatching::Grouped {
+        return Ok((None, Batching::Grouped { why: None }));
+    }
     let accelerator = devices(Backend::get()).iter().any(|d| d.accelerator);
-    let refused = lanes::refusal(base, model, accelerator);
-    let made = match refused {
+    let bytes = usize::try_from(options.adapter_cache_bytes).unwrap_or(usize::MAX);
+    let make = || Lanes::new(Arc::new(Residents::new(Sites::of(base), options.adapter_slots as usize, bytes)));
+    let made = match lanes::refusal(base, model, accelerator) {
         Some(why) => Err(why),
+        // One sequence never mixes; llama.cpp's own path serves it without a check at the start.
+        None if wanted == AdapterBatching::Auto && options.sequences == 1 => {
+            return Ok((Some(make()), Batching::Grouped { why: None }));
+        }
         None => lanes_check::check(model, base, options).and_then(|reached| {
-            let bytes = usize::try_from(options.adapter_cache_bytes).unwrap_or(usize::MAX);
-            let residents = Residents::new(Sites::of(base), options.adapter_slots as usize, bytes);
-            let mut lanes = Lanes::new(model, base, Arc::new(residents)).map_err(|e| e.to_string())?;
-            lanes.limit_to(reached);
+            let mut lanes = make();
+            lanes.start(model, base, reached)?;
             Ok(lanes)
         }),
     };
@@ -275,7 +362,7 @@ impl Engine for LlamaEngine {
     }
 
     fn residents(&self) -> Option<Arc<Residents>> {
-        self.lanes.as_ref().map(|l| l.residents().clone())
+        self.lanes.as_ref().filter(|l| l.started()).map(|l| l.residents().clone())
     }
 
     fn load_adapters(
@@ -287,13 +374,29 @@ impl Engine for LlamaEngine {
         in_use.extend(files.iter().map(|f| f.digest()));
         let mut ready = Vec::new();
         for file in files {
-            // Laid out by the thread that submitted the request, as a rule; here it is looked up.
-            if let Some(lanes) = &self.lanes
-                && let Ok(adapter) = lanes.residents().ready(file)
-                && lanes.reaches(&adapter)
-            {
-                ready.push(adapter);
+            if self.extras.load(file, &self.base)? {
                 continue;
+            }
+            let refused = |reason: String| EngineError::Adapter { name: file.label(), reason };
+            let gains = file.facts().kind == AdapterKind::Gain;
+            if gains {
+                self.start_lanes().map_err(|why| {
+                    refused(format!(
+                        "its gains need mixed batching, which is not to be had here: {why}; import with --as-lora"
+                    ))
+                })?;
+            }
+            // Laid out by the thread that submitted the request, as a rule; here it is looked up.
+            if let Some(lanes) = self.lanes.as_ref().filter(|l| l.started()) {
+                match lanes.residents().ready(file) {
+                    Ok(adapter) if lanes.reaches(&adapter) => {
+                        ready.push(adapter);
+                        continue;
+                    }
+                    Ok(_) if gains => return Err(refused("the model's graph does not reach all its gains".into())),
+                    Err(why) if gains => return Err(refused(why.to_string())),
+                    _ => (),
+                }
             }
             if self.adapters.would_evict(file) && matches!(self.active, Active::Set(_)) {
                 // An adapter in the context's active set must not be freed under it.
@@ -305,25 +408,43 @@ impl Engine for LlamaEngine {
         if let Some(lanes) = &mut self.lanes {
             lanes.lease(ready, |digest| in_use.contains(digest));
         }
+        self.extras.keep(|digest| in_use.contains(digest));
         Ok(())
     }
 
     fn mixes(&self, set: &AdapterSet) -> bool {
-        self.lanes.as_ref().is_some_and(|lanes| lanes.take(set))
+        self.in_lanes(set) && !self.extras.steers(set)
     }
 
     fn decode(&mut self, rows: &[Row], sets: &[AdapterSet]) -> Result<(), EngineError> {
         self.check_rows(rows)?;
-        let Some(set) = sets.get(rows[0].set) else { return Err(EngineError::Misuse("a row without a set".into())) };
-        let alike = rows.iter().all(|r| sets.get(r.set) == Some(set));
-        let mixes = self.mixes(set);
-        self.plain_steps = if alike && set.is_base() { self.plain_steps.saturating_add(1) } else { 0 };
-        if (alike && !mixes) || self.plain_steps > PLAIN_STEPS || (self.plain_steps > 0 && self.active != Active::Lanes)
-        {
-            self.activate(set)?;
-            self.context.decode(rows)?;
+        let (embedded, tokens): (Vec<Row>, Vec<Row>) = rows.iter().partition(|r| r.token >= VIRTUAL);
+        self.places.clear();
+        if embedded.is_empty() {
+            self.apply(rows, sets)?;
+            let done = self.context.decode(rows);
+            self.finish_step(done)?;
         } else {
-            self.decode_mixed(rows, sets)?;
+            // The rows of a soft prompt stand before all others of their sequence, so they can go first.
+            self.decode_embedded(&embedded, sets)?;
+            if !tokens.is_empty() {
+                let done = self.apply(&tokens, sets).and_then(|()| {
+                    let done = self.context.decode(&tokens);
+                    self.finish_step(done)
+                });
+                if let Err(e) = done {
+                    for row in &embedded {
+                        self.context.truncate(row.sequence, self.lengths[row.sequence]);
+                    }
+                    return Err(e);
+                }
+            }
+            let mut place = 0;
+            self.places.extend(rows.iter().map(|row| {
+                let here = if row.token >= VIRTUAL { usize::MAX } else { place };
+                place += usize::from(row.token < VIRTUAL);
+                here
+            }));
         }
         for row in rows {
             self.lengths[row.sequence] += 1;
@@ -332,7 +453,7 @@ impl Engine for LlamaEngine {
     }
 
     fn logits(&self, index: usize) -> Result<&[f32], EngineError> {
-        self.context.logits(index)
+        self.context.logits(self.places.get(index).copied().unwrap_or(index))
     }
 
     fn truncate(&mut self, sequence: Sequence, from: usize) -> bool {
