@@ -166,7 +166,7 @@ mod tests {
         };
         assert_eq!(ask(&[(Role::User, "3+3")]), ["be short", "2+2", "4", "3+3"]);
         assert_eq!(ask(&[(Role::System, "mine"), (Role::User, "3+3")]), ["mine", "2+2", "4", "3+3"]);
-        assert!(with_prefixes(Input::Raw("3+3".into()), &[p.clone()]).is_err(), "raw text has no messages");
+        assert!(with_prefixes(Input::Raw("3+3".into()), std::slice::from_ref(&p)).is_err(), "raw text has no messages");
         let (timeline, _) = timeline(&[p], &mut vec![1, 2]).expect("a set");
         assert_eq!(timeline, Timeline::default(), "it is text: the base's cache serves it");
     }

@@ -1,6 +1,7 @@
 //! What adapters bring that is not a change of a linear: rows of soft prompts, and control vectors.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use crate::adapter::{AdapterDigest, AdapterFile, AdapterSet};
 use crate::engine::EngineError;
@@ -24,15 +25,13 @@ impl Extras {
                 if base.architecture.starts_with("gemma") {
                     return Err(refused("soft prompts for the gemma family would need scaled embeddings".into()));
                 }
-                if !self.soft.contains_key(&file.digest()) {
-                    let rows = soft_prompt_rows(file.bytes()).map_err(|e| refused(e.to_string()))?;
-                    self.soft.insert(file.digest(), rows);
+                if let Entry::Vacant(place) = self.soft.entry(file.digest()) {
+                    place.insert(soft_prompt_rows(file.bytes()).map_err(|e| refused(e.to_string()))?);
                 }
             }
             AdapterKind::ControlVector { .. } => {
-                if !self.control.contains_key(&file.digest()) {
-                    let directions = control_directions(file.bytes(), base).map_err(|e| refused(e.to_string()))?;
-                    self.control.insert(file.digest(), directions);
+                if let Entry::Vacant(place) = self.control.entry(file.digest()) {
+                    place.insert(control_directions(file.bytes(), base).map_err(|e| refused(e.to_string()))?);
                 }
             }
             // Text only: the pipeline has put it into the prompt.

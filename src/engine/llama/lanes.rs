@@ -231,8 +231,8 @@ unsafe extern "C" fn rewrite(node: *mut sys::ggml_tensor, ask: bool, user: *mut 
 /// # Safety
 /// `sum` and what it leads to are nodes of a graph that is not being computed.
 unsafe fn rewrite_node(shared: &Shared, sum: *mut sys::ggml_tensor) {
-    // SAFETY (whole function): by the caller's promise; every pointer followed is checked for null or comes from a
-    // node whose operator always has it.
+    // SAFETY: by the caller's promise; every pointer followed is checked for null or comes from a node whose operator
+    // always has it.
     unsafe {
         if (*sum).op != sys::GGML_OP_ADD {
             return;
