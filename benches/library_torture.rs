@@ -1,5 +1,5 @@
 //! kill -9 at random: `cargo bench --bench library_torture -- DIR ROUNDS`. A child changes a library and says what it does; the parent kills it and
-//! compares what is there with what was said. `... -- share DIR SECONDS`: one writing and eight reading processes.
+//! compares what is there with what was said. `... -- share DIR [SECONDS]`: one writing and eight reading processes, for a minute unless told otherwise.
 use smoa::adapter::AdapterDigest;
 use smoa::gguf::{GgufWriter, TensorType};
 use smoa::library::{Access, AdapterName, ErrorKind, Filter, Library, Metadata, OnConflict, synthetic::Numbers};
@@ -213,13 +213,13 @@ fn read(dir: &Path, seconds: u64) {
 fn main() {
     let args: Vec<String> = std::env::args().filter(|arg| arg != "--bench").collect();
     if args.len() < 3 {
-        println!("usage: DIR ROUNDS, or share DIR SECONDS; nothing done");
+        println!("usage: DIR ROUNDS, or share DIR [SECONDS]; nothing done");
         return;
     }
     match args[1].as_str() {
         "child" => child(Path::new(&args[2]), args[3].parse().expect("seed")),
         "read" => read(Path::new(&args[2]), args[3].parse().expect("seconds")),
-        "share" => share(Path::new(&args[2]), args[3].parse().expect("seconds")),
+        "share" => share(Path::new(&args[2]), args.get(3).map_or(60, |seconds| seconds.parse().expect("seconds"))),
         "op" => {
             // one addition, for fault injection from outside
             let library = match Library::open(Path::new(&args[2]), Access::Write) {

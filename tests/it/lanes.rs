@@ -231,11 +231,14 @@ fn gains_control_vectors_and_activated_loras_act_where_they_should() {
     };
     let always = |f: &Arc<AdapterFile>, scale: f32| Timeline::always(set(&[(f, scale)]));
     let none = gain(0.0);
-    assert!(last_logits(&[none.clone()], &always(&none, 1.0), &tokens) == base, "a gain of one changes nothing");
+    assert!(
+        last_logits(std::slice::from_ref(&none), &always(&none, 1.0), &tokens) == base,
+        "a gain of one changes nothing"
+    );
     // Half of it off, by a gain of -0.5 or by half of a gain of -1.
     let (half, whole) = (gain(-0.5), gain(-1.0));
-    let a = last_logits(&[half.clone()], &always(&half, 1.0), &tokens);
-    let b = last_logits(&[whole.clone()], &always(&whole, 0.5), &tokens);
+    let a = last_logits(std::slice::from_ref(&half), &always(&half, 1.0), &tokens);
+    let b = last_logits(std::slice::from_ref(&whole), &always(&whole, 0.5), &tokens);
     assert!(a == b && distance(&a, &base) > 1e-3);
 
     let width = facts().n_embd as usize;
@@ -245,12 +248,12 @@ fn gains_control_vectors_and_activated_loras_act_where_they_should() {
     let direction: Vec<u8> = (0..width).flat_map(|i| ((i % 7) as f32 / 7.0 - 0.5).to_le_bytes()).collect();
     w.tensor("direction.5", TensorType::F32, &[width as u64], direction).expect("added");
     let steering = file(w.to_bytes());
-    let steered = last_logits(&[steering.clone()], &always(&steering, 1.0), &tokens);
+    let steered = last_logits(std::slice::from_ref(&steering), &always(&steering, 1.0), &tokens);
     assert!(distance(&steered, &base) > 1e-3, "the direction is felt");
 
     let plain = file(random_lora(77, 8, 0.06));
     let late = Timeline::switching(AdapterSet::base(), 6, set(&[(&plain, 1.0)]));
-    let switched = last_logits(&[plain.clone()], &late, &tokens);
-    let whole = last_logits(&[plain.clone()], &always(&plain, 1.0), &tokens);
+    let switched = last_logits(std::slice::from_ref(&plain), &late, &tokens);
+    let whole = last_logits(std::slice::from_ref(&plain), &always(&plain, 1.0), &tokens);
     assert!(distance(&switched, &base) > 1e-3 && distance(&switched, &whole) > 1e-3, "neither the base nor all of it");
 }

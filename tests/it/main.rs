@@ -5,8 +5,10 @@
 //! - `batch`: many lines at once: order, isolation between adapters, flat memory
 //! - `bad_inputs`: the table of wrong files, flags, formats and pipes, with their exit codes
 //! - `library`: adapters by name: import, listing, removal, requests that use them
+//! - `adapter_rows`: the table of wrong adapters and damaged libraries, and the kinds of adapters
 //! - `tidy`: the architecture table of ARCHITECTURE.md against the `use` lines
 
+mod adapter_rows;
 mod answers;
 mod bad_inputs;
 mod batch;

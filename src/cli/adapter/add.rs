@@ -153,7 +153,8 @@ pub fn run(args: &AddArgs, context: &Context) -> Result<(), Outcome> {
             context.printer.note(note);
         }
         let ms = started.elapsed().as_millis();
-        let line = format!("{name} {} ({} bytes, {:?}, {ms} ms)", added.digest, read.bytes.len(), added.outcome);
+        let lost = metadata.measured.relative_error.map_or(String::new(), |e| format!(", relative error {e:.4}"));
+        let line = format!("{name} {} ({} bytes{lost}, {:?}, {ms} ms)", added.digest, read.bytes.len(), added.outcome);
         context.printer.line(&line)?;
     }
     Ok(())
@@ -256,10 +257,6 @@ fn read_peft(folder: &Path, parts: &[Gguf<'_>], base: &ModelFacts, args: &AddArg
     let mut measured = Measured::of(&imported.facts, Some(base_fingerprint(base)));
     measured.relative_error = imported.relative_error.map(f64::from);
     let mut notes: Vec<String> = imported.notes.iter().map(|n| format!("{}: {n}", folder.display())).collect();
-    if let Some(error) = imported.relative_error {
-        let how = if args.as_lora { "converted to LoRA" } else { "cut to a smaller rank" };
-        notes.push(format!("{}: {how}, relative error {error:.4}", folder.display()));
-    }
     if args.quantize.is_some() {
         notes.push(rounding_note(folder, imported.storage_error));
     }
