@@ -160,6 +160,12 @@ pub enum MatcherError {
         /// The refused token.
         token: u32,
     },
+    /// A text is not allowed, see [`Matcher::accept_bytes`](super::Matcher::accept_bytes). The matcher is unchanged.
+    #[error("the text is not allowed by the grammar here, from its byte {at} on")]
+    RefusedText {
+        /// Index of the first byte that cannot be.
+        at: usize,
+    },
     /// The text has been ended; nothing may follow.
     #[error("the text is finished, no token may follow")]
     Finished,

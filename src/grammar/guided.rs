@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::compiled::MatchResult;
 use super::error::{GrammarError, MatcherError, one_line};
 use super::mask::TokenMask;
+use super::plan::Plan;
 use super::vocabulary::Vocabulary;
 
 /// White space that may stand between two parts of a JSON value: none, one blank, or a new line with indentation.
@@ -132,6 +133,10 @@ fn refusal(message: &str) -> GrammarError {
 }
 
 impl Template {
+    pub fn vocabulary(&self) -> &Arc<Vocabulary> {
+        &self.vocabulary
+    }
+
     pub fn start(&self) -> Guided {
         Guided {
             vocabulary: Arc::clone(&self.vocabulary),
@@ -139,6 +144,8 @@ impl Template {
             mask: None,
             unmasked: 0,
             finished: false,
+            plan: Plan::default(),
+            closing: TokenMask::default(),
         }
     }
 
@@ -191,14 +198,18 @@ fn match_bytes(mut matcher: Matcher, text: &[u8], step: usize) -> Result<MatchRe
 
 /// One sequence.
 pub(super) struct Guided {
-    vocabulary: Arc<Vocabulary>,
-    matcher: Matcher,
+    pub(super) vocabulary: Arc<Vocabulary>,
+    pub(super) matcher: Matcher,
     /// The mask here, if it is known.
-    mask: Option<TokenMask>,
+    pub(super) mask: Option<TokenMask>,
     /// Tokens accepted since the last mask.
     unmasked: usize,
     /// An end token was accepted.
     finished: bool,
+    /// How the text can be brought to its end, see `plan`.
+    pub(super) plan: Plan,
+    /// The last closing mask.
+    pub(super) closing: TokenMask,
 }
 
 impl Guided {
@@ -224,6 +235,7 @@ impl Guided {
         }
         self.mask = None;
         self.matcher.consume_token(token).map_err(|error| engine(&error))?;
+        self.plan.follow(token);
         self.unmasked += 1;
         if self.unmasked >= RENEW && !self.matcher.is_stopped() {
             self.mask = Some(self.compute_mask()?);
@@ -271,7 +283,7 @@ impl Guided {
         self.may_stop() && self.matcher.is_stopped()
     }
 
-    fn check(&self) -> Result<(), MatcherError> {
+    pub(super) fn check(&self) -> Result<(), MatcherError> {
         if self.finished {
             return Err(MatcherError::Finished);
         }
@@ -283,7 +295,7 @@ impl Guided {
 }
 
 /// Whether the text so far is a whole value.
-fn complete(matcher: &mut Matcher) -> Result<bool, MatcherError> {
+pub(super) fn complete(matcher: &mut Matcher) -> Result<bool, MatcherError> {
     match matcher.stop_reason() {
         // It stops by itself only where the text is complete and nothing can follow.
         StopReason::NoExtension | StopReason::NoExtensionBias | StopReason::EndOfSentence => Ok(true),
@@ -291,7 +303,7 @@ fn complete(matcher: &mut Matcher) -> Result<bool, MatcherError> {
     }
 }
 
-fn engine(error: &impl std::fmt::Display) -> MatcherError {
+pub(super) fn engine(error: &impl std::fmt::Display) -> MatcherError {
     MatcherError::Engine { message: one_line(&error.to_string()) }
 }
 

@@ -14,6 +14,7 @@
 
 mod compiled;
 mod compiler;
+mod deferred;
 mod engine;
 mod error;
 mod formats;
@@ -23,6 +24,8 @@ mod limits;
 mod mask;
 mod matcher;
 mod network;
+mod plan;
+pub mod policy;
 mod regex;
 mod schema;
 mod trie;
@@ -33,6 +36,7 @@ mod tests;
 
 pub use compiled::{Compiled, MatchResult};
 pub use compiler::{Compiler, Source};
+pub use deferred::Trigger;
 pub use error::{GrammarError, MatcherError, Place, SyntaxError};
 pub use formats::{Format, get as format, names as format_names};
 pub use limits::Limits;

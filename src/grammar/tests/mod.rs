@@ -1,9 +1,12 @@
 //! Tests of the module as a whole; tables behind one `check` each.
 
+mod closing;
+mod deferred;
 mod engine;
 mod formats;
 mod gbnf;
 mod hostile;
+mod policy;
 mod reference;
 mod regex;
 mod schema;
