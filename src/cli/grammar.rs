@@ -10,7 +10,7 @@ use super::args::FormatArgs;
 use super::exit::Outcome;
 use super::{Context, args};
 use crate::error::{Code, Failure};
-use crate::grammar::{Compiled, Compiler, MatchResult, Vocabulary, format, format_names};
+use crate::grammar::{Compiled, Compiler, MatchResult, Vocabulary, format, format_names, format_text, parameterised};
 use crate::pipeline::format_failure;
 
 /// List, show and check formats; needs no model
@@ -24,9 +24,9 @@ pub struct GrammarCommand {
 enum Action {
     /// List the ready formats
     Ls,
-    /// Print the grammar of a ready format
+    /// Print the grammar of a ready format, with its parameters filled in
     Show {
-        /// Its name
+        /// Its name, with parameters where it takes some: 'choice(yes, no)'
         name: String,
     },
     /// Check a format; exit code 5 with line and column when it is refused
@@ -53,15 +53,19 @@ pub fn run(command: GrammarCommand, context: &Context) -> Result<(), Outcome> {
                 let description = format(name).map_or("", |f| f.description());
                 printer.line(&format!("{name:<22} {description}"))?;
             }
+            for shape in parameterised() {
+                printer.line(&format!("{:<22} {}", format!("{}(...)", shape.name), shape.description))?;
+                for (name, meaning) in shape.params {
+                    printer.line(&format!("{:<22}   {name}: {meaning}", ""))?;
+                }
+                printer.line(&format!("{:<22}   example: {}", "", shape.example))?;
+            }
             Ok(())
         }
-        Action::Show { name } => match format(&name) {
-            Some(found) => Ok(printer.answer(found.gbnf)?),
-            None => Err(compile(&FormatArgs { format: Some(name), ..Default::default() })
-                .map(drop)
-                .err()
-                .map_or(Outcome::Silent(Code::NotFound), Outcome::Failed)),
-        },
+        Action::Show { name } => {
+            let text = format_text(&name).map_err(format_failure)?;
+            Ok(printer.answer(&text)?)
+        }
         Action::Check(args) => {
             compile(&args)?;
             Ok(printer.line("ok")?)

@@ -50,12 +50,15 @@ impl Compiled {
     }
 
     /// A matcher that begins to hold after a marker, see [`Trigger`].
-    pub fn matcher_after(&self, trigger: &Trigger) -> Matcher {
+    ///
+    /// # Errors
+    /// As [`Matcher::after`].
+    pub fn matcher_after(&self, trigger: &Trigger) -> Result<Matcher, MatcherError> {
         let vocabulary = match &self.kind {
             Kind::Network(program) => program.vocabulary(),
             Kind::Guided(template) => template.vocabulary(),
         };
-        Matcher::deferred(Arc::clone(vocabulary), trigger.clone(), self.matcher())
+        self.matcher().after(trigger.clone(), vocabulary)
     }
 
     /// Holds a whole text against the grammar, byte by byte, without tokens.

@@ -14,18 +14,20 @@ use super::vocabulary::Vocabulary;
 /// When a grammar begins to hold.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Trigger {
-    /// The marker. The grammar holds from the byte after it.
+    /// The marker.
     pub marker: Vec<u8>,
     /// Whether other text may stand before the marker.
     pub free: bool,
     /// Whether the marker must come: the answer cannot end without it.
     pub must: bool,
+    /// Whether the marker is part of what the grammar describes. Otherwise the grammar holds from the byte after it.
+    pub inside: bool,
 }
 
 impl Trigger {
     /// For reasoning models: thinking is free, the answer after `marker` is not, and there must be one.
     pub fn answer_after(marker: impl Into<Vec<u8>>) -> Self {
-        Trigger { marker: marker.into(), free: true, must: true }
+        Trigger { marker: marker.into(), free: true, must: true, inside: false }
     }
 }
 
@@ -58,11 +60,18 @@ enum Led {
 }
 
 impl Deferred {
-    pub fn new(vocabulary: Arc<Vocabulary>, trigger: Trigger, inner: Matcher) -> Self {
+    /// Waits for `trigger`, then for `inner`.
+    ///
+    /// # Errors
+    /// The grammar does not begin with a marker that is part of it.
+    pub fn new(vocabulary: Arc<Vocabulary>, trigger: Trigger, mut inner: Matcher) -> Result<Self, MatcherError> {
+        if trigger.inside {
+            inner.accept_bytes(&trigger.marker)?;
+        }
         let shorter = shorter(&trigger.marker);
         let begun = trigger.marker.is_empty();
         let completing = vec![None; trigger.marker.len()];
-        Deferred {
+        Ok(Deferred {
             vocabulary,
             trigger,
             shorter,
@@ -72,7 +81,7 @@ impl Deferred {
             inner: Box::new(inner),
             mask: TokenMask::default(),
             completing,
-        }
+        })
     }
 
     pub fn allows(&mut self, token: u32) -> Result<bool, MatcherError> {

@@ -87,6 +87,14 @@ pub enum GrammarError {
         /// The name most like it, if one is near.
         nearest: Option<String>,
     },
+    /// A format's parameters, or the way it is spelled, are wrong.
+    #[error("format{}: {message}", display_name(.name))]
+    Format {
+        /// Its name; empty where the spelling is too broken to tell.
+        name: String,
+        /// What is wrong, on one line, with an example.
+        message: String,
+    },
     /// The engine behind the grammar failed in a way that is not the author's mistake.
     #[error("grammar engine: {message}")]
     Engine {
@@ -144,6 +152,10 @@ fn display_place(place: &Option<Place>) -> String {
 
 fn display_pointer(pointer: &str) -> String {
     if pointer.is_empty() { String::new() } else { format!(" at '{pointer}'") }
+}
+
+fn display_name(name: &str) -> String {
+    if name.is_empty() { String::new() } else { format!(" '{name}'") }
 }
 
 fn display_nearest(nearest: &Option<String>) -> String {

@@ -14,8 +14,11 @@ use serde_json::{Value, json};
 
 use super::compiled::MatchResult;
 use super::error::{GrammarError, MatcherError, one_line};
+use super::limits::Limits;
 use super::mask::TokenMask;
 use super::plan::Plan;
+use super::schema;
+use super::tools::{self, ToolCalls};
 use super::vocabulary::Vocabulary;
 
 /// White space that may stand between two parts of a JSON value: none, one blank, or a new line with indentation.
@@ -58,13 +61,7 @@ pub(super) fn from_schema(schema: Value, vocabulary: &Arc<Vocabulary>) -> Result
         // Options can only be attached to an object.
         other => serde_json::Map::from_iter([("allOf".to_owned(), json!([other]))]),
     };
-    let options = json!({
-        "whitespace_flexible": true,
-        "whitespace_pattern": WHITESPACE,
-        "lenient": false,
-        "coerce_one_of": false,
-    });
-    schema.insert("x-guidance".to_owned(), options);
+    schema.insert("x-guidance".to_owned(), options());
     let grammar = TopLevelGrammar::from_json_schema(Value::Object(schema));
     let references = text.matches("\"$ref\"").count();
     let matcher = start(vocabulary.factory()?, &grammar, references)?;
@@ -76,6 +73,47 @@ pub(super) fn from_schema(schema: Value, vocabulary: &Arc<Vocabulary>) -> Result
         size: text.len(),
         references,
     })
+}
+
+/// How the engine is to read schemas.
+fn options() -> Value {
+    json!({
+        "whitespace_flexible": true,
+        "whitespace_pattern": WHITESPACE,
+        "lenient": false,
+        "coerce_one_of": false,
+    })
+}
+
+/// Compiles the envelope of tool calls around the schemas of their arguments.
+pub(super) fn from_calls(
+    calls: &ToolCalls,
+    vocabulary: &Arc<Vocabulary>,
+    limits: &Limits,
+) -> Result<Template, GrammarError> {
+    let mut schemas = Vec::with_capacity(calls.tools.len());
+    for (index, tool) in calls.tools.iter().enumerate() {
+        let schema = schema::check(&tool.parameters, limits).map_err(|error| of_tool(error, index, &tool.name))?;
+        schemas.push(schema);
+    }
+    let text = tools::grammar(calls, schemas, &options());
+    let references = text.matches("\"$ref\"").count();
+    let grammar = TopLevelGrammar::from_lark(text.clone());
+    let matcher = start(vocabulary.factory()?, &grammar, references)?;
+    let vocabulary = Arc::clone(vocabulary);
+    Ok(Template { vocabulary, grammar, matcher, bytes: OnceLock::new(), size: text.len(), references })
+}
+
+/// An error in the schema of one tool, with the tool's place and name.
+fn of_tool(error: GrammarError, index: usize, name: &str) -> GrammarError {
+    match error {
+        GrammarError::Schema { pointer, keyword, message } => GrammarError::Schema {
+            pointer: format!("/tools/{index}/function/parameters{pointer}"),
+            keyword,
+            message: format!("tool '{name}': {message}"),
+        },
+        other => other,
+    }
 }
 
 /// Compiles `grammar` on a thread with room for its recursion.

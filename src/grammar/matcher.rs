@@ -43,8 +43,14 @@ impl Matcher {
         Matcher { kind: Kind::Guided(Box::new(template.start())) }
     }
 
-    pub(super) fn deferred(vocabulary: Arc<Vocabulary>, trigger: Trigger, inner: Matcher) -> Self {
-        Matcher { kind: Kind::Deferred(Box::new(Deferred::new(vocabulary, trigger, inner))) }
+    /// This matcher, to hold only after a marker, see [`Trigger`]. Can be nested: an answer after `</think>` in which a
+    /// call may come after `<tool_call>`. `vocabulary` is the one it was compiled for.
+    ///
+    /// # Errors
+    /// [`MatcherError::RefusedText`] if the marker is to be part of the grammar and cannot begin it.
+    pub fn after(self, trigger: Trigger, vocabulary: &Arc<Vocabulary>) -> Result<Self, MatcherError> {
+        let deferred = Deferred::new(Arc::clone(vocabulary), trigger, self)?;
+        Ok(Matcher { kind: Kind::Deferred(Box::new(deferred)) })
     }
 
     /// Whether `token` may come next. End tokens may exactly when [`Matcher::may_stop`]. Costs microseconds: no

@@ -28,6 +28,7 @@ mod plan;
 pub mod policy;
 mod regex;
 mod schema;
+pub mod tools;
 mod trie;
 mod vocabulary;
 
@@ -38,7 +39,7 @@ pub use compiled::{Compiled, MatchResult};
 pub use compiler::{Compiler, Source};
 pub use deferred::Trigger;
 pub use error::{GrammarError, MatcherError, Place, SyntaxError};
-pub use formats::{Format, get as format, names as format_names};
+pub use formats::{Format, Parameterised, format_text, get as format, names as format_names, parameterised};
 pub use limits::Limits;
 pub use mask::TokenMask;
 pub use matcher::Matcher;

@@ -10,7 +10,7 @@ fn token(text: &str) -> u32 {
 #[test]
 fn thinking_is_free_and_the_answer_is_not() {
     let compiled = gbnf("root ::= \"ab\" \"c\"?");
-    let mut matcher = compiled.matcher_after(&Trigger::answer_after("bb"));
+    let mut matcher = compiled.matcher_after(&Trigger::answer_after("bb")).unwrap();
     let end = toy().end_tokens()[0];
     assert!(!matcher.may_stop());
     assert_eq!(matcher.allows(end), Ok(false));
@@ -33,7 +33,7 @@ fn thinking_is_free_and_the_answer_is_not() {
 #[test]
 fn a_token_that_runs_past_the_marker_must_fit_the_grammar() {
     let compiled = gbnf("root ::= \"x\"");
-    let mut matcher = compiled.matcher_after(&Trigger::answer_after("aa"));
+    let mut matcher = compiled.matcher_after(&Trigger::answer_after("aa")).unwrap();
     // `aab` and `aaaaaaaa` would complete the marker with something that cannot follow.
     let mask = matcher.mask().unwrap().clone();
     assert!(!mask.allows(token("aab")) && !mask.allows(token("aaaaaaaa")));
@@ -46,7 +46,7 @@ fn a_token_that_runs_past_the_marker_must_fit_the_grammar() {
 #[test]
 fn a_control_token_can_be_the_marker() {
     let compiled = gbnf("root ::= \"ab\"");
-    let mut matcher = compiled.matcher_after(&Trigger::answer_after("<think>"));
+    let mut matcher = compiled.matcher_after(&Trigger::answer_after("<think>")).unwrap();
     matcher.accept(token("SELECT")).unwrap();
     matcher.accept(think()).unwrap();
     assert_eq!(matcher.allows(token("SELECT")), Ok(false));
@@ -57,10 +57,10 @@ fn a_control_token_can_be_the_marker() {
 #[test]
 fn markers_that_overlap_themselves_are_found() {
     let compiled = gbnf("root ::= \"!\"");
-    let mut matcher = compiled.matcher_after(&Trigger::answer_after("aab"));
+    let mut matcher = compiled.matcher_after(&Trigger::answer_after("aab")).unwrap();
     matcher.accept_bytes(b"aaaab!").unwrap();
     assert!(matcher.must_stop());
-    let mut matcher = compiled.matcher_after(&Trigger::answer_after("abab!"));
+    let mut matcher = compiled.matcher_after(&Trigger::answer_after("abab!")).unwrap();
     matcher.accept_bytes(b"ababab!").unwrap();
     assert!(!matcher.may_stop());
     matcher.accept_bytes(b"!").unwrap();
@@ -70,8 +70,8 @@ fn markers_that_overlap_themselves_are_found() {
 #[test]
 fn a_marker_may_be_demanded_at_once_or_left_out() {
     let compiled = gbnf("root ::= \"ab\"");
-    let at_once = Trigger { marker: b"abc".to_vec(), free: false, must: true };
-    let mut matcher = compiled.matcher_after(&at_once);
+    let at_once = Trigger { marker: b"abc".to_vec(), free: false, must: true, inside: false };
+    let mut matcher = compiled.matcher_after(&at_once).unwrap();
     assert_eq!(matcher.forced_bytes().unwrap(), b"abcab");
     assert_eq!(matcher.tokens_to_finish(), Ok(Some(3)));
     assert_eq!(matcher.allows(token("b")), Ok(false));
@@ -81,8 +81,8 @@ fn a_marker_may_be_demanded_at_once_or_left_out() {
         ids.sort_unstable();
         ids
     });
-    let lazy = Trigger { marker: b"bb".to_vec(), free: true, must: false };
-    let mut matcher = compiled.matcher_after(&lazy);
+    let lazy = Trigger { marker: b"bb".to_vec(), free: true, must: false, inside: false };
+    let mut matcher = compiled.matcher_after(&lazy).unwrap();
     matcher.accept(token("SELECT")).unwrap();
     assert!(matcher.may_stop() && !matcher.must_stop());
     matcher.accept(token("bb")).unwrap();
@@ -94,7 +94,7 @@ fn thinking_is_closed_in_time_for_the_answer() {
     let compiled = compile(Source::Named("yes-no".to_owned())).unwrap();
     let trigger = Trigger::answer_after("</think>");
     for budget in [10, 11, 14, 25] {
-        let mut matcher = compiled.matcher_after(&trigger);
+        let mut matcher = compiled.matcher_after(&trigger).unwrap();
         let mut text = Vec::new();
         for left in (1..=budget).rev() {
             if matcher.must_stop() {

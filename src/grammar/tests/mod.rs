@@ -10,6 +10,8 @@ mod policy;
 mod reference;
 mod regex;
 mod schema;
+mod shapes;
+mod tools;
 
 use std::sync::Arc;
 
