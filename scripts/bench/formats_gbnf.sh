@@ -74,9 +74,9 @@ if [[ -n $schemas ]]; then
     say "--e2e wants a model: scripts/run.sh fetches the default one, or give --model FILE.gguf"
     exit 2
   }
-  in_root cargo build --locked "${CARGO_ARGS[@]}"
+  in_root cargo build "${CARGO_ARGS[@]}"
   if [[ -n $json ]]; then rest+=(--json "$json"); fi
-  exec python3 "$(dirname "${BASH_SOURCE[0]}")/formats_e2e.py" --smoa "$ROOT/target/release/smoa" --model "$model" \
+  exec python3 "$(dirname "${BASH_SOURCE[0]}")/formats_e2e.py" --smoa "$SMOA_ROOT/target/release/smoa" --model "$model" \
     --schemas "$schemas" --speed "${rest[@]}"
 fi
 if [[ -n $model ]]; then args+=(--model "$model"); fi

@@ -10,7 +10,7 @@ use gbnf::{
 
 /// A grammar being built, rule by rule.
 #[derive(Default)]
-pub(super) struct Builder {
+pub(in super::super) struct Builder {
     grammar: Grammar,
 }
 
@@ -37,7 +37,7 @@ impl Builder {
 }
 
 /// Exactly this text.
-pub(super) fn lit(text: &str) -> ProductionItem {
+pub(in super::super) fn lit(text: &str) -> ProductionItem {
     let mut value = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -54,12 +54,12 @@ pub(super) fn lit(text: &str) -> ProductionItem {
 }
 
 /// Another rule.
-pub(super) fn rule(name: &str) -> ProductionItem {
+pub(in super::super) fn rule(name: &str) -> ProductionItem {
     ProductionItem::NonTerminal(NonTerminalSymbol { name: name.to_owned() }, RepetitionType::One)
 }
 
 /// Any one character but `excluded` and the control characters.
-pub(super) fn text_character(excluded: &[char]) -> ProductionItem {
+pub(in super::super) fn text_character(excluded: &[char]) -> ProductionItem {
     let mut items: Vec<CharacterSetItem> = excluded
         .iter()
         .map(|&c| match c {
@@ -75,24 +75,24 @@ pub(super) fn text_character(excluded: &[char]) -> ProductionItem {
 }
 
 /// One character out of inclusive ranges of letters or digits.
-pub(super) fn ranges(ranges: &[(char, char)]) -> ProductionItem {
+pub(in super::super) fn ranges(ranges: &[(char, char)]) -> ProductionItem {
     let items = ranges.iter().map(|&(low, high)| CharacterSetItem::CharacterRange(low, high)).collect();
     ProductionItem::CharacterSet(CharacterSet { is_complement: false, items }, RepetitionType::One)
 }
 
 /// One of `options`, in parentheses.
-pub(super) fn any(options: Vec<Vec<ProductionItem>>) -> ProductionItem {
+pub(in super::super) fn any(options: Vec<Vec<ProductionItem>>) -> ProductionItem {
     let options = options.into_iter().map(|items| Production { items }).collect();
     group(vec![ProductionItem::OneOf(options)], RepetitionType::One)
 }
 
 /// `items` once or not at all.
-pub(super) fn optional(items: Vec<ProductionItem>) -> ProductionItem {
+pub(in super::super) fn optional(items: Vec<ProductionItem>) -> ProductionItem {
     group(items, RepetitionType::ZeroOrOne)
 }
 
 /// `items` from `min` to `max` times.
-pub(super) fn times(items: Vec<ProductionItem>, min: usize, max: usize) -> ProductionItem {
+pub(in super::super) fn times(items: Vec<ProductionItem>, min: usize, max: usize) -> ProductionItem {
     group(items, RepetitionType::Between((min, max)))
 }
 

@@ -4,7 +4,7 @@
 //! JSON (`{"name": "choice", "params": {"labels": ["positive", "negative"]}}`). `spelling` reads these, `build` makes
 //! grammars with the crate `gbnf`, `shapes` has the formats with parameters.
 
-mod build;
+pub(super) mod build;
 mod shapes;
 mod spelling;
 

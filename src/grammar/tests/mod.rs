@@ -3,6 +3,7 @@
 mod closing;
 mod deferred;
 mod engine;
+mod export;
 mod formats;
 mod gbnf;
 mod hostile;
