@@ -241,6 +241,20 @@ impl Sampling {
                 || (self.repeat_penalty == 1.0 && self.frequency_penalty == 0.0 && self.presence_penalty == 0.0))
     }
 
+    /// Whether tokens that are forbidden may be left out after the draw as well as before it, see
+    /// `grammar::policy::Order`: nothing truncates the distribution and nothing depends on all of it.
+    /// A greedy choice is such a one too, unless XTC may remove the best token.
+    pub fn commutes_with_masks(&self) -> bool {
+        let draws_from_all = self.mirostat == Mirostat::Off
+            && self.top_k <= 0
+            && self.top_p >= 1.0
+            && self.min_p <= 0.0
+            && self.typical_p >= 1.0
+            && self.top_n_sigma <= 0.0
+            && self.dynatemp_range <= 0.0;
+        self.xtc_probability <= 0.0 && (self.is_greedy() || draws_from_all)
+    }
+
     /// Checks every number, so that no llama.cpp sampler ever meets a NaN, an infinity or a huge size.
     ///
     /// # Errors

@@ -10,7 +10,10 @@ use super::args::FormatArgs;
 use super::exit::Outcome;
 use super::{Context, args};
 use crate::error::{Code, Failure};
-use crate::grammar::{Compiled, Compiler, MatchResult, Vocabulary, format, format_names};
+use crate::grammar::{
+    Compiled, Compiler, Limits, MatchResult, Vocabulary, format, format_names, format_text, gbnf_from_schema,
+    parameterised,
+};
 use crate::pipeline::format_failure;
 
 /// List, show and check formats; needs no model
@@ -24,9 +27,9 @@ pub struct GrammarCommand {
 enum Action {
     /// List the ready formats
     Ls,
-    /// Print the grammar of a ready format
+    /// Print the grammar of a ready format, with its parameters filled in
     Show {
-        /// Its name
+        /// Its name, with parameters where it takes some: 'choice(yes, no)'
         name: String,
     },
     /// Check a format; exit code 5 with line and column when it is refused
@@ -37,6 +40,12 @@ enum Action {
         format: FormatArgs,
         /// File with the text, instead of standard input
         #[arg(short = 'f', long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Write a JSON Schema as GBNF text, to read it and go on from there; exit code 5 with the place that GBNF cannot say
+    FromSchema {
+        /// File with the schema; standard input if none is given
+        #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
     },
 }
@@ -53,15 +62,19 @@ pub fn run(command: GrammarCommand, context: &Context) -> Result<(), Outcome> {
                 let description = format(name).map_or("", |f| f.description());
                 printer.line(&format!("{name:<22} {description}"))?;
             }
+            for shape in parameterised() {
+                printer.line(&format!("{:<22} {}", format!("{}(...)", shape.name), shape.description))?;
+                for (name, meaning) in shape.params {
+                    printer.line(&format!("{:<22}   {name}: {meaning}", ""))?;
+                }
+                printer.line(&format!("{:<22}   example: {}", "", shape.example))?;
+            }
             Ok(())
         }
-        Action::Show { name } => match format(&name) {
-            Some(found) => Ok(printer.answer(found.gbnf)?),
-            None => Err(compile(&FormatArgs { format: Some(name), ..Default::default() })
-                .map(drop)
-                .err()
-                .map_or(Outcome::Silent(Code::NotFound), Outcome::Failed)),
-        },
+        Action::Show { name } => {
+            let text = format_text(&name).map_err(format_failure)?;
+            Ok(printer.answer(&text)?)
+        }
         Action::Check(args) => {
             compile(&args)?;
             Ok(printer.line("ok")?)
@@ -80,6 +93,15 @@ pub fn run(command: GrammarCommand, context: &Context) -> Result<(), Outcome> {
             };
             printer.line(&line)?;
             code.map_or(Ok(()), |code| Err(Outcome::Silent(code)))
+        }
+        Action::FromSchema { file } => {
+            let text = match &file {
+                Some(path) => args::read_text(path, "FILE")?,
+                None => String::from_utf8(stdin_bytes()?).map_err(|_| {
+                    Failure::new(Code::FormatRejected, "schema: standard input is not UTF-8".to_string())
+                })?,
+            };
+            Ok(printer.answer(&gbnf_from_schema(&text, &Limits::default()).map_err(format_failure)?)?)
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::deferred::Trigger;
 use super::engine::Program;
 use super::error::MatcherError;
 use super::guided::Template;
@@ -46,6 +47,18 @@ impl Compiled {
             Kind::Network(program) => Matcher::network(program),
             Kind::Guided(template) => Matcher::guided(template),
         }
+    }
+
+    /// A matcher that begins to hold after a marker, see [`Trigger`].
+    ///
+    /// # Errors
+    /// As [`Matcher::after`].
+    pub fn matcher_after(&self, trigger: &Trigger) -> Result<Matcher, MatcherError> {
+        let vocabulary = match &self.kind {
+            Kind::Network(program) => program.vocabulary(),
+            Kind::Guided(template) => template.vocabulary(),
+        };
+        self.matcher().after(trigger.clone(), vocabulary)
     }
 
     /// Holds a whole text against the grammar, byte by byte, without tokens.

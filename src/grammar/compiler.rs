@@ -6,13 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::compiled::Compiled;
 use super::error::GrammarError;
 use super::limits::Limits;
+use super::tools::ToolCalls;
 use super::vocabulary::Vocabulary;
 use super::{engine, formats, gbnf, guided, network, regex, schema};
 
 /// What a request may bring.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// A ready format by name, see [`format_names`](super::format_names).
+    /// A ready format by name, with parameters where it takes some: `json`, `choice(yes, no)`, or as JSON with `name`
+    /// and `params`. See [`format_names`](super::format_names) and [`parameterised`](super::parameterised).
     Named(String),
     /// GBNF text, the language of llama.cpp.
     Gbnf(String),
@@ -20,6 +22,8 @@ pub enum Source {
     JsonSchema(String),
     /// A regular expression that the whole answer must match.
     Regex(String),
+    /// Calls of tools, see [`ToolRequest`](super::tools::ToolRequest).
+    ToolCalls(ToolCalls),
 }
 
 impl Source {
@@ -33,11 +37,16 @@ impl Source {
 
     /// Identity of the source: kind and text. Independent of the vocabulary.
     pub fn digest(&self) -> [u8; 32] {
+        let calls;
         let (kind, text) = match self {
             Source::Named(text) => (b"named", text),
             Source::Gbnf(text) => (b"gbnf ", text),
             Source::JsonSchema(text) => (b"jsons", text),
             Source::Regex(text) => (b"regex", text),
+            Source::ToolCalls(value) => {
+                calls = format!("{value:?}");
+                (b"calls", &calls)
+            }
         };
         let mut hash = blake3::Hasher::new();
         hash.update(kind);
@@ -101,11 +110,9 @@ impl Compiler {
     fn build(&self, source: &Source) -> Result<Compiled, GrammarError> {
         match source {
             Source::Named(name) => {
-                let format = formats::get(name).ok_or_else(|| GrammarError::UnknownFormat {
-                    name: name.clone(),
-                    nearest: formats::nearest(name).map(str::to_owned),
-                })?;
-                self.build_gbnf(&format!("format '{name}'"), format.gbnf)
+                let text = formats::format_text(name)?;
+                let shown: String = name.chars().take(60).collect();
+                self.build_gbnf(&format!("format '{shown}'"), &text)
             }
             Source::Gbnf(text) => self.build_gbnf("grammar", text),
             Source::JsonSchema(text) => {
@@ -116,6 +123,7 @@ impl Compiler {
                 let grammar = regex::parse(text, &self.limits)?;
                 self.build_network(&grammar)
             }
+            Source::ToolCalls(calls) => guided::from_calls(calls, &self.vocabulary, &self.limits).map(Compiled::guided),
         }
     }
 

@@ -87,6 +87,14 @@ pub enum GrammarError {
         /// The name most like it, if one is near.
         nearest: Option<String>,
     },
+    /// A format's parameters, or the way it is spelled, are wrong.
+    #[error("format{}: {message}", display_name(.name))]
+    Format {
+        /// Its name; empty where the spelling is too broken to tell.
+        name: String,
+        /// What is wrong, on one line, with an example.
+        message: String,
+    },
     /// The engine behind the grammar failed in a way that is not the author's mistake.
     #[error("grammar engine: {message}")]
     Engine {
@@ -146,6 +154,10 @@ fn display_pointer(pointer: &str) -> String {
     if pointer.is_empty() { String::new() } else { format!(" at '{pointer}'") }
 }
 
+fn display_name(name: &str) -> String {
+    if name.is_empty() { String::new() } else { format!(" '{name}'") }
+}
+
 fn display_nearest(nearest: &Option<String>) -> String {
     nearest.as_ref().map(|name| format!(" (did you mean '{name}'?)")).unwrap_or_default()
 }
@@ -159,6 +171,12 @@ pub enum MatcherError {
     Refused {
         /// The refused token.
         token: u32,
+    },
+    /// A text is not allowed, see [`Matcher::accept_bytes`](super::Matcher::accept_bytes). The matcher is unchanged.
+    #[error("the text is not allowed by the grammar here, from its byte {at} on")]
+    RefusedText {
+        /// Index of the first byte that cannot be.
+        at: usize,
     },
     /// The text has been ended; nothing may follow.
     #[error("the text is finished, no token may follow")]

@@ -14,7 +14,11 @@ use serde_json::{Value, json};
 
 use super::compiled::MatchResult;
 use super::error::{GrammarError, MatcherError, one_line};
+use super::limits::Limits;
 use super::mask::TokenMask;
+use super::plan::Plan;
+use super::schema;
+use super::tools::{self, ToolCalls};
 use super::vocabulary::Vocabulary;
 
 /// White space that may stand between two parts of a JSON value: none, one blank, or a new line with indentation.
@@ -57,13 +61,7 @@ pub(super) fn from_schema(schema: Value, vocabulary: &Arc<Vocabulary>) -> Result
         // Options can only be attached to an object.
         other => serde_json::Map::from_iter([("allOf".to_owned(), json!([other]))]),
     };
-    let options = json!({
-        "whitespace_flexible": true,
-        "whitespace_pattern": WHITESPACE,
-        "lenient": false,
-        "coerce_one_of": false,
-    });
-    schema.insert("x-guidance".to_owned(), options);
+    schema.insert("x-guidance".to_owned(), options());
     let grammar = TopLevelGrammar::from_json_schema(Value::Object(schema));
     let references = text.matches("\"$ref\"").count();
     let matcher = start(vocabulary.factory()?, &grammar, references)?;
@@ -75,6 +73,47 @@ pub(super) fn from_schema(schema: Value, vocabulary: &Arc<Vocabulary>) -> Result
         size: text.len(),
         references,
     })
+}
+
+/// How the engine is to read schemas.
+fn options() -> Value {
+    json!({
+        "whitespace_flexible": true,
+        "whitespace_pattern": WHITESPACE,
+        "lenient": false,
+        "coerce_one_of": false,
+    })
+}
+
+/// Compiles the envelope of tool calls around the schemas of their arguments.
+pub(super) fn from_calls(
+    calls: &ToolCalls,
+    vocabulary: &Arc<Vocabulary>,
+    limits: &Limits,
+) -> Result<Template, GrammarError> {
+    let mut schemas = Vec::with_capacity(calls.tools.len());
+    for (index, tool) in calls.tools.iter().enumerate() {
+        let schema = schema::check(&tool.parameters, limits).map_err(|error| of_tool(error, index, &tool.name))?;
+        schemas.push(schema);
+    }
+    let text = tools::grammar(calls, schemas, &options());
+    let references = text.matches("\"$ref\"").count();
+    let grammar = TopLevelGrammar::from_lark(text.clone());
+    let matcher = start(vocabulary.factory()?, &grammar, references)?;
+    let vocabulary = Arc::clone(vocabulary);
+    Ok(Template { vocabulary, grammar, matcher, bytes: OnceLock::new(), size: text.len(), references })
+}
+
+/// An error in the schema of one tool, with the tool's place and name.
+fn of_tool(error: GrammarError, index: usize, name: &str) -> GrammarError {
+    match error {
+        GrammarError::Schema { pointer, keyword, message } => GrammarError::Schema {
+            pointer: format!("/tools/{index}/function/parameters{pointer}"),
+            keyword,
+            message: format!("tool '{name}': {message}"),
+        },
+        other => other,
+    }
 }
 
 /// Compiles `grammar` on a thread with room for its recursion.
@@ -132,6 +171,10 @@ fn refusal(message: &str) -> GrammarError {
 }
 
 impl Template {
+    pub fn vocabulary(&self) -> &Arc<Vocabulary> {
+        &self.vocabulary
+    }
+
     pub fn start(&self) -> Guided {
         Guided {
             vocabulary: Arc::clone(&self.vocabulary),
@@ -139,6 +182,8 @@ impl Template {
             mask: None,
             unmasked: 0,
             finished: false,
+            plan: Plan::default(),
+            closing: TokenMask::default(),
         }
     }
 
@@ -191,14 +236,18 @@ fn match_bytes(mut matcher: Matcher, text: &[u8], step: usize) -> Result<MatchRe
 
 /// One sequence.
 pub(super) struct Guided {
-    vocabulary: Arc<Vocabulary>,
-    matcher: Matcher,
+    pub(super) vocabulary: Arc<Vocabulary>,
+    pub(super) matcher: Matcher,
     /// The mask here, if it is known.
-    mask: Option<TokenMask>,
+    pub(super) mask: Option<TokenMask>,
     /// Tokens accepted since the last mask.
     unmasked: usize,
     /// An end token was accepted.
     finished: bool,
+    /// How the text can be brought to its end, see `plan`.
+    pub(super) plan: Plan,
+    /// The last closing mask.
+    pub(super) closing: TokenMask,
 }
 
 impl Guided {
@@ -224,6 +273,7 @@ impl Guided {
         }
         self.mask = None;
         self.matcher.consume_token(token).map_err(|error| engine(&error))?;
+        self.plan.follow(token);
         self.unmasked += 1;
         if self.unmasked >= RENEW && !self.matcher.is_stopped() {
             self.mask = Some(self.compute_mask()?);
@@ -271,7 +321,7 @@ impl Guided {
         self.may_stop() && self.matcher.is_stopped()
     }
 
-    fn check(&self) -> Result<(), MatcherError> {
+    pub(super) fn check(&self) -> Result<(), MatcherError> {
         if self.finished {
             return Err(MatcherError::Finished);
         }
@@ -283,7 +333,7 @@ impl Guided {
 }
 
 /// Whether the text so far is a whole value.
-fn complete(matcher: &mut Matcher) -> Result<bool, MatcherError> {
+pub(super) fn complete(matcher: &mut Matcher) -> Result<bool, MatcherError> {
     match matcher.stop_reason() {
         // It stops by itself only where the text is complete and nothing can follow.
         StopReason::NoExtension | StopReason::NoExtensionBias | StopReason::EndOfSentence => Ok(true),
@@ -291,7 +341,7 @@ fn complete(matcher: &mut Matcher) -> Result<bool, MatcherError> {
     }
 }
 
-fn engine(error: &impl std::fmt::Display) -> MatcherError {
+pub(super) fn engine(error: &impl std::fmt::Display) -> MatcherError {
     MatcherError::Engine { message: one_line(&error.to_string()) }
 }
 

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use super::deferred::{Deferred, Trigger};
 use super::engine::{Program, Run};
 use super::error::MatcherError;
 use super::guided::{Guided, Template};
 use super::mask::TokenMask;
+use super::vocabulary::Vocabulary;
 
 /// Follows one sequence of tokens through a grammar.
 ///
@@ -18,6 +20,18 @@ pub struct Matcher {
 enum Kind {
     Network(Box<Run>),
     Guided(Box<Guided>),
+    Deferred(Box<Deferred>),
+}
+
+/// The same call for every engine.
+macro_rules! each {
+    ($matcher:expr, $inner:ident => $call:expr) => {
+        match &mut $matcher.kind {
+            Kind::Network($inner) => $call,
+            Kind::Guided($inner) => $call,
+            Kind::Deferred($inner) => $call,
+        }
+    };
 }
 
 impl Matcher {
@@ -29,16 +43,23 @@ impl Matcher {
         Matcher { kind: Kind::Guided(Box::new(template.start())) }
     }
 
+    /// This matcher, to hold only after a marker, see [`Trigger`]. Can be nested: an answer after `</think>` in which a
+    /// call may come after `<tool_call>`. `vocabulary` is the one it was compiled for.
+    ///
+    /// # Errors
+    /// [`MatcherError::RefusedText`] if the marker is to be part of the grammar and cannot begin it.
+    pub fn after(self, trigger: Trigger, vocabulary: &Arc<Vocabulary>) -> Result<Self, MatcherError> {
+        let deferred = Deferred::new(Arc::clone(vocabulary), trigger, self)?;
+        Ok(Matcher { kind: Kind::Deferred(Box::new(deferred)) })
+    }
+
     /// Whether `token` may come next. End tokens may exactly when [`Matcher::may_stop`]. Costs microseconds: no
     /// mask is computed.
     ///
     /// # Errors
     /// [`MatcherError`] if a limit is reached or the engine failed.
     pub fn allows(&mut self, token: u32) -> Result<bool, MatcherError> {
-        match &mut self.kind {
-            Kind::Network(run) => run.allows(token),
-            Kind::Guided(guided) => guided.allows(token),
-        }
+        each!(self, matcher => matcher.allows(token))
     }
 
     /// The set of all tokens that may come next, end tokens included when [`Matcher::may_stop`]. Never empty.
@@ -46,10 +67,7 @@ impl Matcher {
     /// # Errors
     /// [`MatcherError`] if nothing may come next, a limit is reached or the engine failed.
     pub fn mask(&mut self) -> Result<&TokenMask, MatcherError> {
-        match &mut self.kind {
-            Kind::Network(run) => run.mask(),
-            Kind::Guided(guided) => guided.mask(),
-        }
+        each!(self, matcher => matcher.mask())
     }
 
     /// Appends `token` to the text.
@@ -58,26 +76,85 @@ impl Matcher {
     /// [`MatcherError::Refused`] if it is not allowed; the matcher is then unchanged. Other errors as in
     /// [`Matcher::mask`].
     pub fn accept(&mut self, token: u32) -> Result<(), MatcherError> {
-        match &mut self.kind {
-            Kind::Network(run) => run.accept(token),
-            Kind::Guided(guided) => guided.accept(token),
-        }
+        each!(self, matcher => matcher.accept(token))
     }
 
     /// Whether the text so far is complete. `false` after an error of the engine.
     pub fn may_stop(&mut self) -> bool {
-        match &mut self.kind {
-            Kind::Network(run) => run.may_stop(),
-            Kind::Guided(guided) => guided.may_stop(),
-        }
+        each!(self, matcher => matcher.may_stop())
     }
 
     /// Whether the text is complete and nothing but an end token can follow.
     pub fn must_stop(&mut self) -> bool {
+        each!(self, matcher => matcher.must_stop())
+    }
+
+    /// The bytes with which every continuation begins: empty where there is a choice, or where the text may stop.
+    /// They can be taken without asking the model; `smoa`'s decode loop evaluates them in one step.
+    ///
+    /// # Errors
+    /// As in [`Matcher::mask`].
+    pub fn forced_bytes(&mut self) -> Result<Vec<u8>, MatcherError> {
+        each!(self, matcher => matcher.forced_bytes())
+    }
+
+    /// Appends text that comes without token borders, such as forced bytes that are tokenized anew. Token terminals of
+    /// a grammar never match it.
+    ///
+    /// # Errors
+    /// [`MatcherError::RefusedText`] if it is not allowed; the matcher is then unchanged. Other errors as in
+    /// [`Matcher::mask`].
+    pub fn accept_bytes(&mut self, bytes: &[u8]) -> Result<(), MatcherError> {
+        each!(self, matcher => matcher.accept_bytes(bytes))
+    }
+
+    pub(super) fn allows_bytes(&mut self, bytes: &[u8]) -> Result<bool, MatcherError> {
+        each!(self, matcher => matcher.allows_bytes(bytes))
+    }
+
+    /// Bytes of the shortest text that completes this one. For GBNF and regular expressions exact, computed from the
+    /// grammar (a token terminal counts as one byte; bytes without a token of their own are avoided, and if that
+    /// cannot be the answer is `None`). `None` for schemas, whose engine cannot tell.
+    pub fn least_bytes_to_finish(&mut self) -> Option<usize> {
         match &mut self.kind {
-            Kind::Network(run) => run.must_stop(),
-            Kind::Guided(guided) => guided.must_stop(),
+            Kind::Network(run) => run.least_bytes(),
+            Kind::Guided(_) => None,
+            Kind::Deferred(deferred) => deferred.least_bytes(),
         }
+    }
+
+    /// A number of tokens with which the text can certainly be completed, the end token not counted; `None` if no such
+    /// number is known. An upper bound: for GBNF the least bytes, as every byte is a token; for schemas the length of a
+    /// way to the end that was found by trial.
+    ///
+    /// # Errors
+    /// As in [`Matcher::mask`].
+    pub fn tokens_to_finish(&mut self) -> Result<Option<usize>, MatcherError> {
+        match &mut self.kind {
+            Kind::Network(run) => Ok(run.least_bytes()),
+            Kind::Guided(guided) => guided.tokens_to_finish(),
+            Kind::Deferred(deferred) => deferred.tokens_to_finish(),
+        }
+    }
+
+    /// Whether `token` may come next when `budget` tokens are left, this one included: whether the text can still be
+    /// completed after it. Costs microseconds while the end is far.
+    ///
+    /// # Errors
+    /// As in [`Matcher::allows`].
+    pub fn allows_closing(&mut self, token: u32, budget: usize) -> Result<bool, MatcherError> {
+        each!(self, matcher => matcher.allows_closing(token, budget))
+    }
+
+    /// The tokens that may come next when `budget` tokens are left, this one included: those of [`Matcher::mask`]
+    /// after which the text can still be completed in time. If there is none for certain, the tokens that come nearest
+    /// to the end. For GBNF the set is exact by [`Matcher::tokens_to_finish`]; for schemas it holds, near the end,
+    /// only tokens that close and the next one of the known way. Never empty.
+    ///
+    /// # Errors
+    /// As in [`Matcher::mask`].
+    pub fn mask_closing(&mut self, budget: usize) -> Result<&TokenMask, MatcherError> {
+        each!(self, matcher => matcher.mask_closing(budget))
     }
 }
 

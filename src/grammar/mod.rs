@@ -14,8 +14,10 @@
 
 mod compiled;
 mod compiler;
+mod deferred;
 mod engine;
 mod error;
+mod export;
 mod formats;
 mod gbnf;
 mod guided;
@@ -23,8 +25,11 @@ mod limits;
 mod mask;
 mod matcher;
 mod network;
+mod plan;
+pub mod policy;
 mod regex;
 mod schema;
+pub mod tools;
 mod trie;
 mod vocabulary;
 
@@ -33,8 +38,10 @@ mod tests;
 
 pub use compiled::{Compiled, MatchResult};
 pub use compiler::{Compiler, Source};
+pub use deferred::Trigger;
 pub use error::{GrammarError, MatcherError, Place, SyntaxError};
-pub use formats::{Format, get as format, names as format_names};
+pub use export::gbnf_from_schema;
+pub use formats::{Format, Parameterised, format_text, get as format, names as format_names, parameterised};
 pub use limits::Limits;
 pub use mask::TokenMask;
 pub use matcher::Matcher;

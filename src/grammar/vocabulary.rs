@@ -20,6 +20,8 @@ pub struct Vocabulary {
     is_end: Vec<bool>,
     digest: OnceLock<[u8; 32]>,
     trie: OnceLock<Trie>,
+    single: OnceLock<[bool; 256]>,
+    closers: OnceLock<Vec<u32>>,
     factory: OnceLock<Result<ParserFactory, String>>,
 }
 
@@ -47,6 +49,8 @@ impl Vocabulary {
             is_end,
             digest: OnceLock::new(),
             trie: OnceLock::new(),
+            single: OnceLock::new(),
+            closers: OnceLock::new(),
             factory: OnceLock::new(),
         }
     }
@@ -111,6 +115,35 @@ impl Vocabulary {
         self.trie.get_or_init(|| {
             let text = (0..self.len() as u32).filter(|&id| self.is_text(id));
             Trie::build(text.map(|id| (id, self.pieces[id as usize].as_slice())))
+        })
+    }
+
+    /// For every byte, whether a text token of that one byte exists.
+    pub(super) fn single_bytes(&self) -> &[bool; 256] {
+        self.single.get_or_init(|| {
+            let mut single = [false; 256];
+            for id in 0..self.len() as u32 {
+                if let &[byte] = self.piece(id)
+                    && self.is_text(id)
+                {
+                    single[usize::from(byte)] = true;
+                }
+            }
+            single
+        })
+    }
+
+    /// The token of one byte, if there is one.
+    pub(super) fn byte_token(&self, byte: u8) -> Option<u32> {
+        self.trie().prefixes(&[byte]).first().copied()
+    }
+
+    /// Text tokens of nothing but JSON's closing marks and commas.
+    pub(super) fn closers(&self) -> &[u32] {
+        self.closers.get_or_init(|| {
+            let closes = |byte: &u8| b"\"}],".contains(byte);
+            let short = |id: &u32| self.piece(*id).len() <= 3 && self.piece(*id).iter().all(closes);
+            (0..self.len() as u32).filter(|id| self.is_text(*id)).filter(short).collect()
         })
     }
 

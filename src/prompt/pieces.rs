@@ -36,6 +36,13 @@ impl Prompt {
         prompt
     }
 
+    /// Text in which no control token is recognised.
+    pub fn literal(text: impl Into<String>) -> Self {
+        let mut prompt = Self::default();
+        prompt.push(Piece::Literal(text.into()));
+        prompt
+    }
+
     /// The pieces in order, none of them empty.
     pub fn pieces(&self) -> &[Piece] {
         &self.pieces

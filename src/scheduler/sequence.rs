@@ -8,6 +8,8 @@ use crate::engine::{EngineError, Sampler, Token, Tokenizer, VIRTUAL};
 use crate::error::{Code, Failure};
 use crate::event::{Candidate, Event, FinishReason, Finished, Timings, TokenEvent, TokenProbability};
 use crate::grammar::Matcher;
+use crate::grammar::policy::{self, ChooseError, Forward, Order};
+use crate::prompt::Prompt;
 
 /// A request that holds a slot.
 pub(super) struct Running {
@@ -85,8 +87,12 @@ impl Running {
             self.note_time();
             return self.finish(FinishReason::Length, None, TokenEvent::default());
         }
-        let greedy = self.job.sampling.is_greedy();
-        let token = match choose(&mut *self.sampler, self.job.matcher.as_mut(), greedy, logits) {
+        let order = match self.job.sampling.commutes_with_masks() {
+            true => Order::CandidateFirst,
+            false => Order::MaskFirst,
+        };
+        let budget = self.budget(context, can_shift);
+        let token = match choose(&mut *self.sampler, self.job.matcher.as_mut(), order, budget, logits) {
             Ok(token) => token,
             Err(failure) => return self.fail(failure),
         };
@@ -99,16 +105,30 @@ impl Running {
                 TokenEvent { tokens: vec![token], probabilities, ..Default::default() },
             );
         }
-        self.tokens.push(token);
-        self.generated += 1;
-        self.sampler.accept(token);
         if let Some(matcher) = &mut self.job.matcher
             && let Err(e) = matcher.accept(token)
         {
-            return self.fail(Failure::new(Code::FormatRejected, format!("the format could not be enforced: {e}")));
+            return self.fail(unenforced(&e));
         }
-        let out = self.text.push(&tokenizer.piece(token));
-        let event = TokenEvent { text: out.text, tokens: vec![token], probabilities };
+        let mut bytes = tokenizer.piece(token);
+        let mut tokens = vec![token];
+        match self.forward(token, budget, tokenizer) {
+            // The chosen token may be part of a longer one now; it has not been evaluated yet.
+            Ok(Some(forward)) => {
+                tokens.truncate(tokens.len() - forward.replace);
+                tokens.extend(forward.tokens);
+                bytes.extend(forward.text);
+            }
+            Ok(None) => (),
+            Err(failure) => return self.fail(failure),
+        }
+        self.generated += tokens.len();
+        for token in &tokens {
+            self.tokens.push(*token);
+            self.sampler.accept(*token);
+        }
+        let out = self.text.push(&bytes);
+        let event = TokenEvent { text: out.text, tokens, probabilities };
         if out.stopped.is_some() {
             return self.finish(FinishReason::StopString, out.stopped, event);
         }
@@ -119,6 +139,38 @@ impl Running {
             self.job.cancel.cancel();
         }
         Next::Continue
+    }
+
+    /// Tokens that may still be generated; `None` without a limit.
+    fn budget(&self, context: usize, can_shift: bool) -> Option<usize> {
+        let asked = self.job.limits.max_tokens.map(|max| max.saturating_sub(self.generated));
+        let shifts = can_shift && self.job.limits.shift.is_some();
+        let room = (!shifts).then(|| context.saturating_sub(self.tokens.len()));
+        asked.into_iter().chain(room).min()
+    }
+
+    /// What the format leaves no choice about after `token`, as tokens that need no sampling; the matcher has then
+    /// accepted their text. None when probabilities are wanted of every token.
+    fn forward(
+        &mut self,
+        token: Token,
+        budget: Option<usize>,
+        tokenizer: &dyn Tokenizer,
+    ) -> Result<Option<Forward>, Failure> {
+        let Some(matcher) = self.job.matcher.as_mut().filter(|_| self.job.n_probs == 0) else { return Ok(None) };
+        let forced = matcher.forced_bytes().map_err(|e| unenforced(&e))?;
+        if forced.is_empty() {
+            return Ok(None);
+        }
+        let mut answer = self.tokens[self.prompt_len.min(self.tokens.len())..].to_vec();
+        answer.push(token);
+        let vocabulary = tokenizer.vocabulary();
+        let cut = |text: &str| tokenizer.tokenize(&Prompt::literal(text), false);
+        let found = policy::forward(&answer, &forced, false, 1, &vocabulary, &cut);
+        let fits = |f: &Forward| budget.is_none_or(|budget| f.tokens.len() + 1 - f.replace < budget);
+        let Some(found) = found.filter(fits) else { return Ok(None) };
+        matcher.accept_bytes(&found.text).map_err(|e| unenforced(&e))?;
+        Ok(Some(found))
     }
 
     /// The limit that the answer has reached, if any.
@@ -222,34 +274,27 @@ impl Running {
     }
 }
 
-/// Chooses a token that the format allows.
-///
-/// Greedy: the best token is tried first and the mask is computed only when it is refused; the result is the best
-/// allowed token either way. Otherwise the mask comes first, before anything truncates, so that what is sampled
-/// follows exactly the masked distribution. A matcher that fails ends the request: never an unmasked choice.
+/// Chooses a token that the format allows, see [`policy::choose`]; `budget` as there. A matcher that fails ends the
+/// request: never an unmasked choice.
 fn choose(
     sampler: &mut dyn Sampler,
     matcher: Option<&mut Matcher>,
-    greedy: bool,
+    order: Order,
+    budget: Option<usize>,
     logits: &[f32],
 ) -> Result<Token, Failure> {
-    let rejected = |e: &dyn std::fmt::Display| {
-        Failure::new(Code::FormatRejected, format!("the format could not be enforced: {e}"))
-    };
-    let engine = |e: EngineError| Failure::new(Code::Other, e.to_string());
     let Some(matcher) = matcher else {
-        return sampler.choose(logits, None).map_err(engine);
+        return sampler.choose(logits, None).map_err(|e| Failure::new(Code::Other, e.to_string()));
     };
-    if greedy {
-        let best = sampler.choose(logits, None).map_err(engine)?;
-        if matcher.allows(best).map_err(|e| rejected(&e))? {
-            return Ok(best);
-        }
+    let draw = |allowed: Option<&dyn Fn(Token) -> bool>| sampler.choose(logits, allowed);
+    match policy::choose(matcher, order, budget, draw) {
+        Ok(chosen) => Ok(chosen.token),
+        Err(ChooseError::Matcher(e)) => Err(unenforced(&e)),
+        Err(ChooseError::Draw(EngineError::NoCandidate)) => Err(unenforced(&"no token can continue it")),
+        Err(ChooseError::Draw(e)) => Err(Failure::new(Code::Other, e.to_string())),
     }
-    let mask = matcher.mask().map_err(|e| rejected(&e))?;
-    let allowed = |token: Token| mask.allows(token);
-    sampler.choose(logits, Some(&allowed)).map_err(|e| match e {
-        EngineError::NoCandidate => rejected(&"no token can continue it"),
-        other => Failure::new(Code::Other, other.to_string()),
-    })
+}
+
+fn unenforced(why: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Code::FormatRejected, format!("the format could not be enforced: {why}"))
 }

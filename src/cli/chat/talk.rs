@@ -501,6 +501,7 @@ fn describe(format: Option<&Source>) -> String {
         Some(Source::Gbnf(text)) => format!("GBNF: {}", excerpt(text, 50)),
         Some(Source::JsonSchema(text)) => format!("JSON Schema: {}", excerpt(text, 50)),
         Some(Source::Regex(text)) => format!("regular expression: {}", excerpt(text, 50)),
+        Some(Source::ToolCalls(_)) => "tool calls".into(),
     }
 }
 

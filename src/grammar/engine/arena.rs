@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::super::network::{Callee, Network, Repetition};
 use super::hash::{FastMap, FastSet};
+use super::need::{NEVER, Needs, add};
 
 /// A state of the run, by index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,16 +65,40 @@ struct RunState {
     complete: bool,
     /// The kernel with all automata entered; worked out on first use.
     expanded: Option<Arc<[Item]>>,
+    need: Need,
     /// Start of the moves in [`Arena::moves`], or [`NONE`].
     moves: u32,
 }
 
 const NONE: u32 = u32::MAX;
 
+/// Bytes to the end of the text: of the best stack, and of the worst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Need {
+    pub least: u32,
+    pub most: u32,
+}
+
+impl Need {
+    const NONE: Need = Need { least: NEVER, most: 0 };
+
+    /// Of both together.
+    fn or(self, other: Need) -> Need {
+        Need { least: self.least.min(other.least), most: self.most.max(other.most) }
+    }
+
+    fn plus(self, bytes: u32) -> Need {
+        Need { least: add(self.least, bytes), most: add(self.most, bytes) }
+    }
+}
+
 pub(super) struct Arena {
+    needs: Arc<Needs>,
     frames: Vec<Frame>,
     frame_ids: FastMap<Frame, u32>,
+    frame_needs: Vec<Need>,
     sets: Vec<Arc<[u32]>>,
+    set_needs: Vec<Need>,
     set_ids: FastMap<Arc<[u32]>, SetId>,
     states: Vec<RunState>,
     state_ids: FastMap<(Arc<[Item]>, bool), u32>,
@@ -91,11 +116,14 @@ pub(super) struct Arena {
 
 impl Arena {
     /// An arena that holds at most about `memory` bytes.
-    pub fn new(memory: usize) -> Self {
+    pub fn new(memory: usize, needs: Arc<Needs>) -> Self {
         let mut arena = Arena {
+            needs,
             frames: Vec::new(),
+            frame_needs: Vec::new(),
             frame_ids: FastMap::default(),
             sets: Vec::new(),
+            set_needs: Vec::new(),
             set_ids: FastMap::default(),
             states: Vec::new(),
             state_ids: FastMap::default(),
@@ -106,7 +134,10 @@ impl Arena {
             led: Vec::new(),
             turn: 0,
         };
-        let bottom = arena.frame(Frame::Bottom);
+        arena.frames.push(Frame::Bottom);
+        arena.frame_ids.insert(Frame::Bottom, 0);
+        arena.frame_needs.push(Need { least: 0, most: 0 });
+        let bottom = 0;
         arena.set(vec![bottom]);
         arena.state(Vec::new(), false);
         arena
@@ -130,8 +161,8 @@ impl Arena {
     }
 
     /// The set of one repetition with nothing below it.
-    pub fn repeat_over_bottom(&mut self, repetition: u32, count: u32) -> SetId {
-        let frame = self.frame(Frame::Repeat { repetition, count, below: BOTTOM_SET });
+    pub fn repeat_over_bottom(&mut self, network: &Network, repetition: u32, count: u32) -> SetId {
+        let frame = self.frame(network, Frame::Repeat { repetition, count, below: BOTTOM_SET });
         self.set(vec![frame])
     }
 
@@ -156,6 +187,17 @@ impl Arena {
     /// Whether the text may end in `state`.
     pub fn complete(&self, state: StateId) -> bool {
         self.states[state.0 as usize].complete
+    }
+
+    /// Bytes from `state` to the end of the text.
+    pub fn need(&self, state: StateId) -> Need {
+        self.states[state.0 as usize].need
+    }
+
+    /// Bytes to the end of the text for one item.
+    pub fn item_need(&self, (top, below): Item) -> Need {
+        let tail = if top == POP { 0 } else { self.needs.tail(top) };
+        self.set_needs[below as usize].plus(tail)
     }
 
     /// The items of `state`.
@@ -262,7 +304,7 @@ impl Arena {
             // A call in last place leaves nothing to return to, so lists that recurse at their end stay flat.
             let back = match call.tail {
                 true => None,
-                false => Some(self.frame(Frame::Return { state: call.back, below })),
+                false => Some(self.frame(network, Frame::Return { state: call.back, below })),
             };
             match (call.callee, back) {
                 (Callee::Automaton(automaton), Some(frame)) => {
@@ -280,7 +322,7 @@ impl Arena {
                         None => below,
                     };
                     let body = network.repetitions[repetition as usize].body;
-                    let frame = self.frame(Frame::Repeat { repetition, count: 1, below });
+                    let frame = self.frame(network, Frame::Repeat { repetition, count: 1, below });
                     entered.entry(body).or_default().push(frame);
                 }
             }
@@ -328,7 +370,7 @@ impl Arena {
                                 Repetition::OPEN => (count + 1).min(min.max(1)),
                                 _ => count + 1,
                             };
-                            let frame = self.frame(Frame::Repeat { repetition, count, below });
+                            let frame = self.frame(network, Frame::Repeat { repetition, count, below });
                             let set = self.set(vec![frame]);
                             kernel.push((network.starts[body as usize], set));
                         }
@@ -382,14 +424,22 @@ impl Arena {
         self.set(frames)
     }
 
-    fn frame(&mut self, frame: Frame) -> u32 {
+    fn frame(&mut self, network: &Network, frame: Frame) -> u32 {
         if let Some(&id) = self.frame_ids.get(&frame) {
             return id;
         }
         let id = self.frames.len() as u32;
+        let need = match frame {
+            Frame::Bottom => Need { least: 0, most: 0 },
+            Frame::Return { state, below } => self.set_needs[below as usize].plus(self.needs.tail(state)),
+            Frame::Repeat { repetition, count, below } => {
+                self.set_needs[below as usize].plus(self.needs.missing(network, repetition, count))
+            }
+        };
         self.frames.push(frame);
+        self.frame_needs.push(need);
         self.frame_ids.insert(frame, id);
-        self.bytes += 3 * size_of::<Frame>();
+        self.bytes += 3 * size_of::<Frame>() + size_of::<Need>();
         id
     }
 
@@ -401,6 +451,8 @@ impl Arena {
         let id = self.sets.len() as u32;
         let frames: Arc<[u32]> = frames.into();
         self.bytes += size_of_val(frames.as_ref()) + 64;
+        let need = frames.iter().map(|&frame| self.frame_needs[frame as usize]).fold(Need::NONE, Need::or);
+        self.set_needs.push(need);
         self.sets.push(Arc::clone(&frames));
         self.set_ids.insert(frames, id);
         id
@@ -413,14 +465,18 @@ impl Arena {
         }
         let id = self.states.len() as u32;
         self.bytes += size_of_val(key.0.as_ref()) + 128;
-        self.states.push(RunState { kernel: Arc::clone(&key.0), complete, expanded: None, moves: NONE });
+        let mut need = key.0.iter().map(|&item| self.item_need(item)).fold(Need::NONE, Need::or);
+        if complete {
+            need.least = 0;
+        }
+        self.states.push(RunState { kernel: Arc::clone(&key.0), complete, expanded: None, need, moves: NONE });
         self.state_ids.insert(key, id);
         StateId(id)
     }
 
     /// Forgets everything but `keep`, whose new number is returned.
     pub fn compact(&mut self, network: &Network, keep: StateId) -> StateId {
-        let mut fresh = Arena::new(self.memory);
+        let mut fresh = Arena::new(self.memory, Arc::clone(&self.needs));
         fresh.fuel = self.fuel;
         let kernel = self.kernel(keep);
         let mut needed = vec![false; self.sets.len()];
@@ -447,7 +503,7 @@ impl Arena {
                     }
                 })
                 .collect();
-            let frames = frames.into_iter().map(|frame| fresh.frame(frame)).collect();
+            let frames = frames.into_iter().map(|frame| fresh.frame(network, frame)).collect();
             number[set] = fresh.merged(network, frames);
         }
         let items = kernel.iter().map(|&(top, set)| (top, number[set as usize])).collect();

@@ -1,11 +1,15 @@
 //! Runs a network over tokens.
 //!
 //! [`Program`] is a grammar with its vocabulary, shared; [`Run`] is one sequence. `arena` has the states and moves,
-//! `local` what runs share, `walk` the masks.
+//! `local` what runs share, `walk` the masks, `need` and `closing` how an answer is brought to its end in time, `forced`
+//! what must come next.
 
 mod arena;
+mod closing;
+mod forced;
 mod hash;
 mod local;
+mod need;
 mod walk;
 
 use std::sync::Arc;
@@ -19,6 +23,7 @@ use super::vocabulary::Vocabulary;
 use arena::{Arena, DEAD, Item, StateId, Stop};
 use hash::FastMap;
 use local::Locals;
+use need::Needs;
 
 /// A grammar ready to run.
 pub(super) struct Program {
@@ -26,11 +31,17 @@ pub(super) struct Program {
     vocabulary: Arc<Vocabulary>,
     limits: Limits,
     locals: Locals,
+    needs: Arc<Needs>,
 }
 
 impl Program {
     pub fn new(network: Network, vocabulary: Arc<Vocabulary>, limits: &Limits) -> Self {
-        Program { network, vocabulary, limits: limits.clone(), locals: Locals::new() }
+        let needs = Arc::new(Needs::new(&network, vocabulary.single_bytes()));
+        Program { network, vocabulary, limits: limits.clone(), locals: Locals::new(), needs }
+    }
+
+    pub fn vocabulary(&self) -> &Arc<Vocabulary> {
+        &self.vocabulary
     }
 
     /// See [`Compiled::matches`](super::Compiled::matches).
@@ -46,6 +57,7 @@ impl Program {
         size_of_val(network.states.as_slice())
             + size_of_val(network.bytes.as_slice())
             + size_of_val(network.calls.as_slice())
+            + self.needs.bytes()
             + self.locals.bytes().max(expected.min(Locals::LIMIT))
     }
 
@@ -74,6 +86,8 @@ pub(super) struct Run {
     finished: bool,
     /// Masks by state, bounded by [`MASKS`].
     masks: FastMap<StateId, TokenMask>,
+    /// The last closing mask.
+    closing: TokenMask,
 }
 
 /// Masks a run remembers. A vocabulary of 150,000 tokens makes 19 KB of each.
@@ -81,9 +95,9 @@ const MASKS: usize = 64;
 
 impl Run {
     pub fn new(program: Arc<Program>) -> Self {
-        let mut arena = Arena::new(program.limits.matcher_bytes);
+        let mut arena = Arena::new(program.limits.matcher_bytes, Arc::clone(&program.needs));
         let state = arena.start(&program.network);
-        Run { program, arena, state, finished: false, masks: FastMap::default() }
+        Run { program, arena, state, finished: false, masks: FastMap::default(), closing: TokenMask::default() }
     }
 
     pub fn may_stop(&self) -> bool {

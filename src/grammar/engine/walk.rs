@@ -98,7 +98,7 @@ impl Run {
                     state,
                     turns: Some(Turns { repetition, missing: min.saturating_sub(count).min(horizon), allowed }),
                 };
-                let sample = (state, self.arena.repeat_over_bottom(repetition, count));
+                let sample = (state, self.arena.repeat_over_bottom(&program.network, repetition, count));
                 parts.push(Part { key, sample, below });
             }
         }

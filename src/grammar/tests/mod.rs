@@ -1,12 +1,18 @@
 //! Tests of the module as a whole; tables behind one `check` each.
 
+mod closing;
+mod deferred;
 mod engine;
+mod export;
 mod formats;
 mod gbnf;
 mod hostile;
+mod policy;
 mod reference;
 mod regex;
 mod schema;
+mod shapes;
+mod tools;
 
 use std::sync::Arc;
 

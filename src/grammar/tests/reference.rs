@@ -75,7 +75,7 @@ fn expr_ends(expr: &Expr, at: usize, text: &[u8], ends: &[Vec<BTreeSet<usize>>])
 }
 
 /// A random grammar over `a`, `b` and `é`.
-fn grammar(random: &mut Random) -> String {
+pub(super) fn grammar(random: &mut Random) -> String {
     let rules = 1 + random.below(4);
     (0..rules)
         .map(|rule| {

@@ -1,0 +1,348 @@
+//! A matcher that waits for its cue: text is free until a marker such as `</think>` or `<tool_call>`, then a grammar
+//! holds.
+//!
+//! The marker is a byte string. It is found wherever it stands, across tokens and inside them, and also where the
+//! model has a control token of that spelling.
+
+use std::sync::Arc;
+
+use super::error::MatcherError;
+use super::mask::TokenMask;
+use super::matcher::Matcher;
+use super::vocabulary::Vocabulary;
+
+/// When a grammar begins to hold.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Trigger {
+    /// The marker.
+    pub marker: Vec<u8>,
+    /// Whether other text may stand before the marker.
+    pub free: bool,
+    /// Whether the marker must come: the answer cannot end without it.
+    pub must: bool,
+    /// Whether the marker is part of what the grammar describes. Otherwise the grammar holds from the byte after it.
+    pub inside: bool,
+}
+
+impl Trigger {
+    /// For reasoning models: thinking is free, the answer after `marker` is not, and there must be one.
+    pub fn answer_after(marker: impl Into<Vec<u8>>) -> Self {
+        Trigger { marker: marker.into(), free: true, must: true, inside: false }
+    }
+}
+
+/// A matcher with its trigger.
+pub(super) struct Deferred {
+    vocabulary: Arc<Vocabulary>,
+    trigger: Trigger,
+    /// Per length of a matched part of the marker, the longest shorter one that is also matched (Knuth, Morris, Pratt).
+    shorter: Vec<usize>,
+    /// Bytes of the marker that the text ends with.
+    matched: usize,
+    /// The marker is complete: the inner matcher decides.
+    begun: bool,
+    /// An end token was accepted while waiting.
+    finished: bool,
+    inner: Box<Matcher>,
+    mask: TokenMask,
+    /// Per matched length, the tokens that complete the marker; worked out when first needed.
+    completing: Vec<Option<Vec<u32>>>,
+}
+
+/// Where some bytes lead while waiting.
+enum Led {
+    /// Not where the marker must come at once.
+    Astray,
+    /// Still waiting, with this much of the marker.
+    Waiting(usize),
+    /// The marker is complete after this many of the bytes.
+    Begun(usize),
+}
+
+impl Deferred {
+    /// Waits for `trigger`, then for `inner`.
+    ///
+    /// # Errors
+    /// The grammar does not begin with a marker that is part of it.
+    pub fn new(vocabulary: Arc<Vocabulary>, trigger: Trigger, mut inner: Matcher) -> Result<Self, MatcherError> {
+        if trigger.inside {
+            inner.accept_bytes(&trigger.marker)?;
+        }
+        let shorter = shorter(&trigger.marker);
+        let begun = trigger.marker.is_empty();
+        let completing = vec![None; trigger.marker.len()];
+        Ok(Deferred {
+            vocabulary,
+            trigger,
+            shorter,
+            matched: 0,
+            begun,
+            finished: false,
+            inner: Box::new(inner),
+            mask: TokenMask::default(),
+            completing,
+        })
+    }
+
+    pub fn allows(&mut self, token: u32) -> Result<bool, MatcherError> {
+        if self.begun {
+            return self.inner.allows(token);
+        }
+        self.check()?;
+        if self.vocabulary.is_end(token) {
+            return Ok(!self.trigger.must);
+        }
+        if token as usize >= self.vocabulary.len() {
+            return Ok(false);
+        }
+        let vocabulary = Arc::clone(&self.vocabulary);
+        let bytes = vocabulary.piece(token);
+        match self.lead(self.matched, bytes) {
+            Led::Astray => Ok(false),
+            // A token that prints nothing brings the marker no nearer.
+            Led::Waiting(_) => Ok(self.trigger.free || !bytes.is_empty()),
+            Led::Begun(at) => self.inner.allows_bytes(&bytes[at..]),
+        }
+    }
+
+    pub fn accept(&mut self, token: u32) -> Result<(), MatcherError> {
+        if self.begun {
+            return self.inner.accept(token);
+        }
+        if !self.allows(token)? {
+            return Err(MatcherError::Refused { token });
+        }
+        if self.vocabulary.is_end(token) {
+            self.finished = true;
+            return Ok(());
+        }
+        let vocabulary = Arc::clone(&self.vocabulary);
+        self.accept_bytes(vocabulary.piece(token))
+    }
+
+    pub fn accept_bytes(&mut self, bytes: &[u8]) -> Result<(), MatcherError> {
+        if self.begun {
+            return self.inner.accept_bytes(bytes);
+        }
+        self.check()?;
+        match self.lead(self.matched, bytes) {
+            Led::Astray => Err(MatcherError::RefusedText { at: 0 }),
+            Led::Waiting(matched) => {
+                self.matched = matched;
+                Ok(())
+            }
+            Led::Begun(at) => {
+                if at < bytes.len() {
+                    self.inner.accept_bytes(&bytes[at..])?;
+                }
+                self.begun = true;
+                Ok(())
+            }
+        }
+    }
+
+    pub fn allows_bytes(&mut self, bytes: &[u8]) -> Result<bool, MatcherError> {
+        if self.begun {
+            return self.inner.allows_bytes(bytes);
+        }
+        self.check()?;
+        match self.lead(self.matched, bytes) {
+            Led::Astray => Ok(false),
+            Led::Waiting(_) => Ok(true),
+            Led::Begun(at) => self.inner.allows_bytes(&bytes[at..]),
+        }
+    }
+
+    pub fn mask(&mut self) -> Result<&TokenMask, MatcherError> {
+        if self.begun {
+            return self.inner.mask();
+        }
+        self.check()?;
+        let tokens = self.vocabulary.len() as u32;
+        let mut mask = TokenMask::empty(tokens as usize);
+        if self.trigger.free {
+            (0..tokens).for_each(|token| mask.insert(token));
+            for token in self.completing(self.matched) {
+                if !self.allows(token)? {
+                    mask.remove(token);
+                }
+            }
+            if self.trigger.must {
+                self.vocabulary.end_tokens().iter().for_each(|&end| mask.remove(end));
+            }
+        } else {
+            for token in 0..tokens {
+                if self.allows(token)? {
+                    mask.insert(token);
+                }
+            }
+        }
+        self.give(mask)
+    }
+
+    pub fn may_stop(&mut self) -> bool {
+        match self.begun {
+            true => self.inner.may_stop(),
+            false => !self.trigger.must && !self.finished,
+        }
+    }
+
+    pub fn must_stop(&mut self) -> bool {
+        self.begun && self.inner.must_stop()
+    }
+
+    pub fn forced_bytes(&mut self) -> Result<Vec<u8>, MatcherError> {
+        if self.begun {
+            return self.inner.forced_bytes();
+        }
+        self.check()?;
+        if self.trigger.free || !self.trigger.must {
+            return Ok(Vec::new());
+        }
+        let mut forced = self.trigger.marker[self.matched..].to_vec();
+        forced.extend(self.inner.forced_bytes()?);
+        Ok(forced)
+    }
+
+    pub fn least_bytes(&mut self) -> Option<usize> {
+        match self.begun {
+            true => self.inner.least_bytes_to_finish(),
+            false if self.finished => None,
+            false if !self.trigger.must => Some(0),
+            false => Some(self.trigger.marker.len() - self.matched + self.inner.least_bytes_to_finish()?),
+        }
+    }
+
+    pub fn tokens_to_finish(&mut self) -> Result<Option<usize>, MatcherError> {
+        if self.begun {
+            return self.inner.tokens_to_finish();
+        }
+        self.check()?;
+        if !self.trigger.must {
+            return Ok(Some(0));
+        }
+        let front = self.front(self.matched);
+        Ok(self.inner.tokens_to_finish()?.map(|inner| inner + front))
+    }
+
+    pub fn allows_closing(&mut self, token: u32, budget: usize) -> Result<bool, MatcherError> {
+        if self.begun {
+            return self.inner.allows_closing(token, budget);
+        }
+        if !self.allows(token)? {
+            return Ok(false);
+        }
+        if !self.trigger.must || self.vocabulary.is_end(token) {
+            return Ok(true);
+        }
+        let Some(inner) = self.inner.tokens_to_finish()? else {
+            return Ok(true);
+        };
+        let bytes = self.vocabulary.piece(token);
+        Ok(match self.lead(self.matched, bytes) {
+            Led::Astray => false,
+            Led::Waiting(matched) => self.front(matched) + inner < budget,
+            // What stands after the marker may open more; only the marker itself is certain.
+            Led::Begun(at) => at == bytes.len() && inner < budget || budget > inner + self.trigger.marker.len() + 64,
+        })
+    }
+
+    pub fn mask_closing(&mut self, budget: usize) -> Result<&TokenMask, MatcherError> {
+        if self.begun {
+            return self.inner.mask_closing(budget);
+        }
+        let far = self.trigger.marker.len() + 64;
+        match self.tokens_to_finish()? {
+            Some(needed) if self.trigger.must && budget <= needed + far => {}
+            _ => return self.mask(),
+        }
+        let mut mask = TokenMask::empty(self.vocabulary.len());
+        for token in 0..self.vocabulary.len() as u32 {
+            if self.allows_closing(token, budget)? {
+                mask.insert(token);
+            }
+        }
+        if mask.is_empty() {
+            // Too late for certain: the marker, and on.
+            for token in 0..self.vocabulary.len() as u32 {
+                let on = match self.lead(self.matched, self.vocabulary.piece(token)) {
+                    Led::Astray => false,
+                    Led::Waiting(matched) => matched > self.matched,
+                    Led::Begun(_) => true,
+                };
+                if on && self.allows(token)? {
+                    mask.insert(token);
+                }
+            }
+        }
+        self.give(mask)
+    }
+
+    fn give(&mut self, mask: TokenMask) -> Result<&TokenMask, MatcherError> {
+        if mask.is_empty() {
+            return Err(MatcherError::DeadEnd);
+        }
+        self.mask = mask;
+        Ok(&self.mask)
+    }
+
+    fn check(&self) -> Result<(), MatcherError> {
+        if self.finished { Err(MatcherError::Finished) } else { Ok(()) }
+    }
+
+    /// Tokens that are enough for the rest of the marker.
+    fn front(&self, matched: usize) -> usize {
+        match matched == 0 && self.vocabulary.find(&self.trigger.marker).is_some() {
+            true => 1,
+            false => self.trigger.marker.len() - matched,
+        }
+    }
+
+    fn lead(&self, matched: usize, bytes: &[u8]) -> Led {
+        let marker = &self.trigger.marker;
+        let mut matched = matched;
+        for (at, byte) in bytes.iter().enumerate() {
+            while matched > 0 && marker[matched] != *byte && self.trigger.free {
+                matched = self.shorter[matched - 1];
+            }
+            if marker[matched] == *byte {
+                matched += 1;
+            } else if !self.trigger.free {
+                return Led::Astray;
+            }
+            if matched == marker.len() {
+                return Led::Begun(at + 1);
+            }
+        }
+        Led::Waiting(matched)
+    }
+
+    /// The tokens that complete the marker when `matched` bytes of it are there.
+    fn completing(&mut self, matched: usize) -> Vec<u32> {
+        if let Some(Some(tokens)) = self.completing.get(matched) {
+            return tokens.clone();
+        }
+        let completes = |token: &u32| matches!(self.lead(matched, self.vocabulary.piece(*token)), Led::Begun(_));
+        let tokens: Vec<u32> = (0..self.vocabulary.len() as u32).filter(completes).collect();
+        if let Some(slot) = self.completing.get_mut(matched) {
+            *slot = Some(tokens.clone());
+        }
+        tokens
+    }
+}
+
+/// Per matched length less one, the longest proper prefix of the marker that the matched part ends with.
+fn shorter(marker: &[u8]) -> Vec<usize> {
+    let mut shorter = vec![0; marker.len()];
+    let mut matched = 0;
+    for at in 1..marker.len() {
+        while matched > 0 && marker[matched] != marker[at] {
+            matched = shorter[matched - 1];
+        }
+        if marker[matched] == marker[at] {
+            matched += 1;
+        }
+        shorter[at] = matched;
+    }
+    shorter
+}
