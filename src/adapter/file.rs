@@ -65,7 +65,7 @@ pub enum AdapterError {
         source: GgufError,
     },
     /// It is of a kind that libraries keep and the engine cannot apply.
-    #[error("adapter '{}': is a {kind}; this version keeps such adapters in the library and cannot apply them yet", path.display())]
+    #[error("adapter '{}': its kind is '{kind}', which this version keeps in the library and cannot apply yet", path.display())]
     Unapplied {
         /// As the request named it.
         path: PathBuf,
