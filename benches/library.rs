@@ -133,7 +133,7 @@ fn usable(dir: &Path) -> Option<Value> {
     }
     let mut options = EngineOptions::new(&model);
     options.context = 256;
-    let mut engine = LlamaEngine::load(&options, &mut |_| true).expect("loaded");
+    let mut engine = LlamaEngine::load(&options, &base, &mut |_| true).expect("loaded");
     // The engine has started llama.cpp; this stands for that, and must not shut it down.
     let backend = std::mem::ManuallyDrop::new(llama_cpp_2::llama_backend::LlamaBackend {});
     let params = llama_cpp_2::model::params::LlamaModelParams::default();

@@ -51,6 +51,7 @@ pub mod event;
 pub mod gguf;
 pub mod grammar;
 pub mod import;
+pub mod lease;
 pub mod library;
 pub mod mapped;
 pub mod model_file;

@@ -6,12 +6,13 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::adapter::{AdapterDigest, AdapterSet};
+use crate::adapter::AdapterDigest;
 use crate::engine::{Engine, EngineFacts, Token, Tokenizer};
 use crate::error::{Code, Failure};
 use crate::event::{Event, Finished, TokenProbability};
 use crate::gguf::ModelFacts;
 use crate::grammar::{Compiler, GrammarError, Source};
+use crate::lease::{self, Chosen};
 use crate::prompt::{ChatTemplate, CivilTime, Prompt, RenderOptions};
 use crate::request::{AdapterChoice, AdapterSource, Input, Request, ValidRequest};
 use crate::scheduler::{CancelToken, Job, Lease, Ready, Worker};
@@ -93,13 +94,18 @@ impl Pipeline {
     pub fn submit(&self, request: Request) -> Result<Ticket, Failure> {
         let submitted = Instant::now();
         let request = request.validate(self.ready.facts.vocabulary)?;
-        let (lease, adapters) = self.pin(&request)?;
-        let idle = lease.files.iter().filter(|f| f.facts().all_zero);
-        let warnings =
-            idle.map(|f| format!("adapter '{}': all weights are zero; it changes nothing", f.label())).collect();
+        let chosen = self.pin(&request)?;
+        let idle = chosen.iter().filter(|(f, _)| f.facts().all_zero);
+        let mut warnings: Vec<String> =
+            idle.map(|(f, _)| format!("adapter '{}': all weights are zero; it changes nothing", f.label())).collect();
         let request = request.into_inner();
         let matcher = request.format.as_ref().map(|source| self.compile(source)).transpose()?;
-        let prompt = self.tokens(request.input)?;
+        let mut prompt = self.tokens(lease::with_prefixes(request.input, &chosen)?)?;
+        let (sets, about) = lease::timeline(&chosen, &mut prompt)?;
+        self.check_length(prompt.len())?;
+        warnings.extend(about);
+        let adapters = applied(&chosen);
+        let lease = Lease { sets, files: chosen.into_iter().map(|(file, _)| file).collect() };
         let (sender, events) = channel();
         let cancel = CancelToken::default();
         self.worker.submit(Job {
@@ -126,8 +132,9 @@ impl Pipeline {
     /// One of them, or their set, is refused.
     pub fn check_adapters(&self, adapters: &[AdapterChoice]) -> Result<Vec<Applied>, Failure> {
         let request = Request { adapters: adapters.to_vec(), ..Request::new(Input::Raw(String::new())) };
-        let (_, applied) = self.pin(&request.validate(self.ready.facts.vocabulary)?)?;
-        Ok(applied)
+        let chosen = self.pin(&request.validate(self.ready.facts.vocabulary)?)?;
+        lease::timeline(&chosen, &mut Vec::new())?;
+        Ok(applied(&chosen))
     }
 
     /// Compiles a format; a later request with it finds it ready.
@@ -164,35 +171,44 @@ impl Pipeline {
                 self.ready.tokenizer.tokenize(&prompt, true)
             }
         };
+        self.check_length(tokens.len())?;
+        Ok(tokens)
+    }
+
+    fn check_length(&self, tokens: usize) -> Result<(), Failure> {
         let context = self.ready.facts.context;
-        match tokens.len() {
+        match tokens {
             0 => Err(Failure::usage("the prompt is empty and the model has no token to begin with")),
             n if n >= context => Err(Failure::usage(format!(
                 "the prompt has {n} tokens, the context holds {context}; shorten it or give a larger -c"
             ))),
-            _ => Ok(tokens),
+            _ => Ok(()),
         }
     }
 
-    /// Opens and checks the adapters; what the lease holds does not change while the request runs.
-    fn pin(&self, request: &ValidRequest) -> Result<(Lease, Vec<Applied>), Failure> {
-        let mut members = Vec::new();
-        let mut files = Vec::new();
-        let mut applied = Vec::new();
+    /// Opens and checks the adapters; what they hold does not change while the request runs.
+    fn pin(&self, request: &ValidRequest) -> Result<Vec<Chosen>, Failure> {
+        let mut chosen = Vec::new();
         for (choice, scale) in request.adapters() {
             let file = self.shelf.open(&choice.source, &self.base)?;
-            members.push((file.digest(), scale));
-            applied.push(Applied { name: file.label(), digest: file.digest(), scale: scale.get() });
-            files.push(file);
+            if let Some(residents) = &self.ready.residents {
+                // Here, so that the engine's thread need not do it. One that has no lanes takes its own path there.
+                let _ = residents.ready(&file);
+            }
+            chosen.push((file, scale));
         }
-        let set = AdapterSet::new(members).map_err(|e| Failure::usage(e.to_string()))?;
-        Ok((Lease { set, files }, applied))
+        Ok(chosen)
     }
 
     fn compile(&self, source: &Source) -> Result<crate::grammar::Matcher, Failure> {
         let compiler = self.compiler.get_or_init(|| Compiler::new(self.ready.tokenizer.vocabulary()));
         Ok(compiler.compile(source).map_err(format_failure)?.matcher())
     }
+}
+
+fn applied(chosen: &[Chosen]) -> Vec<Applied> {
+    let one = |(file, scale): &Chosen| Applied { name: file.label(), digest: file.digest(), scale: scale.get() };
+    chosen.iter().map(one).collect()
 }
 
 /// The failure that a refused format becomes.

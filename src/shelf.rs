@@ -145,7 +145,7 @@ impl From<AdapterError> for Failure {
     fn from(e: AdapterError) -> Self {
         let code = match &e {
             AdapterError::Open { source, .. } => open_code(source),
-            AdapterError::Invalid { .. } | AdapterError::Unapplied { .. } => Code::InvalidFile,
+            AdapterError::Invalid { .. } => Code::InvalidFile,
         };
         Failure::new(code, e.to_string())
     }

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Concurrent requests with no adapter, one adapter for all, or one each: smoa and llama-server in turns.
 
-  scripts/bench/mixed.py --adapters DIR        a folder of GGUF LoRA adapters (scripts/bench/random_lora.py makes some)
+  scripts/bench/mixed.sh --adapters DIR --requests N    builds both programs first
+  scripts/bench/mixed.py --adapters DIR                 DIR: GGUF LoRA adapters (scripts/bench/random_lora.py makes some)
 
 Tokens per second are by the wall, from sending all requests until the last answer. The first token of a request is
 told by smoa's own timings (queued + prompt); for llama-server it is the first streamed piece.
@@ -89,6 +90,15 @@ def main():
         cells = [f"{statistics.median(ttft[s]):.2f} / {max(ttft[s]):.2f}" for s in ("ours", "peer")]
         print(f"| {n}, {name} | {statistics.median(t['ours']):.1f} | {statistics.median(t['peer']):.1f} "
               f"| {ratio:.2f} | {cells[0]} | {cells[1]} |")
+    rate = {name: t["ours"] for name, t in table.items()}
+    inside = {
+        "mixed over no adapter": [a / b for a, b in zip(rate["one adapter each"], rate["no adapter"])],
+        "mixed over one adapter for all": [a / b for a, b in zip(rate["one adapter each"], rate["one adapter for all"])],
+    }
+    for name, ratios in inside.items():
+        print(f"ours, {name}: {statistics.median(ratios):.2f}")
+    worst = [max(x for r in table["one adapter each"][side] for x in r) for side in ("ours_first", "peer_first")]
+    print(f"worst first token, one adapter each: {worst[0] / worst[1]:.2f} of llama-server's")
     if args.json:
         pathlib.Path(args.json).write_text(json.dumps(table, indent=1), encoding="utf-8")
 

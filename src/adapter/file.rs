@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::AdapterDigest;
-use crate::gguf::{self, AdapterFacts, AdapterKind, GgufError, ModelFacts};
+use crate::gguf::{self, AdapterFacts, GgufError, ModelFacts};
 use crate::mapped::Mapped;
 
 /// Bytes that stay where they are for as long as they are held: a mapped file, or a pinned entry of a library.
@@ -33,18 +33,6 @@ impl std::fmt::Debug for AdapterFile {
     }
 }
 
-/// Whether the engine applies adapters of this kind. What it does not, requests refuse by name.
-fn is_applied(kind: &AdapterKind) -> bool {
-    match kind {
-        AdapterKind::Lora => true,
-        AdapterKind::Alora
-        | AdapterKind::Gain
-        | AdapterKind::SoftPrompt { .. }
-        | AdapterKind::ControlVector { .. }
-        | AdapterKind::PrefixState { .. } => false,
-    }
-}
-
 /// Why an adapter file was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum AdapterError {
@@ -64,14 +52,6 @@ pub enum AdapterError {
         /// The field and the reason.
         source: GgufError,
     },
-    /// It is of a kind that libraries keep and the engine cannot apply.
-    #[error("adapter '{}': its kind is '{kind}', which this version keeps in the library and cannot apply yet", path.display())]
-    Unapplied {
-        /// As the request named it.
-        path: PathBuf,
-        /// What it is.
-        kind: &'static str,
-    },
 }
 
 impl AdapterFile {
@@ -88,7 +68,7 @@ impl AdapterFile {
     /// Checks held bytes with a known digest. `name` is a path or a library's name, for messages.
     ///
     /// # Errors
-    /// [`gguf::check_adapter`] refuses them, or they are of a kind that is not applied.
+    /// [`gguf::check_adapter`] refuses them.
     pub fn new(
         name: &Path,
         held: Box<dyn HeldBytes>,
@@ -97,9 +77,6 @@ impl AdapterFile {
     ) -> Result<Self, AdapterError> {
         let facts = gguf::check_adapter(held.bytes(), base)
             .map_err(|source| AdapterError::Invalid { path: name.to_owned(), source })?;
-        if !is_applied(&facts.kind) {
-            return Err(AdapterError::Unapplied { path: name.to_owned(), kind: facts.kind.name() });
-        }
         Ok(Self { name: name.to_owned(), held, digest, facts })
     }
 

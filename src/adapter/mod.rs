@@ -7,10 +7,12 @@
 mod cache;
 pub mod file;
 mod open;
+mod timeline;
 
 pub use cache::ByteLru;
 pub use file::{AdapterError, AdapterFile, HeldBytes};
 pub use open::{OpenAdapters, TierStatistics};
+pub use timeline::Timeline;
 
 use std::fmt;
 

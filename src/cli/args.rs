@@ -7,7 +7,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
 use crate::engine::options::{
-    CacheType, EngineOptions, FlashAttention, GpuLayers, LoadMode, Rope, RopeScaling, SplitMode,
+    AdapterBatching, CacheType, EngineOptions, FlashAttention, GpuLayers, LoadMode, Rope, RopeScaling, SplitMode,
 };
 use crate::error::{Code, Failure};
 use crate::grammar::Source;
@@ -110,9 +110,25 @@ pub struct ModelArgs {
     /// Most bytes of adapters kept ready, in the engine and as opened files each (those in use always stay)
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
     pub adapter_cache_bytes: u64,
+    /// Most adapters kept ready for use (those in use always stay)
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    pub adapter_slots: u32,
+    /// How requests with different adapters share the engine: in one batch, in turns, or whichever is right
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = AdapterBatchingArg::Auto)]
+    pub adapter_batching: AdapterBatchingArg,
     /// Open an adapter of the library at the start and keep it open; may be repeated
     #[arg(long, value_name = "NAME")]
     pub pin_adapter: Vec<String>,
+}
+
+/// Values of --adapter-batching.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+#[allow(missing_docs)]
+pub enum AdapterBatchingArg {
+    #[default]
+    Auto,
+    Lanes,
+    Grouped,
 }
 
 /// Values of --split-mode.
@@ -202,6 +218,12 @@ impl ModelArgs {
                 yarn_beta_fast: self.yarn_beta_fast,
             },
             adapter_cache_bytes: self.adapter_cache_bytes,
+            adapter_slots: self.adapter_slots,
+            adapter_batching: match self.adapter_batching {
+                AdapterBatchingArg::Auto => AdapterBatching::Auto,
+                AdapterBatchingArg::Lanes => AdapterBatching::Lanes,
+                AdapterBatchingArg::Grouped => AdapterBatching::Grouped,
+            },
             ..d
         }
     }

@@ -8,8 +8,8 @@ use super::args::{LibraryArgs, ModelArgs, read_text};
 use super::models;
 use super::printer::Printer;
 use super::signals::Signals;
-use crate::engine::Tokenizer;
 use crate::engine::llama::{self, LlamaEngine};
+use crate::engine::{Batching, Tokenizer};
 use crate::error::{Code, Failure};
 use crate::gguf::ModelFacts;
 use crate::model_file;
@@ -38,22 +38,27 @@ pub fn start(
     let options = args.options(&path, sequences);
     let bar = progress_bar(printer, &path);
     let interrupted = signals.clone();
+    let base = facts.clone();
     let make = move || {
         let mut on_progress = |done: f32| {
             bar.set_position((done.clamp(0.0, 1.0) * 1000.0) as u64);
             interrupted.code().is_none()
         };
-        let engine = LlamaEngine::load(&options, &mut on_progress);
+        let engine = LlamaEngine::load(&options, &base, &mut on_progress);
         bar.finish_and_clear();
         engine
     };
     let shelf = library.shelf().with_cache_bytes(args.adapter_cache_bytes);
     shelf.keep(&args.pin_adapter, &facts)?;
     let template = |tokenizer: &dyn Tokenizer, facts: &ModelFacts| chat_template(args, tokenizer, facts, printer);
-    Pipeline::start(facts, QUEUE, shelf, make, template).map_err(|f| match signals.code() {
+    let pipeline = Pipeline::start(facts, QUEUE, shelf, make, template).map_err(|f| match signals.code() {
         Some(code) => Failure::new(code, f.message),
         None => f,
-    })
+    })?;
+    if let Batching::Grouped { why: Some(why) } = &pipeline.facts().batching {
+        printer.note(&format!("requests with different adapters take turns: {why}"));
+    }
+    Ok(pipeline)
 }
 
 /// The model file: `--model`, by path or by a name of `smoa model ls`; else the default model where it is installed.

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
-use super::{Engine, EngineError, EngineFacts, Row, Sampler, Sequence, Token, Tokenizer};
+use super::{Batching, Engine, EngineError, EngineFacts, Row, Sampler, Sequence, Token, Tokenizer};
 use crate::adapter::{AdapterDigest, AdapterFile, AdapterSet};
 use crate::grammar::Vocabulary;
 use crate::prompt::{Piece, Prompt};
@@ -26,8 +26,9 @@ pub struct FakeEngine {
     /// Per sequence: each cached token with the state after it.
     cells: Vec<Vec<Cell>>,
     outputs: HashMap<usize, Vec<f32>>,
-    /// What was decoded: the number of rows of each step and its adapter set.
-    pub steps: Vec<(usize, AdapterSet)>,
+    /// What was decoded: the number of rows of each step and its adapter sets.
+    pub steps: Vec<(usize, Vec<AdapterSet>)>,
+    alone: Option<fn(&AdapterSet) -> bool>,
 }
 
 /// A cached token. `state` is a hash of everything evaluated so far, adapters included.
@@ -50,6 +51,7 @@ impl FakeEngine {
             vocabulary: N_VOCAB,
             prefix_reuse: true,
             shift: true,
+            batching: Batching::Lanes,
         };
         Self {
             facts,
@@ -58,7 +60,14 @@ impl FakeEngine {
             cells: vec![Vec::new(); sequences],
             outputs: HashMap::new(),
             steps: Vec::new(),
+            alone: None,
         }
+    }
+
+    /// Sets of which `alone` is true share no step with other sets.
+    pub fn alone(mut self, alone: fn(&AdapterSet) -> bool) -> Self {
+        self.alone = Some(alone);
+        self
     }
 
     /// After a text that ends with `prompt`, the plain base answers `answer` and ends.
@@ -119,7 +128,21 @@ impl Engine for FakeEngine {
         Ok(())
     }
 
-    fn decode(&mut self, rows: &[Row], set: &AdapterSet) -> Result<(), EngineError> {
+    fn mixes(&self, set: &AdapterSet) -> bool {
+        self.alone.is_none_or(|alone| !alone(set))
+    }
+
+    fn decode(&mut self, rows: &[Row], sets: &[AdapterSet]) -> Result<(), EngineError> {
+        let mut used: Vec<AdapterSet> = Vec::new();
+        for row in rows {
+            let set = sets.get(row.set).ok_or_else(|| EngineError::Misuse("a row without a set".into()))?;
+            if !used.contains(set) {
+                used.push(set.clone());
+            }
+        }
+        if used.len() > 1 && used.iter().any(|set| !self.mixes(set)) {
+            return Err(EngineError::Misuse("a set that must be alone shares a step".into()));
+        }
         if rows.is_empty() || rows.len() > self.facts.batch {
             return Err(EngineError::Misuse(format!("{} rows in a step", rows.len())));
         }
@@ -132,6 +155,7 @@ impl Engine for FakeEngine {
             if row.position != cells.len() || row.token as usize >= N_VOCAB {
                 return Err(EngineError::Misuse(format!("row {row:?} after {} cells", cells.len())));
             }
+            let set = &sets[row.set];
             let state = mix(cells.last().map_or(0, |c| c.state), row.token, set);
             cells.push(Cell { token: row.token, state });
             if row.logits {
@@ -140,7 +164,7 @@ impl Engine for FakeEngine {
                 self.outputs.insert(index, logits.collect());
             }
         }
-        self.steps.push((rows.len(), set.clone()));
+        self.steps.push((rows.len(), used));
         Ok(())
     }
 

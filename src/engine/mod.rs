@@ -5,12 +5,14 @@
 //! the [`Tokenizer`] it gives out is shared with every front end.
 
 pub mod fake;
+pub mod lanes;
 pub mod llama;
 pub mod options;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use self::lanes::Residents;
 use crate::adapter::{AdapterDigest, AdapterFile, AdapterSet};
 use crate::grammar::Vocabulary;
 use crate::prompt::Prompt;
@@ -18,6 +20,10 @@ use crate::sampling::Sampling;
 
 /// A token id of the loaded model.
 pub type Token = u32;
+
+/// Ids from here on stand for rows of soft prompts: `VIRTUAL + i` is row `i` of those in the row's set, one after the
+/// other in the order of the set. They stand at the beginning of a sequence only, and never ask for logits.
+pub const VIRTUAL: Token = 1 << 31;
 
 /// A sequence of the context: an index below [`EngineFacts::sequences`].
 pub type Sequence = usize;
@@ -33,6 +39,8 @@ pub struct Row {
     pub sequence: Sequence,
     /// Whether logits of this row are wanted.
     pub logits: bool,
+    /// Its adapter set: an index into the sets of the step.
+    pub set: usize,
 }
 
 /// Fixed properties of a loaded model and context.
@@ -57,6 +65,20 @@ pub struct EngineFacts {
     pub prefix_reuse: bool,
     /// Whether positions can be moved (context shift).
     pub shift: bool,
+    /// How requests with different adapter sets share the engine.
+    pub batching: Batching,
+}
+
+/// How requests with different adapter sets share the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Batching {
+    /// In one step, each row under its own set.
+    Lanes,
+    /// In turns, a set at a time.
+    Grouped {
+        /// Why not in one step, when that was wanted.
+        why: Option<String>,
+    },
 }
 
 /// An engine's refusal.
@@ -109,12 +131,23 @@ pub trait Engine {
     fn load_adapters(&mut self, files: &[Arc<AdapterFile>], in_use: &HashSet<AdapterDigest>)
     -> Result<(), EngineError>;
 
-    /// Evaluates `rows` with exactly the adapters of `set` active. The whole set is replaced each time.
+    /// Where threads that submit requests make adapters ready, away from the engine's thread; `None` when there is
+    /// nothing to make ready.
+    fn residents(&self) -> Option<Arc<Residents>> {
+        None
+    }
+
+    /// Whether rows under `set`, whose adapters are loaded, can share a step with rows under other sets that can.
+    fn mixes(&self, set: &AdapterSet) -> bool;
+
+    /// Evaluates `rows`, each under exactly its own set of `sets`. Different sets may be in one step when
+    /// [`Engine::mixes`] says so of each.
     ///
     /// # Errors
     /// [`EngineError::ContextFull`] when the cache has no room (nothing changed), [`EngineError::Misuse`] for rows
-    /// llama.cpp would assert on or an adapter that is not loaded, [`EngineError::Compute`] otherwise.
-    fn decode(&mut self, rows: &[Row], set: &AdapterSet) -> Result<(), EngineError>;
+    /// llama.cpp would assert on, sets that do not mix or an adapter that is not loaded, [`EngineError::Compute`]
+    /// otherwise.
+    fn decode(&mut self, rows: &[Row], sets: &[AdapterSet]) -> Result<(), EngineError>;
 
     /// Logits of row `index` of the last step, one per token of the vocabulary.
     ///

@@ -115,6 +115,18 @@ pub struct Rope {
     pub yarn_beta_fast: Option<f32>,
 }
 
+/// How requests with different adapters share the engine (`--adapter-batching`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AdapterBatching {
+    /// In one batch where the model and machine allow it and the check at the start agrees, else in turns.
+    #[default]
+    Auto,
+    /// In one batch, or not at all.
+    Lanes,
+    /// In turns, by llama.cpp's own path.
+    Grouped,
+}
+
 /// Everything needed to load a model and make a context.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EngineOptions {
@@ -154,6 +166,10 @@ pub struct EngineOptions {
     pub rope: Rope,
     /// Most bytes of loaded adapters kept in memory; those in use always stay.
     pub adapter_cache_bytes: u64,
+    /// Most adapters kept ready; those in use always stay.
+    pub adapter_slots: u32,
+    /// `--adapter-batching`.
+    pub adapter_batching: AdapterBatching,
 }
 
 impl EngineOptions {
@@ -179,6 +195,8 @@ impl EngineOptions {
             cache_type_v: CacheType::F16,
             rope: Rope::default(),
             adapter_cache_bytes: 1 << 30,
+            adapter_slots: 1024,
+            adapter_batching: AdapterBatching::Auto,
         }
     }
 }

@@ -34,7 +34,7 @@ mod vocab;
 mod write;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use adapter::{
     AdapterFacts, AdapterKind, GainVector, LoraPair, PrefixMessage, PrefixState, SoftPrompt, check_adapter,

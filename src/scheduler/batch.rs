@@ -7,7 +7,7 @@ use super::plan::{Plan, Policy, Turn, Waiting, plan};
 use super::prefix::{Cached, InFlight, Placement, place, worth_waiting};
 use super::sequence::{Next, Running};
 use super::{Job, Lease};
-use crate::adapter::{AdapterDigest, AdapterSet};
+use crate::adapter::{AdapterDigest, AdapterSet, Timeline};
 use crate::engine::{Engine, EngineError, Row, Token, Tokenizer};
 use crate::error::{Code, Failure};
 use crate::event::{Event, FinishReason};
@@ -20,8 +20,8 @@ const QUANTUM: usize = 8;
 struct Slot {
     /// Tokens whose keys and values are in the cache.
     cached: Vec<Token>,
-    /// The set they were computed under.
-    set: AdapterSet,
+    /// The sets they were computed under.
+    sets: Timeline,
     running: Option<Running>,
     /// When it was last used.
     used: u64,
@@ -29,13 +29,16 @@ struct Slot {
     family: u64,
 }
 
+/// Who shares steps: all whose sets mix (`None`), or those of one set.
+type Party = Option<AdapterSet>;
+
 /// The state of the decode loop.
 pub(super) struct Batch<E> {
     pub(super) engine: E,
     tokenizer: Arc<dyn Tokenizer>,
     slots: Vec<Slot>,
     queue: VecDeque<Job>,
-    turn: Option<Turn<AdapterSet>>,
+    turn: Option<Turn<Party>>,
     /// Counts steps and admissions.
     clock: u64,
     /// Counts families.
@@ -44,7 +47,7 @@ pub(super) struct Batch<E> {
 
 impl<E: Engine> Batch<E> {
     pub(super) fn new(engine: E) -> Self {
-        let empty = || Slot { cached: Vec::new(), set: AdapterSet::base(), running: None, used: 0, family: 0 };
+        let empty = || Slot { cached: Vec::new(), sets: Timeline::default(), running: None, used: 0, family: 0 };
         Self {
             tokenizer: engine.tokenizer(),
             slots: (0..engine.facts().sequences).map(|_| empty()).collect(),
@@ -135,13 +138,13 @@ impl<E: Engine> Batch<E> {
         while at < self.queue.len() {
             let job = &self.queue[at];
             let reuse = job.cache_prompt && self.engine.facts().prefix_reuse;
-            let set = &job.lease.set;
-            if reuse && worth_waiting(&self.in_flight(), &job.prompt, set) {
+            let sets = &job.lease.sets;
+            if reuse && worth_waiting(&self.in_flight(), &job.prompt, sets) {
                 at += 1;
                 continue;
             }
             let cached: Vec<Cached<'_>> = self.slots.iter().enumerate().map(|(slot, s)| s.view(slot)).collect();
-            let Some(placement) = place(&cached, &job.prompt, set, reuse) else {
+            let Some(placement) = place(&cached, &job.prompt, sets, reuse) else {
                 return;
             };
             let Some(job) = self.queue.remove(at) else { return };
@@ -154,13 +157,13 @@ impl<E: Engine> Batch<E> {
 
     /// Puts a job into its slot.
     fn start(&mut self, job: Job, placement: Placement) -> Result<(), Failure> {
-        let Lease { set, files } = &job.lease;
+        let Lease { sets, files } = &job.lease;
         self.engine.load_adapters(files, &self.adapters_in_use()).map_err(|e| {
             let code = if matches!(e, EngineError::OutOfMemory(_)) { Code::OutOfMemory } else { Code::InvalidFile };
             Failure::new(code, e.to_string())
         })?;
         let sampler = self.engine.sampler(&job.sampling).map_err(|e| Failure::new(Code::Other, e.to_string()))?;
-        let set = set.clone();
+        let sets = sets.clone();
         let slot = placement.slot;
         let mut reused = placement.reuse;
         match placement.share_from {
@@ -178,7 +181,7 @@ impl<E: Engine> Batch<E> {
             }
         }
         let s = &mut self.slots[slot];
-        s.set = set;
+        s.sets = sets;
         s.used = self.clock;
         s.running = Some(Running::new(job, sampler, reused, self.clock));
         Ok(())
@@ -187,16 +190,18 @@ impl<E: Engine> Batch<E> {
     /// Digests that running requests still need.
     fn adapters_in_use(&self) -> HashSet<AdapterDigest> {
         let running = self.slots.iter().filter(|s| s.running.is_some());
-        running.flat_map(|s| s.set.members().iter().map(|(digest, _)| *digest)).collect()
+        running.flat_map(|s| s.sets.last().members().iter().map(|(digest, _)| *digest)).collect()
     }
 
-    fn waiting(&self) -> Vec<Waiting<AdapterSet>> {
+    fn waiting(&self) -> Vec<Waiting<Party>> {
         let of = |(slot, s): (usize, &Slot)| {
             let r = s.running.as_ref().filter(|r| !r.paused)?;
+            let set = s.sets.at(s.cached.len());
             Some(Waiting {
                 slot,
-                set: s.set.clone(),
-                pending: r.tokens.len() - s.cached.len(),
+                set: (!self.engine.mixes(set)).then(|| set.clone()),
+                // A step goes on under one set.
+                pending: (r.tokens.len() - s.cached.len()).min(s.sets.run(s.cached.len())),
                 prefill: r.in_prefill(),
                 admitted: r.admitted,
                 served: r.served,
@@ -208,12 +213,12 @@ impl<E: Engine> Batch<E> {
     fn in_flight(&self) -> Vec<InFlight<'_>> {
         let running = self.slots.iter().filter_map(|s| s.running.as_ref().map(|r| (s, r)));
         let reading = running.filter(|(_, r)| r.in_prefill());
-        reading.map(|(s, r)| InFlight { prompt: &r.tokens, evaluated: s.cached.len(), set: &s.set }).collect()
+        reading.map(|(s, r)| InFlight { prompt: &r.tokens, evaluated: s.cached.len(), sets: &s.sets }).collect()
     }
 
     /// Makes room inside sequences that fill the whole context. The plan is void when that changed what is
     /// to be evaluated.
-    fn shift_full_sequences(&mut self, plan: Plan<AdapterSet>) -> Option<Plan<AdapterSet>> {
+    fn shift_full_sequences(&mut self, plan: Plan<Party>) -> Option<Plan<Party>> {
         let (context, can_shift) = (self.engine.facts().context, self.engine.facts().shift);
         for (slot, n) in &plan.rows {
             let s = &self.slots[*slot];
@@ -235,20 +240,26 @@ impl<E: Engine> Batch<E> {
         Some(plan)
     }
 
-    fn evaluate(&mut self, plan: &Plan<AdapterSet>) -> Result<(), EngineError> {
+    fn evaluate(&mut self, plan: &Plan<Party>) -> Result<(), EngineError> {
         let mut rows = Vec::new();
+        let mut sets: Vec<AdapterSet> = Vec::new();
         for (slot, n) in &plan.rows {
             let s = &mut self.slots[*slot];
             let Some(running) = &mut s.running else { continue };
             running.begin_step(self.clock);
             let from = s.cached.len();
+            let current = s.sets.at(from);
+            let set = sets.iter().position(|set| set == current).unwrap_or_else(|| {
+                sets.push(current.clone());
+                sets.len() - 1
+            });
             let all = running.tokens.len();
             for position in from..from + n {
                 let token = running.tokens[position];
-                rows.push(Row { token, position, sequence: *slot, logits: position + 1 == all });
+                rows.push(Row { token, position, sequence: *slot, logits: position + 1 == all, set });
             }
         }
-        self.engine.decode(&rows, &plan.turn.set)?;
+        self.engine.decode(&rows, &sets)?;
         for row in &rows {
             self.slots[row.sequence].cached.push(row.token);
         }
@@ -256,7 +267,7 @@ impl<E: Engine> Batch<E> {
     }
 
     /// Chooses the next token of every sequence whose last row was evaluated.
-    fn advance(&mut self, plan: &Plan<AdapterSet>) {
+    fn advance(&mut self, plan: &Plan<Party>) {
         let (context, can_shift) = (self.engine.facts().context, self.engine.facts().shift);
         let mut row = 0;
         for (slot, n) in &plan.rows {
@@ -334,6 +345,7 @@ impl<E: Engine> Batch<E> {
         self.engine.shift(slot, from, to);
         let s = &mut self.slots[slot];
         s.cached.drain(from..to);
+        s.sets.forget(from, to);
         if let Some(running) = &mut s.running {
             running.forget(from, to);
         }
@@ -342,6 +354,6 @@ impl<E: Engine> Batch<E> {
 
 impl Slot {
     fn view(&self, slot: usize) -> Cached<'_> {
-        Cached { slot, tokens: &self.cached, set: &self.set, free: self.running.is_none(), used: self.used }
+        Cached { slot, tokens: &self.cached, sets: &self.sets, free: self.running.is_none(), used: self.used }
     }
 }

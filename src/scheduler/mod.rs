@@ -14,7 +14,8 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::adapter::{AdapterFile, AdapterSet};
+use crate::adapter::{AdapterFile, Timeline};
+use crate::engine::lanes::Residents;
 use crate::engine::{Engine, EngineFacts, Token, Tokenizer};
 use crate::error::{Code, Failure};
 use crate::event::Event;
@@ -25,11 +26,11 @@ use crate::sampling::Sampling;
 /// that Rust gives to others.
 const STACK_BYTES: usize = 16 << 20;
 
-/// The adapters of one request: the set is the key, the files keep the bytes alive until the request ends.
+/// The adapters of one request: the sets are the key, the files keep the bytes alive until the request ends.
 #[derive(Clone, Debug, Default)]
 pub struct Lease {
-    /// The weighted set.
-    pub set: AdapterSet,
+    /// The weighted set of each position.
+    pub sets: Timeline,
     /// The files of its members.
     pub files: Vec<Arc<AdapterFile>>,
 }
@@ -103,6 +104,8 @@ pub struct Ready {
     pub facts: EngineFacts,
     /// Shared tokenizer.
     pub tokenizer: Arc<dyn Tokenizer>,
+    /// Where adapters are made ready before a job is submitted.
+    pub residents: Option<Arc<Residents>>,
 }
 
 /// The engine thread. Dropping it lets running requests be cancelled and waits for the thread.
@@ -135,7 +138,11 @@ impl Worker {
                     Ok(engine) => engine,
                     Err(failure) => return drop(ready_out.send(Err(failure))),
                 };
-                let ready = Ready { facts: engine.facts().clone(), tokenizer: engine.tokenizer() };
+                let ready = Ready {
+                    facts: engine.facts().clone(),
+                    tokenizer: engine.tokenizer(),
+                    residents: engine.residents(),
+                };
                 if ready_out.send(Ok(ready)).is_ok() {
                     serve(engine, &inbox, &stopping);
                 }

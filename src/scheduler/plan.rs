@@ -1,8 +1,8 @@
-//! Which rows the next step evaluates, and under which adapter set. Pure: a function from what waits to a plan.
+//! Which rows the next step evaluates, and for which party. Pure: a function from what waits to a plan.
 //!
-//! An engine applies one adapter set per step, so sequences with different sets take turns. A set keeps its turn for
-//! [`Policy::quantum`] steps, because changing the set costs llama.cpp a new graph reservation; then the set that
-//! has waited longest is next, so none waits for ever. Inside a step every decoding sequence comes first; what is
+//! A party is who can share a step: all whose adapter sets mix, or those with one set that must be alone. Parties take
+//! turns. One keeps its turn for [`Policy::quantum`] steps, because changing it costs llama.cpp a new graph reservation;
+//! then the one that has waited longest is next, so none waits for ever. Inside a step every decoding sequence comes first; what is
 //! left of the budget goes to prompts, in chunks, so a long prompt never holds up a running answer by more than one
 //! step.
 
@@ -11,7 +11,7 @@
 pub struct Waiting<S> {
     /// Which slot.
     pub slot: usize,
-    /// Its adapter set.
+    /// Its party.
     pub set: S,
     /// Tokens not yet evaluated: 1 while decoding, more during the prompt.
     pub pending: usize,
@@ -28,14 +28,14 @@ pub struct Waiting<S> {
 pub struct Policy {
     /// Rows of one step.
     pub budget: usize,
-    /// Steps an adapter set keeps its turn while others wait.
+    /// Steps a party keeps its turn while others wait.
     pub quantum: usize,
 }
 
-/// The set whose turn it is, and for how many steps it has had it.
+/// The party whose turn it is, and for how many steps it has had it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn<S> {
-    /// The set.
+    /// The party.
     pub set: S,
     /// Steps so far.
     pub steps: usize,

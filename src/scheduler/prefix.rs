@@ -1,9 +1,9 @@
 //! Where a request goes, and which cached prefix it may reuse. Pure.
 //!
-//! A cached prefix was computed under one adapter set, and its keys and values are right for that set only. So the
-//! set, scales included, must be equal: this is the one place where that is decided.
+//! A cached prefix was computed under adapter sets, and its keys and values are right for those only. So it is reused as
+//! far as the sets of its positions, scales included, are equal: this is the one place where that is decided.
 
-use crate::adapter::AdapterSet;
+use crate::adapter::Timeline;
 use crate::engine::Token;
 
 /// What a slot's sequence holds.
@@ -13,8 +13,8 @@ pub struct Cached<'a> {
     pub slot: usize,
     /// Tokens evaluated in it, in order.
     pub tokens: &'a [Token],
-    /// The set they were evaluated under.
-    pub set: &'a AdapterSet,
+    /// The sets they were evaluated under.
+    pub sets: &'a Timeline,
     /// Whether a new request may take the slot.
     pub free: bool,
     /// When it was last used: larger is later.
@@ -28,8 +28,8 @@ pub struct InFlight<'a> {
     pub prompt: &'a [Token],
     /// How many of them are evaluated.
     pub evaluated: usize,
-    /// Its set.
-    pub set: &'a AdapterSet,
+    /// Its sets.
+    pub sets: &'a Timeline,
 }
 
 /// Where a request goes.
@@ -51,10 +51,10 @@ const WORTH_WAITING: usize = 64;
 /// The slot that keeps most of its cache is taken when the request goes on from it; else the least recently used
 /// one, with the longest matching prefix shared from wherever it is. The last prompt token is always evaluated
 /// again, since its logits are needed.
-pub fn place(slots: &[Cached<'_>], prompt: &[Token], set: &AdapterSet, reuse: bool) -> Option<Placement> {
+pub fn place(slots: &[Cached<'_>], prompt: &[Token], sets: &Timeline, reuse: bool) -> Option<Placement> {
     let most = prompt.len().saturating_sub(1);
     let common = |c: &Cached<'_>| {
-        if reuse && c.set == set { common_prefix(c.tokens, prompt).min(most) } else { 0 }
+        if reuse { common_prefix(c.tokens, prompt).min(c.sets.agrees(sets)).min(most) } else { 0 }
     };
     let free = || slots.iter().filter(|c| c.free);
     let here = free().max_by_key(|c| (common(c), std::cmp::Reverse(c.used)));
@@ -74,9 +74,9 @@ pub fn place(slots: &[Cached<'_>], prompt: &[Token], set: &AdapterSet, reuse: bo
 }
 
 /// Whether another request is about to evaluate a prefix of this prompt, so that waiting a few steps saves work.
-pub fn worth_waiting(in_flight: &[InFlight<'_>], prompt: &[Token], set: &AdapterSet) -> bool {
+pub fn worth_waiting(in_flight: &[InFlight<'_>], prompt: &[Token], sets: &Timeline) -> bool {
     in_flight.iter().any(|f| {
-        let common = if f.set == set { common_prefix(f.prompt, prompt).min(prompt.len().saturating_sub(1)) } else { 0 };
+        let common = common_prefix(f.prompt, prompt).min(f.sets.agrees(sets)).min(prompt.len().saturating_sub(1));
         common >= WORTH_WAITING && common > f.evaluated
     })
 }
@@ -88,22 +88,22 @@ fn common_prefix(a: &[Token], b: &[Token]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapter::{AdapterDigest, Scale};
+    use crate::adapter::{AdapterDigest, AdapterSet, Scale};
 
-    fn set(n: u8, scale: f32) -> AdapterSet {
+    fn set(n: u8, scale: f32) -> Timeline {
         let scale = Scale::new(scale).expect("in range");
-        AdapterSet::new(vec![(AdapterDigest::of(&[n]), scale)]).expect("valid")
+        Timeline::always(AdapterSet::new(vec![(AdapterDigest::of(&[n]), scale)]).expect("valid"))
     }
 
     const P: &[Token] = &[1, 2, 3, 4];
 
-    fn cached<'a>(slot: usize, tokens: &'a [Token], set: &'a AdapterSet, free: bool) -> Cached<'a> {
-        Cached { slot, tokens, set, free, used: slot as u64 }
+    fn cached<'a>(slot: usize, tokens: &'a [Token], sets: &'a Timeline, free: bool) -> Cached<'a> {
+        Cached { slot, tokens, sets, free, used: slot as u64 }
     }
 
     #[test]
     fn a_prefix_of_another_set_is_never_reused() {
-        let (a, a_half, b, base) = (set(1, 1.0), set(1, 0.5), set(2, 1.0), AdapterSet::base());
+        let (a, a_half, b, base) = (set(1, 1.0), set(1, 0.5), set(2, 1.0), Timeline::default());
         for (holder, wanted) in [(&a, &b), (&a, &a_half), (&a, &base), (&base, &a)] {
             let slots = [cached(0, P, holder, true)];
             let placed = place(&slots, P, wanted, true).expect("a free slot");
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_running_sequence_shares_its_prefix() {
-        let base = AdapterSet::base();
+        let base = Timeline::default();
         let slots = [cached(0, &[1, 2, 9], &base, false), cached(1, &[], &base, true)];
         let placed = place(&slots, P, &base, true).expect("a free slot");
         assert_eq!(placed, Placement { slot: 1, reuse: 2, share_from: Some(0) });
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_long_cache_is_not_destroyed_for_a_short_overlap() {
-        let base = AdapterSet::base();
+        let base = Timeline::default();
         let slots = [cached(0, &[1, 2, 8, 8, 8, 8, 8], &base, true), cached(1, &[7, 7], &base, true)];
         let placed = place(&slots, P, &base, true).expect("a free slot");
         assert_eq!(placed, Placement { slot: 0, reuse: 2, share_from: None }, "least recently used");
@@ -135,14 +135,14 @@ mod tests {
 
     #[test]
     fn no_free_slot_is_no_place() {
-        assert_eq!(place(&[cached(0, P, &AdapterSet::base(), false)], P, &AdapterSet::base(), true), None);
+        assert_eq!(place(&[cached(0, P, &Timeline::default(), false)], P, &Timeline::default(), true), None);
     }
 
     #[test]
     fn waiting_pays_only_for_a_long_prefix_of_the_same_set_not_yet_there() {
         let long: Vec<Token> = (0..200).collect();
         let (a, b) = (set(1, 1.0), set(2, 1.0));
-        let flight = |evaluated| [InFlight { prompt: &long, evaluated, set: &a }];
+        let flight = |evaluated| [InFlight { prompt: &long, evaluated, sets: &a }];
         assert!(worth_waiting(&flight(10), &long, &a));
         assert!(!worth_waiting(&flight(199), &long, &a));
         assert!(!worth_waiting(&flight(10), &long, &b));

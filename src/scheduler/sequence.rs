@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Job, Shift};
 use crate::decode::TextStream;
-use crate::engine::{EngineError, Sampler, Token, Tokenizer};
+use crate::engine::{EngineError, Sampler, Token, Tokenizer, VIRTUAL};
 use crate::error::{Code, Failure};
 use crate::event::{Candidate, Event, FinishReason, Finished, Timings, TokenEvent, TokenProbability};
 use crate::grammar::Matcher;
@@ -43,7 +43,7 @@ impl Running {
     pub(super) fn new(mut job: Job, mut sampler: Box<dyn Sampler>, reused: usize, admitted: u64) -> Self {
         let tokens = std::mem::take(&mut job.prompt);
         // Penalties count the prompt too, as llama-server's do.
-        tokens.iter().for_each(|t| sampler.accept(*t));
+        tokens.iter().filter(|t| **t < VIRTUAL).for_each(|t| sampler.accept(*t));
         Self {
             text: TextStream::new(&job.limits.stop),
             prompt_len: tokens.len(),

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::batch::Batch;
 use super::*;
-use crate::adapter::{AdapterDigest, Scale};
+use crate::adapter::{AdapterDigest, AdapterSet, Scale};
 use crate::engine::fake::FakeEngine;
 use crate::event::{FinishReason, Finished};
 use crate::grammar::{Compiler, Source};
@@ -22,7 +22,7 @@ fn job(prompt: &str, set: AdapterSet, max_tokens: usize) -> (Job, Receiver<Event
     let (events, receiver) = channel();
     let job = Job {
         prompt: prompt.bytes().map(Token::from).collect(),
-        lease: Lease { set, files: Vec::new() },
+        lease: Lease { sets: Timeline::always(set), files: Vec::new() },
         matcher: None,
         sampling: Sampling::default(),
         limits: JobLimits { max_tokens: Some(max_tokens), ..JobLimits::default() },
@@ -125,6 +125,29 @@ fn a_running_prefix_is_shared_and_waited_for() {
     }
     let rows: usize = batch.engine.steps.iter().map(|(rows, _)| rows).sum();
     assert!(rows < 2 * 200, "the common prefix is evaluated once, not four times: {rows} rows");
+}
+
+#[test]
+fn sets_that_mix_share_every_step_and_the_others_take_turns_with_them() {
+    let mut batch = Batch::new(FakeEngine::new(4096, 4).alone(|set| set.members().len() > 1));
+    let sets = [set(&[(1, 1.0)]), set(&[(2, 0.5)]), AdapterSet::base(), set(&[(1, 1.0), (2, 1.0)])];
+    let receivers: Vec<_> = sets
+        .iter()
+        .enumerate()
+        .map(|(i, set)| {
+            let (job, events) = job(&format!("question {i}"), set.clone(), 40);
+            batch.enqueue(job);
+            events
+        })
+        .collect();
+    run(&mut batch);
+    for (i, (events, set)) in receivers.iter().zip(&sets).enumerate() {
+        assert_eq!(finished(events).0, cold(&format!("question {i}"), set.clone(), 40), "request {i}");
+    }
+    let steps = &batch.engine.steps;
+    assert!(steps.iter().any(|(_, sets)| sets.len() == 3), "three sets in one step");
+    let alone = steps.iter().position(|(_, used)| used.contains(&sets[3])).expect("it ran");
+    assert!(alone <= 16, "the set that is alone waits no longer than a turn or two, not {alone} steps");
 }
 
 #[test]
@@ -324,8 +347,18 @@ proptest! {
     /// Random traces of submit, cancel and step, with prompts that share prefixes: whatever is answered is what a
     /// cold run answers. Fails if the cache key forgets the adapter or its scale.
     #[test]
-    fn no_trace_reads_a_cache_of_another_set(acts in proptest::collection::vec(act(), 1..60), context in 80usize..400) {
-        let mut batch = Batch::new(FakeEngine::new(context, 3));
+    fn no_trace_reads_a_cache_of_another_set(
+        acts in proptest::collection::vec(act(), 1..60),
+        context in 80usize..400,
+        alone in 0usize..3,
+    ) {
+        // All sets mix; none does; those of two adapters do not.
+        let alone: fn(&AdapterSet) -> bool = match alone {
+            0 => |_| false,
+            1 => |_| true,
+            _ => |set| set.members().len() > 1,
+        };
+        let mut batch = Batch::new(FakeEngine::new(context, 3).alone(alone));
         let mut asked = Vec::new();
         for act in acts {
             match act {

@@ -12,6 +12,7 @@ mod adapter_rows;
 mod answers;
 mod bad_inputs;
 mod batch;
+mod lanes;
 mod library;
 mod support;
 mod tidy;

@@ -12,12 +12,29 @@ use crate::adapter::{AdapterDigest, AdapterFile};
 use crate::engine::EngineError;
 
 /// One loaded adapter.
-struct Loaded {
+pub(super) struct Loaded {
     raw: NonNull<sys::llama_adapter_lora>,
-    bytes: u64,
-    used: u64,
     /// Keeps the model alive: an adapter is valid only as long as it.
     _model: Arc<Model>,
+}
+
+impl Loaded {
+    /// Loads a checked adapter out of memory.
+    pub(super) fn new(model: &Arc<Model>, bytes: &[u8]) -> Result<Self, String> {
+        Ok(Self { raw: init(model, bytes)?, _model: model.clone() })
+    }
+
+    /// For a context's adapter set, while this is not dropped.
+    pub(super) fn raw(&self) -> *mut sys::llama_adapter_lora {
+        self.raw.as_ptr()
+    }
+}
+
+/// A loaded adapter among others.
+struct Kept {
+    loaded: Loaded,
+    bytes: u64,
+    used: u64,
 }
 
 impl Drop for Loaded {
@@ -31,7 +48,7 @@ impl Drop for Loaded {
 /// The loaded adapters, by digest, bounded in bytes.
 pub(super) struct Adapters {
     model: Arc<Model>,
-    by_digest: HashMap<AdapterDigest, Loaded>,
+    by_digest: HashMap<AdapterDigest, Kept>,
     capacity: u64,
     clock: u64,
 }
@@ -44,25 +61,24 @@ impl Adapters {
     /// The raw pointer of a loaded adapter, valid until the next [`Adapters::load`].
     pub(super) fn get(&mut self, digest: AdapterDigest) -> Option<*mut sys::llama_adapter_lora> {
         self.clock += 1;
-        let loaded = self.by_digest.get_mut(&digest)?;
-        loaded.used = self.clock;
-        Some(loaded.raw.as_ptr())
+        let kept = self.by_digest.get_mut(&digest)?;
+        kept.used = self.clock;
+        Some(kept.loaded.raw())
     }
 
     /// Loads `file` unless it is loaded, and forgets the least recently used ones that are not in `in_use` when
     /// the bytes exceed the capacity.
     pub(super) fn load(&mut self, file: &AdapterFile, in_use: &HashSet<AdapterDigest>) -> Result<(), EngineError> {
         self.clock += 1;
-        if let Some(loaded) = self.by_digest.get_mut(&file.digest()) {
-            loaded.used = self.clock;
+        if let Some(kept) = self.by_digest.get_mut(&file.digest()) {
+            kept.used = self.clock;
             return Ok(());
         }
         let bytes = file.bytes().len() as u64;
         self.make_room(bytes, in_use);
-        let raw =
-            init(&self.model, file.bytes()).map_err(|reason| EngineError::Adapter { name: file.label(), reason })?;
-        let loaded = Loaded { raw, bytes, used: self.clock, _model: self.model.clone() };
-        self.by_digest.insert(file.digest(), loaded);
+        let loaded = Loaded::new(&self.model, file.bytes())
+            .map_err(|reason| EngineError::Adapter { name: file.label(), reason })?;
+        self.by_digest.insert(file.digest(), Kept { loaded, bytes, used: self.clock });
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! A context: the key-value cache, the batch buffer, and one forward pass at a time.
 
+use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
@@ -17,6 +18,9 @@ pub(super) const MAX_SEQUENCES: u32 = 256;
 pub(super) struct Context {
     raw: NonNull<sys::llama_context>,
     batch: sys::llama_batch,
+    /// For rows of embeddings; made at first use.
+    embedded: Option<sys::llama_batch>,
+    n_embd: usize,
     /// Rows the batch buffer holds.
     capacity: usize,
     /// Which rows of the last step have logits.
@@ -31,16 +35,26 @@ impl Drop for Context {
         // SAFETY: both were made by `Context::new` and are freed once; the model is still alive (field).
         unsafe {
             sys::llama_batch_free(self.batch);
+            if let Some(batch) = self.embedded {
+                sys::llama_batch_free(batch);
+            }
             sys::llama_free(self.raw.as_ptr());
         }
     }
 }
 
 impl Context {
-    /// Makes a context with a unified key-value cache.
-    pub(super) fn new(model: Arc<Model>, options: &EngineOptions) -> Result<Self, EngineError> {
+    /// Makes a context with a unified key-value cache. What `callback` points to must outlive it.
+    pub(super) fn new(
+        model: Arc<Model>,
+        options: &EngineOptions,
+        callback: Option<(sys::ggml_backend_sched_eval_callback, *mut c_void)>,
+    ) -> Result<Self, EngineError> {
         log::take_errors();
-        let params = params(options);
+        let mut params = params(options);
+        if let Some((function, user)) = callback {
+            (params.cb_eval, params.cb_eval_user_data) = (function, user);
+        }
         // SAFETY: the model is loaded and outlives the context (field).
         let raw = unsafe { sys::llama_init_from_model(model.raw(), params) };
         let Some(raw) = NonNull::new(raw) else {
@@ -54,7 +68,9 @@ impl Context {
         // SAFETY: allocates arrays for `capacity` rows of one sequence each; freed in `drop`.
         let batch = unsafe { sys::llama_batch_init(i32::try_from(capacity).unwrap_or(512), 0, 1) };
         let n_vocab = usize::try_from(model.safe().n_vocab()).unwrap_or(0);
-        Ok(Self { raw, batch, capacity: capacity as usize, outputs: Vec::new(), n_vocab, _model: model })
+        let n_embd = usize::try_from(model.safe().n_embd()).unwrap_or(0);
+        let capacity = capacity as usize;
+        Ok(Self { raw, batch, embedded: None, n_embd, capacity, outputs: Vec::new(), n_vocab, _model: model })
     }
 
     /// Cells of the key-value cache.
@@ -92,8 +108,43 @@ impl Context {
         unsafe { sys::llama_set_adapters_lora(self.raw.as_ptr(), adapters_ptr, adapters.len(), scales_ptr) };
     }
 
+    /// Adds a control vector to the residual stream after layers, `[n_layer - 1][n_embd]` from layer 1; an empty one
+    /// takes the last away.
+    pub(super) fn steer(&mut self, direction: &[f32]) -> Result<(), EngineError> {
+        let (data, layers) = match direction.is_empty() {
+            true => (ptr::null(), 0),
+            false => (direction.as_ptr(), direction.len() / self.n_embd.max(1)),
+        };
+        let (n_embd, last) = (self.n_embd as i32, layers as i32);
+        // SAFETY: reads `direction.len()` numbers; the width is the model's.
+        match unsafe { sys::llama_set_adapter_cvec(self.raw.as_ptr(), data, direction.len(), n_embd, 1, last) } {
+            0 => Ok(()),
+            _ => Err(EngineError::Compute(format!("the control vector was refused: {}", log::take_errors()))),
+        }
+    }
+
+    /// Evaluates rows of embeddings, `data` being `[rows][n_embd]`. Checked as in [`Context::decode`]; no logits.
+    pub(super) fn decode_embeddings(&mut self, rows: &[Row], data: &[f32]) -> Result<(), EngineError> {
+        if data.len() != rows.len() * self.n_embd {
+            return Err(EngineError::Misuse("rows of embeddings of another width".into()));
+        }
+        let capacity = i32::try_from(self.capacity).unwrap_or(512);
+        // SAFETY: allocates arrays for `capacity` rows; freed in `drop`.
+        let make = || unsafe { sys::llama_batch_init(capacity, self.n_embd as i32, 1) };
+        let batch = *self.embedded.get_or_insert_with(make);
+        if rows.len() <= self.capacity {
+            // SAFETY: the batch has room for `capacity` rows of `n_embd` numbers.
+            unsafe { ptr::copy_nonoverlapping(data.as_ptr(), batch.embd, data.len()) };
+        }
+        self.evaluate(batch, rows)
+    }
+
     /// Evaluates rows. They have been checked: ids, positions, sequences and number are in range.
     pub(super) fn decode(&mut self, rows: &[Row]) -> Result<(), EngineError> {
+        self.evaluate(self.batch, rows)
+    }
+
+    fn evaluate(&mut self, mut batch: sys::llama_batch, rows: &[Row]) -> Result<(), EngineError> {
         if rows.is_empty() || rows.len() > self.capacity {
             return Err(EngineError::Misuse(format!("{} rows in a batch of {}", rows.len(), self.capacity)));
         }
@@ -101,18 +152,20 @@ impl Context {
             // SAFETY: `i < capacity`, and every array of the batch has `capacity` elements (`llama_batch_init`), each
             // `seq_id[i]` room for one id.
             unsafe {
-                *self.batch.token.add(i) = row.token as i32;
-                *self.batch.pos.add(i) = row.position as i32;
-                *self.batch.n_seq_id.add(i) = 1;
-                **self.batch.seq_id.add(i) = row.sequence as i32;
-                *self.batch.logits.add(i) = i8::from(row.logits);
+                if !batch.token.is_null() {
+                    *batch.token.add(i) = row.token as i32;
+                }
+                *batch.pos.add(i) = row.position as i32;
+                *batch.n_seq_id.add(i) = 1;
+                **batch.seq_id.add(i) = row.sequence as i32;
+                *batch.logits.add(i) = i8::from(row.logits);
             }
         }
-        self.batch.n_tokens = rows.len() as i32;
+        batch.n_tokens = rows.len() as i32;
         self.outputs.clear();
         log::take_errors();
         // SAFETY: the batch is filled for `n_tokens` rows with values checked by the caller.
-        let status = unsafe { sys::llama_decode(self.raw.as_ptr(), self.batch) };
+        let status = unsafe { sys::llama_decode(self.raw.as_ptr(), batch) };
         match status {
             0 => {
                 self.outputs.extend(rows.iter().map(|r| r.logits));

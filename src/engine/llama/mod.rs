@@ -4,13 +4,16 @@
 //! through `llama-cpp-sys-2` directly, because a weighted set of adapters, loading from memory and tensor splits
 //! have no safe counterpart. Nothing outside this folder sees a C type.
 //!
-//! Ownership: the engine thread owns [`LlamaEngine`]. Its fields drop in order: the context first, then the
-//! adapters, then the model (shared with the tokenizer by `Arc`, freed with the last holder).
+//! Ownership: the engine thread owns [`LlamaEngine`]. Its fields drop in order: the context first, then what its
+//! callback knows and the adapters, then the model (shared with the tokenizer by `Arc`, freed with the last holder).
 #![allow(unsafe_code)]
 
 mod adapter;
 mod backend;
 mod context;
+mod extras;
+mod lanes;
+mod lanes_check;
 mod log;
 mod model;
 mod sampler;
@@ -25,25 +28,54 @@ pub use model::Progress;
 
 use self::adapter::Adapters;
 use self::context::{Context, MAX_SEQUENCES};
+use self::extras::Extras;
+use self::lanes::Lanes;
 use self::model::{LoadError, Model};
-use super::options::{CacheType, EngineOptions, FlashAttention};
-use super::{Engine, EngineError, EngineFacts, Row, Sampler, Sequence, Tokenizer};
+use super::lanes::{Residents, Sites};
+use super::options::{AdapterBatching, CacheType, EngineOptions, FlashAttention};
+use super::{Batching, Engine, EngineError, EngineFacts, Row, Sampler, Sequence, Tokenizer, VIRTUAL};
 use crate::adapter::{AdapterDigest, AdapterFile, AdapterSet};
 use crate::error::{Code, Failure};
+use crate::gguf::{AdapterKind, ModelFacts};
 use crate::sampling::Sampling;
 
 /// A model, a context and adapters in llama.cpp.
 pub struct LlamaEngine {
     context: Context,
+    lanes: Option<Lanes>,
     adapters: Adapters,
     model: Arc<Model>,
     tokenizer: Arc<dyn Tokenizer>,
     facts: EngineFacts,
     /// Positions evaluated in each sequence: what the next row's position must be.
     lengths: Vec<usize>,
-    /// The set that is active in the context.
-    active: AdapterSet,
+    /// Rows of soft prompts and control vectors.
+    extras: Extras,
+    /// What is active in the context.
+    active: Active,
+    /// The set whose control vectors are active in the context.
+    steered: Option<AdapterSet>,
+    /// What the lanes' check needs, should they start late.
+    base: ModelFacts,
+    options: EngineOptions,
+    /// For each row of the last step its place in llama.cpp's last batch, when they differ.
+    places: Vec<usize>,
+    /// Steps without any adapter since the stub was last needed.
+    plain_steps: u32,
 }
+
+/// What llama.cpp's own adapter mechanism is set to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Active {
+    /// This set, for every row.
+    Set(AdapterSet),
+    /// The stub of [`Lanes`]: each row has its own set.
+    Lanes,
+}
+
+/// Steps without adapters after which llama.cpp's plain graph comes back: it is a little faster, but building it again
+/// costs a few milliseconds.
+const PLAIN_STEPS: u32 = 32;
 
 impl LlamaEngine {
     /// Loads a model and makes a context. The model file has passed [`crate::gguf::check_model`].
@@ -51,7 +83,7 @@ impl LlamaEngine {
     /// # Errors
     /// With the code and the flag or file at fault: a device that is not there, a model llama.cpp refuses, a
     /// context that does not fit into memory.
-    pub fn load(options: &EngineOptions, progress: &mut Progress<'_>) -> Result<Self, Failure> {
+    pub fn load(options: &EngineOptions, base: &ModelFacts, progress: &mut Progress<'_>) -> Result<Self, Failure> {
         check(options)?;
         let backend = Backend::get();
         let shown = options.model.display();
@@ -64,12 +96,14 @@ impl LlamaEngine {
             }
             LoadError::Refused(said) => Failure::new(Code::InvalidFile, format!("model '{shown}': {said}")),
         })?;
-        let context = Context::new(model.clone(), options).map_err(|e| match e {
-            EngineError::OutOfMemory(said) => {
-                Failure::new(Code::OutOfMemory, format!("no memory for a context: {said}; try a smaller -c or -np"))
-            }
-            other => Failure::new(Code::Other, format!("no context could be made: {other}")),
-        })?;
+        let (lanes, batching) = lanes(&model, base, options)?;
+        let context =
+            Context::new(model.clone(), options, lanes.as_ref().map(Lanes::callback)).map_err(|e| match e {
+                EngineError::OutOfMemory(said) => {
+                    Failure::new(Code::OutOfMemory, format!("no memory for a context: {said}; try a smaller -c or -np"))
+                }
+                other => Failure::new(Code::Other, format!("no context could be made: {other}")),
+            })?;
         let safe = model.safe();
         let prefix_reuse = !safe.is_recurrent() && !safe.is_hybrid() && model.sliding_window() == 0;
         let facts = EngineFacts {
@@ -82,12 +116,20 @@ impl LlamaEngine {
             vocabulary: usize::try_from(safe.n_vocab()).unwrap_or(0),
             prefix_reuse,
             shift: prefix_reuse && context.can_shift(),
+            batching,
         };
         Ok(Self {
             tokenizer: Arc::new(tokenizer::LlamaTokenizer::new(model.clone())),
             adapters: Adapters::new(model.clone(), options.adapter_cache_bytes),
             lengths: vec![0; facts.sequences],
-            active: AdapterSet::base(),
+            active: Active::Set(AdapterSet::base()),
+            extras: Extras::default(),
+            steered: None,
+            base: base.clone(),
+            options: options.clone(),
+            places: Vec::new(),
+            plain_steps: 0,
+            lanes,
             context,
             model,
             facts,
@@ -101,7 +143,11 @@ impl LlamaEngine {
         }
         let mut next = self.lengths.clone();
         for row in rows {
-            if row.token as usize >= self.facts.vocabulary {
+            if row.token >= VIRTUAL {
+                if row.logits {
+                    return misuse("logits of a soft prompt's row".into());
+                }
+            } else if row.token as usize >= self.facts.vocabulary {
                 return misuse(format!("token {} is outside the vocabulary of {}", row.token, self.facts.vocabulary));
             }
             let Some(length) = next.get_mut(row.sequence) else {
@@ -115,20 +161,142 @@ impl LlamaEngine {
         Ok(())
     }
 
+    /// Makes `set` llama.cpp's own set, for every row.
     fn activate(&mut self, set: &AdapterSet) -> Result<(), EngineError> {
-        if self.active == *set {
+        if matches!(&self.active, Active::Set(active) if active == set) {
             return Ok(());
         }
         let mut adapters = Vec::new();
         let mut scales = Vec::new();
-        for (digest, scale) in set.members() {
+        for (digest, scale) in set.members().iter().filter(|(digest, _)| !self.extras.has(digest)) {
             let missing = || EngineError::Misuse(format!("adapter {digest} is not loaded"));
             adapters.push(self.adapters.get(*digest).ok_or_else(missing)?);
             scales.push(scale.get());
         }
+        if let Some(lanes) = &mut self.lanes {
+            lanes.switch(false);
+        }
         self.context.set_adapters(&mut adapters, &mut scales);
-        self.active = set.clone();
+        self.active = Active::Set(set.clone());
         Ok(())
+    }
+
+    /// Makes the control vectors of `set` the active ones.
+    fn steer(&mut self, set: &AdapterSet) -> Result<(), EngineError> {
+        let wanted = self.extras.steers(set).then(|| set.clone());
+        if self.steered != wanted {
+            self.context.steer(&self.extras.direction(set))?;
+            self.steered = wanted;
+        }
+        Ok(())
+    }
+
+    /// Whether lanes carry every adapter of a set that changes linears.
+    fn in_lanes(&self, set: &AdapterSet) -> bool {
+        let carried = |lanes: &Lanes| set.members().iter().all(|(d, _)| lanes.has(d) || self.extras.has(d));
+        self.lanes.as_ref().is_some_and(|lanes| lanes.started() && carried(lanes))
+    }
+
+    /// Starts the lanes, if they have not started: adapters with gains exist nowhere else.
+    fn start_lanes(&mut self) -> Result<(), String> {
+        let why = match &self.facts.batching {
+            Batching::Grouped { why: Some(why) } => why.clone(),
+            _ => "--adapter-batching grouped".to_string(),
+        };
+        let lanes = self.lanes.as_mut().ok_or(why)?;
+        if !lanes.started() {
+            let reached = lanes_check::check(&self.model, &self.base, &self.options)?;
+            lanes.start(&self.model, &self.base, reached)?;
+        }
+        Ok(())
+    }
+
+    /// Evaluates the rows of soft prompts, which are batches of their own in llama.cpp.
+    fn decode_embedded(&mut self, rows: &[Row], sets: &[AdapterSet]) -> Result<(), EngineError> {
+        let width = self.base.n_embd as usize;
+        let mut data = Vec::with_capacity(rows.len() * width);
+        for row in rows {
+            let index = (row.token - VIRTUAL) as usize;
+            let numbers = self.extras.row(&sets[row.set], index, width);
+            data.extend(numbers.ok_or_else(|| EngineError::Misuse(format!("row {index} of no soft prompt")))?);
+        }
+        self.apply(rows, sets)?;
+        let done = self.context.decode_embeddings(rows, &data);
+        self.finish_step(done)
+    }
+
+    /// Makes the sets of `rows` active, in whichever way they can be.
+    fn apply(&mut self, rows: &[Row], sets: &[AdapterSet]) -> Result<(), EngineError> {
+        let Some(set) = sets.get(rows[0].set) else { return Err(EngineError::Misuse("a row without a set".into())) };
+        let alike = rows.iter().all(|r| sets.get(r.set) == Some(set));
+        if !alike && rows.iter().any(|r| sets.get(r.set).is_none_or(|set| !self.mixes(set))) {
+            return Err(EngineError::Misuse("a set that must be alone shares a step".into()));
+        }
+        self.steer(set)?;
+        self.plain_steps = if alike && set.is_base() { self.plain_steps.saturating_add(1) } else { 0 };
+        let plain = self.plain_steps > if self.active == Active::Lanes { PLAIN_STEPS } else { 0 };
+        if plain || (alike && !self.in_lanes(set)) {
+            return self.activate(set);
+        }
+        self.activate_lanes(rows, sets)
+    }
+
+    /// What a step leaves to be looked at.
+    fn finish_step(&mut self, done: Result<(), EngineError>) -> Result<(), EngineError> {
+        let broken = self.active == Active::Lanes && self.lanes.as_mut().is_some_and(Lanes::was_broken);
+        match done {
+            Ok(()) if broken => Err(EngineError::Compute("the adapters' part of the graph was not as expected".into())),
+            done => done,
+        }
+    }
+
+    /// Lays out rows under sets of their own.
+    fn activate_lanes(&mut self, rows: &[Row], sets: &[AdapterSet]) -> Result<(), EngineError> {
+        let Some(lanes) = &mut self.lanes else {
+            return Err(EngineError::Misuse("rows of one step with different adapter sets".into()));
+        };
+        if rows.len() > self.facts.micro_batch {
+            let most = self.facts.micro_batch;
+            return Err(EngineError::Misuse(format!("{} rows of different sets; a step takes {most}", rows.len())));
+        }
+        lanes.plan(rows, sets)?;
+        if self.active != Active::Lanes {
+            let stub = lanes.stub()?;
+            lanes.switch(true);
+            self.context.set_adapters(&mut [stub], &mut [1.0]);
+            self.active = Active::Lanes;
+        }
+        Ok(())
+    }
+}
+
+/// Lanes for a model, started and checked where sequences can mix, or why adapter sets take turns.
+fn lanes(model: &Arc<Model>, base: &ModelFacts, options: &EngineOptions) -> Result<(Option<Lanes>, Batching), Failure> {
+    let wanted = options.adapter_batching;
+    if wanted == AdapterBatching::Grouped {
+        return Ok((None, Batching::Grouped { why: None }));
+    }
+    let accelerator = devices(Backend::get()).iter().any(|d| d.accelerator);
+    let bytes = usize::try_from(options.adapter_cache_bytes).unwrap_or(usize::MAX);
+    let make = || Lanes::new(Arc::new(Residents::new(Sites::of(base), options.adapter_slots as usize, bytes)));
+    let made = match lanes::refusal(base, model, accelerator) {
+        Some(why) => Err(why),
+        // One sequence never mixes; llama.cpp's own path serves it without a check at the start.
+        None if wanted == AdapterBatching::Auto && options.sequences == 1 => {
+            return Ok((Some(make()), Batching::Grouped { why: None }));
+        }
+        None => lanes_check::check(model, base, options).and_then(|reached| {
+            let mut lanes = make();
+            lanes.start(model, base, reached)?;
+            Ok(lanes)
+        }),
+    };
+    match made {
+        Ok(lanes) => Ok((Some(lanes), Batching::Lanes)),
+        Err(why) if wanted == AdapterBatching::Lanes => {
+            Err(Failure::new(Code::Other, format!("--adapter-batching lanes: {why}; use auto or grouped")))
+        }
+        Err(why) => Ok((None, Batching::Grouped { why: Some(why) })),
     }
 }
 
@@ -193,6 +361,10 @@ impl Engine for LlamaEngine {
         Ok(Box::new(sampler::Chain::new(&self.model, &self.tokenizer, sampling, self.facts.context)))
     }
 
+    fn residents(&self) -> Option<Arc<Residents>> {
+        self.lanes.as_ref().filter(|l| l.started()).map(|l| l.residents().clone())
+    }
+
     fn load_adapters(
         &mut self,
         files: &[Arc<AdapterFile>],
@@ -200,21 +372,80 @@ impl Engine for LlamaEngine {
     ) -> Result<(), EngineError> {
         let mut in_use = in_use.clone();
         in_use.extend(files.iter().map(|f| f.digest()));
+        let mut ready = Vec::new();
         for file in files {
-            if self.adapters.would_evict(file) {
+            if self.extras.load(file, &self.base)? {
+                continue;
+            }
+            let refused = |reason: String| EngineError::Adapter { name: file.label(), reason };
+            let gains = file.facts().kind == AdapterKind::Gain;
+            if gains {
+                self.start_lanes().map_err(|why| {
+                    refused(format!(
+                        "its gains need mixed batching, which is not to be had here: {why}; import with --as-lora"
+                    ))
+                })?;
+            }
+            // Laid out by the thread that submitted the request, as a rule; here it is looked up.
+            if let Some(lanes) = self.lanes.as_ref().filter(|l| l.started()) {
+                match lanes.residents().ready(file) {
+                    Ok(adapter) if lanes.reaches(&adapter) => {
+                        ready.push(adapter);
+                        continue;
+                    }
+                    Ok(_) if gains => return Err(refused("the model's graph does not reach all its gains".into())),
+                    Err(why) if gains => return Err(refused(why.to_string())),
+                    _ => (),
+                }
+            }
+            if self.adapters.would_evict(file) && matches!(self.active, Active::Set(_)) {
                 // An adapter in the context's active set must not be freed under it.
                 self.context.set_adapters(&mut [], &mut []);
-                self.active = AdapterSet::base();
+                self.active = Active::Set(AdapterSet::base());
             }
             self.adapters.load(file, &in_use)?;
         }
+        if let Some(lanes) = &mut self.lanes {
+            lanes.lease(ready, |digest| in_use.contains(digest));
+        }
+        self.extras.keep(|digest| in_use.contains(digest));
         Ok(())
     }
 
-    fn decode(&mut self, rows: &[Row], set: &AdapterSet) -> Result<(), EngineError> {
+    fn mixes(&self, set: &AdapterSet) -> bool {
+        self.in_lanes(set) && !self.extras.steers(set)
+    }
+
+    fn decode(&mut self, rows: &[Row], sets: &[AdapterSet]) -> Result<(), EngineError> {
         self.check_rows(rows)?;
-        self.activate(set)?;
-        self.context.decode(rows)?;
+        let (embedded, tokens): (Vec<Row>, Vec<Row>) = rows.iter().partition(|r| r.token >= VIRTUAL);
+        self.places.clear();
+        if embedded.is_empty() {
+            self.apply(rows, sets)?;
+            let done = self.context.decode(rows);
+            self.finish_step(done)?;
+        } else {
+            // The rows of a soft prompt stand before all others of their sequence, so they can go first.
+            self.decode_embedded(&embedded, sets)?;
+            if !tokens.is_empty() {
+                let done = self.apply(&tokens, sets).and_then(|()| {
+                    let done = self.context.decode(&tokens);
+                    self.finish_step(done)
+                });
+                if let Err(e) = done {
+                    for row in &embedded {
+                        self.context.truncate(row.sequence, self.lengths[row.sequence]);
+                    }
+                    return Err(e);
+                }
+            }
+            let mut place = 0;
+            self.places.extend(rows.iter().map(|row| {
+                let here = if row.token >= VIRTUAL { usize::MAX } else { place };
+                place += usize::from(row.token < VIRTUAL);
+                here
+            }));
+        }
         for row in rows {
             self.lengths[row.sequence] += 1;
         }
@@ -222,7 +453,7 @@ impl Engine for LlamaEngine {
     }
 
     fn logits(&self, index: usize) -> Result<&[f32], EngineError> {
-        self.context.logits(index)
+        self.context.logits(self.places.get(index).copied().unwrap_or(index))
     }
 
     fn truncate(&mut self, sequence: Sequence, from: usize) -> bool {

@@ -91,7 +91,7 @@ impl<'a> PrefixState<'a> {
             return Err(GgufError::new(Unsupported, other.name, "does not belong into a prefix"));
         }
         let (tokens, state) = state_of(gguf)?;
-        if stamp.is_some() != !state.is_empty() {
+        if stamp.is_some() == state.is_empty() {
             let reason = "must be there exactly when a state is";
             return Err(GgufError::new(Malformed, STAMP, reason));
         }

@@ -8,7 +8,7 @@ mod fuzz;
 mod header;
 mod kinds;
 mod model;
-mod sample;
+pub(crate) mod sample;
 mod shard;
 mod vocab;
 mod write;

@@ -41,7 +41,7 @@ pub(super) fn keys() -> GgufWriter<'static> {
 }
 
 /// A sound model.
-pub(super) fn model() -> GgufWriter<'static> {
+pub(crate) fn model() -> GgufWriter<'static> {
     let mut file = keys();
     ones(&mut file, "token_embd.weight", &[EMBD, 8]);
     ones(&mut file, "output_norm.weight", &[EMBD]);
@@ -103,7 +103,7 @@ pub(super) fn spm_model(tokens: &[String]) -> GgufWriter<'static> {
 
 /// The facts of a sound file.
 #[track_caller]
-pub(super) fn facts(file: &GgufWriter<'_>) -> ModelFacts {
+pub(crate) fn facts(file: &GgufWriter<'_>) -> ModelFacts {
     check_model(&file.to_bytes()).expect("a sound model")
 }
 
