@@ -10,7 +10,7 @@ ones, and the folder gets what PEFT saves, and reference.safetensors:
 
     delta.MODULE   the merged weight minus the base weight, times 6 fixed columns: [outputs, 6]
     probe.N        those columns, for N inputs: [N, 6]
-    logits         of the adapted model after TOKENS, the last position: [288]; none for aLoRA
+    logits         of the adapted model after TOKENS, the last position: [288]; aLoRA is active from token 111 on
 
 base.logits.safetensors holds the logits without an adapter, blocks.safetensors quantized blocks. arch_NAME/ are LoRA
 folders for small models of other architectures, with llama.cpp's own conversion (llama_cpp.gguf) to compare with.
@@ -187,7 +187,7 @@ def tidy(folder: Path) -> None:
 
 def reference_of(model, before: dict, folder: Path) -> None:
     """Saves PyTorch's answers."""
-    reference = {} if folder.name == "alora" else {"logits": logits_of(model)}
+    reference = {"logits": logits_of(model)}
     generator = torch.Generator().manual_seed(7)
     probes = {}
     for module, delta in deltas_of(model, before).items():
@@ -197,6 +197,23 @@ def reference_of(model, before: dict, folder: Path) -> None:
         reference[f"delta.{module}"] = (delta @ probes[inputs]).contiguous()
     reference |= {f"probe.{inputs}": probe for inputs, probe in probes.items()}
     save_file(reference, folder / "reference.safetensors")
+
+
+def soft_fixture(out: Path, name: str, config) -> None:
+    """A soft prompt: embeddings as large as the model's own, and PyTorch's answer with them in front."""
+    folder = out / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    torch.manual_seed(sum(name.encode()))
+    model = peft.get_peft_model(base_model(), config).eval()
+    with torch.no_grad():
+        for weight in model.prompt_encoder.parameters():
+            weight.copy_(torch.randn_like(weight) * 0.15)
+    model.save_pretrained(folder, save_embedding_layers=False)
+    tidy(folder)
+    # The tokens may be given as they are: PEFT puts the prompt in front.
+    save_file({"logits": logits_of(model)}, folder / "reference.safetensors")
+    print(f"{name}: {sum(file.stat().st_size for file in folder.iterdir())} bytes")
 
 
 def small_models() -> dict:
@@ -264,7 +281,8 @@ def main() -> None:
     lora = lambda **more: peft.LoraConfig(**{"r": 2, "lora_alpha": 6, "target_modules": LINEARS, **more})
     fixture(out, "lora", lora())
     fixture(out, "rslora", lora(r=3, use_rslora=True))
-    fixture(out, "alora", lora(target_modules=ATTENTION, alora_invocation_tokens=[111, 44]))
+    fixture(out, "alora", lora(
+        target_modules=ATTENTION, alora_invocation_tokens=[111, 44], task_type="CAUSAL_LM"))  # without it never active
     fixture(out, "patterns", lora(
         rank_pattern={"k_proj": 3, r".*\.1\.mlp\.down_proj": 4},
         alpha_pattern={"layers.0.self_attn.v_proj": 9, "up_proj": 3.5, "^model.layers.1.self_attn.o_proj": 2},
@@ -280,6 +298,9 @@ def main() -> None:
     fixture(out, "lokr_both", peft.LoKrConfig(
         r=2, alpha=4, decompose_both=True, decompose_factor=8, target_modules=["q_proj", "k_proj", "down_proj"]))
     fixture(out, "vera", peft.VeraConfig(r=4, target_modules=["q_proj", "o_proj"], save_projection=True))
+    prompt = dict(task_type="CAUSAL_LM", num_virtual_tokens=4)
+    soft_fixture(out, "prompt_tuning", peft.PromptTuningConfig(**prompt))
+    soft_fixture(out, "p_tuning", peft.PromptEncoderConfig(encoder_hidden_size=16, **prompt))
     # Refused, each for its own reason: only their configurations and names of tensors matter.
     refused = {
         "refused_modules_to_save": lora(target_modules=["q_proj"], modules_to_save=["lm_head"]),
@@ -289,7 +310,6 @@ def main() -> None:
         "refused_olora": lora(target_modules=["q_proj"], init_lora_weights="olora"),
         "refused_tokens": lora(target_modules=["q_proj"], trainable_token_indices=[3, 5]),
         "refused_adalora": peft.AdaLoraConfig(init_r=3, target_r=2, total_step=10, target_modules=["q_proj"]),
-        "refused_prompt_tuning": peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4),
         "refused_prefix_tuning": peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4),
     }
     for name, config in refused.items():

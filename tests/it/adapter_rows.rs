@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
-use smoa::gguf::{GgufWriter, TensorType};
+use smoa::gguf::{Gguf, GgufWriter, OwnedValue, TensorType};
 use smoa::library::{Access, Library, synthetic};
 
 use crate::support::{App, Run, random_lora, random_lora_for};
@@ -398,6 +398,38 @@ fn adapters_that_are_no_lora_are_kept_as_what_they_are() {
         assert_eq!(adapter(&app, &["show", name, "--json"]).ok().json()["kind"].as_str(), Some(kind), "{name}");
     }
     assert!(adapter(&app, &["verify"]).ok().text().contains("3 adapters checked, 0 problems"));
+}
+
+/// The tiny llama in two parts; the path of the first.
+fn split_base(app: &App) -> String {
+    let bytes = std::fs::read(corpus("base.gguf")).expect("read");
+    let whole = Gguf::read(&bytes).expect("sound");
+    let (first, second) = whole.tensors().split_at(whole.tensors().len() / 2);
+    for (number, tensors) in [first, second].into_iter().enumerate() {
+        let mut part = GgufWriter::new();
+        if number == 0 {
+            for (key, value) in whole.keys() {
+                part.set(key, OwnedValue::from(*value)).expect("set");
+            }
+        }
+        part.set("split.no", number as u16).expect("set").set("split.count", 2_u16).expect("set");
+        part.set("split.tensors.count", whole.tensors().len() as i32).expect("set");
+        for tensor in tensors {
+            part.tensor(tensor.name, tensor.kind, &tensor.dims, whole.tensor_bytes(tensor)).expect("tensor");
+        }
+        app.write(&format!("base-0000{}-of-00002.gguf", number + 1), part.to_bytes());
+    }
+    app.path("base-00001-of-00002.gguf").display().to_string()
+}
+
+#[test]
+fn dora_reads_all_parts_of_a_split_base() {
+    let app = App::new();
+    let (base, dora) = (split_base(&app), corpus("dora").display().to_string());
+    add(&app, &[&dora]).ok();
+    adapter(&app, &["add", "-m", &base, &dora, "--name", "split"]).ok();
+    let digest = |name: &str| adapter(&app, &["show", name, "--json"]).ok().json()["digest"].clone();
+    assert_eq!(digest("split"), digest("dora"), "the same bytes");
 }
 
 #[test]

@@ -29,11 +29,14 @@ fn embeddings_come_through_as_they_are() {
 }
 
 #[test]
-fn the_configuration_that_peft_writes_is_read() {
-    let config = String::from_utf8(corpus("refused_prefix_tuning/adapter_config.json")).expect("text");
-    let config = config.replace("PREFIX_TUNING", "P_TUNING").replace("prefix_projection", "encoder_dropout");
-    let imported = import_parts(&config, &weights_of(&[(TENSOR, &[4, 64], rows(4))]), &whole()).expect("imported");
-    assert!(imported.notes.is_empty(), "{:?}", imported.notes);
+fn folders_that_peft_made_are_read() {
+    for (name, kind) in [("prompt_tuning", PeftKind::PromptTuning), ("p_tuning", PeftKind::PTuning)] {
+        let imported = import(name, &whole()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!((imported.kind, imported.notes.len()), (kind, 0), "{:?}", imported.notes);
+        let bytes = corpus(&format!("{name}/adapter_model.safetensors"));
+        let theirs = read(&bytes).get(TENSOR).expect("there").numbers().expect("numbers");
+        assert_eq!(gguf::soft_prompt_rows(&imported.gguf).expect("read"), theirs, "{name}");
+    }
 }
 
 #[test]
