@@ -154,7 +154,7 @@ fn grammar(random: &mut Random) -> String {
                     1 => {
                         let part: Vec<char> = chars[at..at + length].to_vec();
                         let to = random.below(chars.len());
-                        chars.splice(to..to, part);
+                        drop(chars.splice(to..to, part));
                     }
                     _ => drop(chars.splice(at..at, random.of(PARTS).chars())),
                 }

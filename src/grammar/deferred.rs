@@ -161,7 +161,7 @@ impl Deferred {
         let tokens = self.vocabulary.len() as u32;
         let mut mask = TokenMask::empty(tokens as usize);
         if self.trigger.free {
-            (0..tokens).for_each(|token| mask.insert(token));
+            mask = TokenMask::all(tokens as usize);
             for token in self.completing(self.matched) {
                 if !self.allows(token)? {
                     mask.remove(token);
@@ -178,6 +178,22 @@ impl Deferred {
             }
         }
         self.give(mask)
+    }
+
+    /// Whether text is free here.
+    pub fn is_free(&self) -> bool {
+        match self.begun {
+            true => self.inner.is_free(),
+            false => self.trigger.free,
+        }
+    }
+
+    /// See [`Matcher::ends_with`].
+    pub fn ends_with(&mut self, bytes: &[u8]) -> Result<bool, MatcherError> {
+        match self.begun {
+            true => self.inner.ends_with(bytes),
+            false => Ok(false),
+        }
     }
 
     pub fn may_stop(&mut self) -> bool {

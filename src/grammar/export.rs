@@ -89,7 +89,7 @@ impl Export<'_> {
         };
         let said: Vec<&str> = object.keys().map(String::as_str).filter(|key| !SILENT.contains(key)).collect();
         let alone = |keyword: &str| match said.iter().find(|key| **key != keyword && **key != "type") {
-            Some(other) => Err(refuse(pointer, Some(other), format!("'{other}' beside '{keyword}' cannot be written"))),
+            Some(other) => Err(refuse(pointer, Some(*other), format!("'{other}' beside '{keyword}' cannot be written"))),
             None => Ok(()),
         };
         if let Some(reference) = object.get("$ref") {
@@ -111,7 +111,7 @@ impl Export<'_> {
             let options = options.as_array().filter(|options| !options.is_empty());
             let options = options.ok_or_else(|| refuse(pointer, Some("anyOf"), "must be a list that is not empty"))?;
             let items = options.iter().enumerate();
-            let items: Result<Vec<_>, _> = items
+            let items: Result<Vec<_>, GrammarError> = items
                 .map(|(index, option)| Ok(vec![self.schema(option, &format!("{pointer}/anyOf/{index}"), depth + 1)?]))
                 .collect();
             return Ok(any(items?));
@@ -127,7 +127,7 @@ impl Export<'_> {
         depth: usize,
     ) -> Result<ProductionItem, GrammarError> {
         let types: Vec<&str> = match object.get("type") {
-            Some(Value::String(name)) => vec![name],
+            Some(Value::String(name)) => vec![name.as_str()],
             Some(Value::Array(names)) if !names.is_empty() => names.iter().filter_map(Value::as_str).collect(),
             Some(_) => return Err(refuse(pointer, Some("type"), "must be a type or a list of types")),
             None if said.is_empty() => return Ok(rule("value")),
@@ -153,7 +153,7 @@ impl Export<'_> {
             "maxLength",
         ];
         if let Some(keyword) = said.iter().find(|keyword| !known.contains(keyword)) {
-            return Err(refuse(pointer, Some(keyword), format!("'{keyword}' cannot be written as GBNF here")));
+            return Err(refuse(pointer, Some(*keyword), format!("'{keyword}' cannot be written as GBNF here")));
         }
         let mut options = Vec::new();
         for name in types {

@@ -14,6 +14,11 @@ impl TokenMask {
         TokenMask { words: vec![0; tokens.div_ceil(32)] }
     }
 
+    /// The set of all of `tokens` tokens.
+    pub(super) fn all(tokens: usize) -> Self {
+        TokenMask::from_words(&vec![u32::MAX; tokens.div_ceil(32)], tokens)
+    }
+
     /// The set in the words of another bit set with the same layout. Bits from `tokens` on are cleared.
     pub(super) fn from_words(words: &[u32], tokens: usize) -> Self {
         let mut mask = TokenMask::empty(tokens);

@@ -108,6 +108,23 @@ impl Matcher {
         each!(self, matcher => matcher.accept_bytes(bytes))
     }
 
+    /// Whether the text is complete after `bytes`, and nothing can follow. `false` where the engine cannot tell ahead.
+    pub(super) fn ends_with(&mut self, bytes: &[u8]) -> Result<bool, MatcherError> {
+        match &mut self.kind {
+            Kind::Network(run) => run.ends_with(bytes),
+            Kind::Guided(_) => Ok(false),
+            Kind::Deferred(deferred) => deferred.ends_with(bytes),
+        }
+    }
+
+    /// Whether the format does not hold yet and any text may come: see [`Trigger`].
+    pub fn is_free(&self) -> bool {
+        match &self.kind {
+            Kind::Network(_) | Kind::Guided(_) => false,
+            Kind::Deferred(deferred) => deferred.is_free(),
+        }
+    }
+
     pub(super) fn allows_bytes(&mut self, bytes: &[u8]) -> Result<bool, MatcherError> {
         each!(self, matcher => matcher.allows_bytes(bytes))
     }

@@ -18,7 +18,7 @@ impl FieldError {
         Self { field: field.into(), problem: problem.into() }
     }
 
-    fn expected(field: &str, expected: &str, found: &Value) -> Self {
+    pub(super) fn expected(field: &str, expected: &str, found: &Value) -> Self {
         let mut shown = found.to_string();
         if shown.len() > 60 {
             let cut = (0..=57).rev().find(|i| shown.is_char_boundary(*i)).unwrap_or(0);

@@ -200,8 +200,14 @@ fn read_format(f: &mut Fields, request: &mut Request) -> Result<(), FieldError> 
         found.push(("grammar", Source::Gbnf(text)));
     }
     for name in ["grammar_name", "format"] {
-        if let Some(text) = f.string(name)? {
-            found.push((name, Source::Named(text)));
+        match f.take(name) {
+            None => {}
+            Some(Value::String(text)) => found.push((name, Source::Named(text))),
+            // A format with parameters: {"name": ..., "params": {...}}.
+            Some(object @ Value::Object(_)) => found.push((name, Source::Named(object.to_string()))),
+            Some(other) => {
+                return Err(FieldError::expected(name, "a format's name, or an object with its name", &other));
+            }
         }
     }
     if let Some(schema) = f.take("json_schema") {

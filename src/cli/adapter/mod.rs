@@ -250,10 +250,8 @@ fn parsed(name: &str) -> Result<AdapterName, Failure> {
 
 impl CardArgs {
     fn card(&self) -> Result<Card, Failure> {
-        if let Some(format) = &self.default_format
-            && crate::grammar::format(format).is_none()
-        {
-            return Err(Failure::usage(format!("--default-format: there is no ready format '{format}'")));
+        if let Some(format) = &self.default_format {
+            crate::grammar::format_text(format).map_err(|e| Failure::usage(format!("--default-format: {e}")))?;
         }
         Ok(Card {
             description: self.description.clone(),

@@ -48,6 +48,16 @@ impl Run {
         Ok(only)
     }
 
+    /// Whether the text is complete after `bytes`, and nothing can follow.
+    pub fn ends_with(&mut self, bytes: &[u8]) -> Result<bool, MatcherError> {
+        self.prepare()?;
+        let mut state = self.state;
+        for &byte in bytes {
+            state = self.step(state, byte)?;
+        }
+        Ok(self.arena.complete(state) && self.arena.kernel(state).is_empty())
+    }
+
     /// Whether the text may go on with `bytes`.
     pub fn allows_bytes(&mut self, bytes: &[u8]) -> Result<bool, MatcherError> {
         self.prepare()?;

@@ -58,6 +58,8 @@ pub fn choose<E>(
     budget: Option<usize>,
     mut draw: impl FnMut(Option<&dyn Fn(u32) -> bool>) -> Result<u32, E>,
 ) -> Result<Chosen, ChooseError<E>> {
+    // Free text is left as it is; only what would end it or run past the marker is drawn again.
+    let order = if matcher.is_free() { Order::CandidateFirst } else { order };
     let mut masked = false;
     let mut token = None;
     if order == Order::CandidateFirst {

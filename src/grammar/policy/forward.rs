@@ -5,6 +5,8 @@
 //! could have been part of a longer one with what the model writes next: its bytes stay forced, and the model chooses
 //! the token.
 
+use super::super::error::MatcherError;
+use super::super::matcher::Matcher;
 use super::super::vocabulary::Vocabulary;
 
 /// Cuts text as the model's tokenizer does, without control tokens and without anything added in front.
@@ -19,6 +21,30 @@ pub struct Forward {
     pub tokens: Vec<u32>,
     /// The text that is new: what of the forced bytes the tokens cover. For the matcher's `accept_bytes`.
     pub text: Vec<u8>,
+}
+
+/// Takes what `matcher` forces after `answer`, as tokens; the matcher has accepted their text when it returns. `None`
+/// where nothing is forced or nothing can be gained. `most` as in [`forward`].
+///
+/// # Errors
+/// As in [`Matcher::mask`].
+pub fn advance(
+    matcher: &mut Matcher,
+    answer: &[u32],
+    most: usize,
+    vocabulary: &Vocabulary,
+    tokenize: &Tokenize<'_>,
+) -> Result<Option<Forward>, MatcherError> {
+    let forced = matcher.forced_bytes()?;
+    if forced.is_empty() {
+        return Ok(None);
+    }
+    let ends = matcher.ends_with(&forced)?;
+    let Some(forward) = forward(answer, &forced, ends, most, vocabulary, tokenize) else {
+        return Ok(None);
+    };
+    matcher.accept_bytes(&forward.text)?;
+    Ok(Some(forward))
 }
 
 /// The tokens of `forced` after `answer`. `ends`: whether the answer is complete with the forced text, so that no

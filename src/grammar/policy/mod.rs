@@ -8,4 +8,4 @@ mod choose;
 mod forward;
 
 pub use choose::{ChooseError, Chosen, Order, choose};
-pub use forward::{Forward, Tokenize, forward};
+pub use forward::{Forward, Tokenize, advance, forward};

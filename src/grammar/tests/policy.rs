@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::super::policy::{ChooseError, Forward, Order, choose, forward};
+use super::super::policy::{ChooseError, Forward, Order, advance, choose, forward};
 use super::super::{Compiler, Matcher, MatcherError, Source, Vocabulary};
 use super::Random;
 
@@ -240,4 +240,26 @@ fn forced_text_after_random_answers_is_canonical_at_the_joint() {
             answer.iter().map(|&token| std::str::from_utf8(words.vocabulary.piece(token)).unwrap()).collect();
         words.forward(&pieces, &text[at..], random.below(2) == 0, 3);
     }
+}
+
+#[test]
+fn forced_text_is_taken_until_there_is_a_choice() {
+    let words = Words::new();
+    let vocabulary = Arc::new(Words::new().vocabulary);
+    let grammar = "root ::= \"{\\\"name\\\": \\\"\" (\"abcd\" | \"abab\") \"\\\"}\"";
+    let compiled = Compiler::new(Arc::clone(&vocabulary)).compile(&Source::Gbnf(grammar.to_owned())).unwrap();
+    let mut matcher = compiled.matcher();
+    let tokenize = |text: &str| words.tokenize(text);
+    let taken = advance(&mut matcher, &[], 1, &vocabulary, &tokenize).unwrap().unwrap();
+    let ids: Vec<u32> = ["{\"", "name", "\":", " \""].iter().map(|piece| words.id(piece)).collect();
+    assert_eq!((taken.replace, taken.tokens.as_slice()), (0, ids.as_slice()));
+    // What is held back stays forced: only tokens that spell it are allowed.
+    assert_eq!(matcher.forced_bytes().unwrap(), b"ab");
+    assert_eq!(advance(&mut matcher, &taken.tokens, 1, &vocabulary, &tokenize), Ok(None));
+    matcher.accept(words.id("abcd")).unwrap();
+    let answer = [taken.tokens, vec![words.id("abcd")]].concat();
+    // The end is known, so nothing is held back.
+    let last = advance(&mut matcher, &answer, 1, &vocabulary, &tokenize).unwrap().unwrap();
+    assert_eq!(last.tokens, [words.id("\"}")]);
+    assert!(matcher.must_stop());
 }
