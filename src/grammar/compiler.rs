@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::compiled::Compiled;
 use super::error::GrammarError;
 use super::limits::Limits;
+use super::schema::SchemaMode;
 use super::vocabulary::Vocabulary;
-use super::{engine, formats, gbnf, guided, network, regex, schema};
+use super::{engine, formats, gbnf, guided, network, regex};
 
 /// What a request may bring.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -18,6 +19,9 @@ pub enum Source {
     Gbnf(String),
     /// JSON Schema as JSON text.
     JsonSchema(String),
+    /// The same; what cannot be enforced token by token is checked when the answer is complete, see
+    /// [`Compiled::schema`](super::Compiled::schema).
+    CheckedSchema(String),
     /// A regular expression that the whole answer must match.
     Regex(String),
 }
@@ -37,6 +41,7 @@ impl Source {
             Source::Named(text) => (b"named", text),
             Source::Gbnf(text) => (b"gbnf ", text),
             Source::JsonSchema(text) => (b"jsons", text),
+            Source::CheckedSchema(text) => (b"check", text),
             Source::Regex(text) => (b"regex", text),
         };
         let mut hash = blake3::Hasher::new();
@@ -108,10 +113,8 @@ impl Compiler {
                 self.build_gbnf(&format!("format '{name}'"), format.gbnf)
             }
             Source::Gbnf(text) => self.build_gbnf("grammar", text),
-            Source::JsonSchema(text) => {
-                let value = schema::check(text, &self.limits)?;
-                guided::from_schema(value, &self.vocabulary).map(Compiled::guided)
-            }
+            Source::JsonSchema(text) => self.build_schema(text, SchemaMode::Strict),
+            Source::CheckedSchema(text) => self.build_schema(text, SchemaMode::Check),
             Source::Regex(text) => {
                 let grammar = regex::parse(text, &self.limits)?;
                 self.build_network(&grammar)
@@ -122,6 +125,11 @@ impl Compiler {
     fn build_gbnf(&self, origin: &str, text: &str) -> Result<Compiled, GrammarError> {
         let grammar = gbnf::parse(origin, text, &self.limits)?;
         self.build_network(&grammar)
+    }
+
+    fn build_schema(&self, text: &str, mode: SchemaMode) -> Result<Compiled, GrammarError> {
+        let (template, report) = guided::from_schema(text, mode, &self.limits, &self.vocabulary)?;
+        Ok(Compiled::guided(template, report))
     }
 
     fn build_network(&self, grammar: &gbnf::Grammar) -> Result<Compiled, GrammarError> {

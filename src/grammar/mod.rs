@@ -10,7 +10,8 @@
 //!
 //! Two engines stand behind the one interface. GBNF is parsed (`gbnf`), turned into a network of byte automata
 //! (`network`) and run by our own matcher (`engine`); regular expressions take the same way (`regex`). JSON Schemas are
-//! checked (`schema`) and then enforced by the crate `llguidance` (`guided`).
+//! rewritten (`schema`) and then enforced by the crate `llguidance` (`guided`); what that leaves open, if the request
+//! allows it, is checked when the answer is complete (`report`).
 
 mod compiled;
 mod compiler;
@@ -24,6 +25,7 @@ mod mask;
 mod matcher;
 mod network;
 mod regex;
+mod report;
 mod schema;
 mod trie;
 mod vocabulary;
@@ -38,4 +40,6 @@ pub use formats::{Format, get as format, names as format_names};
 pub use limits::Limits;
 pub use mask::TokenMask;
 pub use matcher::Matcher;
+pub use report::{SchemaReport, SchemaViolation};
+pub use schema::SchemaNote;
 pub use vocabulary::Vocabulary;
