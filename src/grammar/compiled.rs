@@ -7,6 +7,7 @@ use super::engine::Program;
 use super::error::MatcherError;
 use super::guided::Template;
 use super::matcher::Matcher;
+use super::report::SchemaReport;
 
 /// What a whole text is to a grammar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,7 @@ pub enum MatchResult {
 /// A compiled grammar. Shared between requests; each takes its own [`Matcher`].
 pub struct Compiled {
     kind: Kind,
+    schema: Option<SchemaReport>,
 }
 
 enum Kind {
@@ -34,11 +36,17 @@ enum Kind {
 
 impl Compiled {
     pub(super) fn network(program: Arc<Program>) -> Self {
-        Compiled { kind: Kind::Network(program) }
+        Compiled { kind: Kind::Network(program), schema: None }
     }
 
-    pub(super) fn guided(template: Template) -> Self {
-        Compiled { kind: Kind::Guided(Box::new(template)) }
+    pub(super) fn guided(template: Template, schema: Option<SchemaReport>) -> Self {
+        Compiled { kind: Kind::Guided(Box::new(template)), schema }
+    }
+
+    /// What a JSON Schema demands beyond what the [`Matcher`] enforces, and where the matcher is stricter than the
+    /// schema. `None` for other grammars.
+    pub fn schema(&self) -> Option<&SchemaReport> {
+        self.schema.as_ref()
     }
 
     /// A matcher at the beginning of the text.

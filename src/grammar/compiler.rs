@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::compiled::Compiled;
 use super::error::GrammarError;
 use super::limits::Limits;
+use super::schema::SchemaMode;
 use super::tools::ToolCalls;
 use super::vocabulary::Vocabulary;
-use super::{engine, formats, gbnf, guided, network, regex, schema};
+use super::{engine, formats, gbnf, guided, network, regex};
 
 /// What a request may bring.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -20,6 +21,9 @@ pub enum Source {
     Gbnf(String),
     /// JSON Schema as JSON text.
     JsonSchema(String),
+    /// The same; what cannot be enforced token by token is checked when the answer is complete, see
+    /// [`Compiled::schema`](super::Compiled::schema).
+    CheckedSchema(String),
     /// A regular expression that the whole answer must match.
     Regex(String),
     /// Calls of tools, see [`ToolRequest`](super::tools::ToolRequest).
@@ -42,6 +46,7 @@ impl Source {
             Source::Named(text) => (b"named", text),
             Source::Gbnf(text) => (b"gbnf ", text),
             Source::JsonSchema(text) => (b"jsons", text),
+            Source::CheckedSchema(text) => (b"check", text),
             Source::Regex(text) => (b"regex", text),
             Source::ToolCalls(value) => {
                 calls = format!("{value:?}");
@@ -115,21 +120,27 @@ impl Compiler {
                 self.build_gbnf(&format!("format '{shown}'"), &text)
             }
             Source::Gbnf(text) => self.build_gbnf("grammar", text),
-            Source::JsonSchema(text) => {
-                let value = schema::check(text, &self.limits)?;
-                guided::from_schema(value, &self.vocabulary).map(Compiled::guided)
-            }
+            Source::JsonSchema(text) => self.build_schema(text, SchemaMode::Strict),
+            Source::CheckedSchema(text) => self.build_schema(text, SchemaMode::Check),
             Source::Regex(text) => {
                 let grammar = regex::parse(text, &self.limits)?;
                 self.build_network(&grammar)
             }
-            Source::ToolCalls(calls) => guided::from_calls(calls, &self.vocabulary, &self.limits).map(Compiled::guided),
+            Source::ToolCalls(calls) => {
+                let template = guided::from_calls(calls, &self.vocabulary, &self.limits)?;
+                Ok(Compiled::guided(template, None))
+            }
         }
     }
 
     fn build_gbnf(&self, origin: &str, text: &str) -> Result<Compiled, GrammarError> {
         let grammar = gbnf::parse(origin, text, &self.limits)?;
         self.build_network(&grammar)
+    }
+
+    fn build_schema(&self, text: &str, mode: SchemaMode) -> Result<Compiled, GrammarError> {
+        let (template, report) = guided::from_schema(text, mode, &self.limits, &self.vocabulary)?;
+        Ok(Compiled::guided(template, Some(report)))
     }
 
     fn build_network(&self, grammar: &gbnf::Grammar) -> Result<Compiled, GrammarError> {

@@ -89,7 +89,9 @@ impl Export<'_> {
         };
         let said: Vec<&str> = object.keys().map(String::as_str).filter(|key| !SILENT.contains(key)).collect();
         let alone = |keyword: &str| match said.iter().find(|key| **key != keyword && **key != "type") {
-            Some(other) => Err(refuse(pointer, Some(*other), format!("'{other}' beside '{keyword}' cannot be written"))),
+            Some(other) => {
+                Err(refuse(pointer, Some(*other), format!("'{other}' beside '{keyword}' cannot be written")))
+            }
             None => Ok(()),
         };
         if let Some(reference) = object.get("$ref") {

@@ -5,6 +5,7 @@
 //!
 //! Once a matcher of `llguidance` has failed it stays failed, and so does ours.
 
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use llguidance::api::{StopReason, TopLevelGrammar};
@@ -17,7 +18,8 @@ use super::error::{GrammarError, MatcherError, one_line};
 use super::limits::Limits;
 use super::mask::TokenMask;
 use super::plan::Plan;
-use super::schema;
+use super::report::SchemaReport;
+use super::schema::{self, SchemaMode};
 use super::tools::{self, ToolCalls};
 use super::vocabulary::Vocabulary;
 
@@ -26,6 +28,10 @@ use super::vocabulary::Vocabulary;
 /// The language of llama.cpp's schema converter, for the same reason: a small model that may write white space
 /// without end does, and never finishes. One blank covers `{"a": 1, "b": 2}`, a new line covers pretty printing.
 const WHITESPACE: &str = r" |\n{1,2}[ \t]{0,20}";
+
+/// Letters that may stand behind `\\` in a string. Without `u`: the engine compares keys as they are spelled, so with it
+/// a key spelled `"\\u0061"` would pass for another one than `"a"`.
+const ESCAPES: &str = "nrbtf\\\"";
 
 /// Stack of the thread that compiles, for a schema without references.
 const STACK: usize = 8 << 20;
@@ -48,31 +54,42 @@ pub(super) struct Template {
     matcher: Matcher,
     /// The same over single bytes, for [`Template::matches`].
     bytes: OnceLock<Matcher>,
-    /// Bytes of the schema's text.
+    /// Bytes of the rewritten schema.
     size: usize,
     references: usize,
 }
 
-/// Compiles a schema that `schema::check` has passed.
-pub(super) fn from_schema(schema: Value, vocabulary: &Arc<Vocabulary>) -> Result<Template, GrammarError> {
-    let text = schema.to_string();
+/// Rewrites and compiles a schema.
+pub(super) fn from_schema(
+    text: &str,
+    mode: SchemaMode,
+    limits: &Limits,
+    vocabulary: &Arc<Vocabulary>,
+) -> Result<(Template, SchemaReport), GrammarError> {
+    let factory = vocabulary.factory()?;
+    let references = text.matches("$ref").count() + text.matches("allOf").count();
+    let compiled = on_a_large_stack(references, || {
+        let rewritten = schema::rewrite(text, mode, limits)?;
+        let size = rewritten.value.to_string().len();
+        let grammar = grammar(rewritten.value);
+        let matcher = parser(factory, &grammar).map_err(|error| at_origin(error, &rewritten.origins))?;
+        let report = SchemaReport::new(rewritten.notes, rewritten.unchecked, rewritten.original)?;
+        Ok((grammar, matcher, size, report))
+    })?;
+    let (grammar, matcher, size, report) = compiled;
+    let vocabulary = Arc::clone(vocabulary);
+    Ok((Template { vocabulary, grammar, matcher, bytes: OnceLock::new(), size, references }, report))
+}
+
+/// The engine's form of a rewritten schema.
+fn grammar(schema: Value) -> TopLevelGrammar {
     let mut schema = match schema {
         Value::Object(object) => object,
         // Options can only be attached to an object.
         other => serde_json::Map::from_iter([("allOf".to_owned(), json!([other]))]),
     };
     schema.insert("x-guidance".to_owned(), options());
-    let grammar = TopLevelGrammar::from_json_schema(Value::Object(schema));
-    let references = text.matches("\"$ref\"").count();
-    let matcher = start(vocabulary.factory()?, &grammar, references)?;
-    Ok(Template {
-        vocabulary: Arc::clone(vocabulary),
-        grammar,
-        matcher,
-        bytes: OnceLock::new(),
-        size: text.len(),
-        references,
-    })
+    TopLevelGrammar::from_json_schema(Value::Object(schema))
 }
 
 /// How the engine is to read schemas.
@@ -82,6 +99,7 @@ fn options() -> Value {
         "whitespace_pattern": WHITESPACE,
         "lenient": false,
         "coerce_one_of": false,
+        "json_allowed_escapes": ESCAPES,
     })
 }
 
@@ -91,17 +109,23 @@ pub(super) fn from_calls(
     vocabulary: &Arc<Vocabulary>,
     limits: &Limits,
 ) -> Result<Template, GrammarError> {
-    let mut schemas = Vec::with_capacity(calls.tools.len());
-    for (index, tool) in calls.tools.iter().enumerate() {
-        let schema = schema::check(&tool.parameters, limits).map_err(|error| of_tool(error, index, &tool.name))?;
-        schemas.push(schema);
-    }
-    let text = tools::grammar(calls, schemas, &options());
-    let references = text.matches("\"$ref\"").count();
-    let grammar = TopLevelGrammar::from_lark(text.clone());
-    let matcher = start(vocabulary.factory()?, &grammar, references)?;
+    let factory = vocabulary.factory()?;
+    let count = |text: &str| text.matches("$ref").count() + text.matches("allOf").count();
+    let references = calls.tools.iter().map(|tool| count(&tool.parameters)).sum();
+    let (grammar, matcher, size) = on_a_large_stack(references, || {
+        let mut schemas = Vec::with_capacity(calls.tools.len());
+        for (index, tool) in calls.tools.iter().enumerate() {
+            let schema = schema::rewrite(&tool.parameters, SchemaMode::Strict, limits);
+            schemas.push(schema.map_err(|error| of_tool(error, index, &tool.name))?.value);
+        }
+        let text = tools::grammar(calls, schemas, &options());
+        let size = text.len();
+        let grammar = TopLevelGrammar::from_lark(text);
+        let matcher = parser(factory, &grammar)?;
+        Ok((grammar, matcher, size))
+    })?;
     let vocabulary = Arc::clone(vocabulary);
-    Ok(Template { vocabulary, grammar, matcher, bytes: OnceLock::new(), size: text.len(), references })
+    Ok(Template { vocabulary, grammar, matcher, bytes: OnceLock::new(), size, references })
 }
 
 /// An error in the schema of one tool, with the tool's place and name.
@@ -116,26 +140,42 @@ fn of_tool(error: GrammarError, index: usize, name: &str) -> GrammarError {
     }
 }
 
-/// Compiles `grammar` on a thread with room for its recursion.
-fn start(factory: &ParserFactory, grammar: &TopLevelGrammar, references: usize) -> Result<Matcher, GrammarError> {
+/// Runs `work` on a thread with room for its recursion.
+fn on_a_large_stack<T: Send>(
+    references: usize,
+    work: impl FnOnce() -> Result<T, GrammarError> + Send,
+) -> Result<T, GrammarError> {
     let stack = (STACK + references * STACK_PER_REFERENCE).min(STACK_MOST);
     let failed = |message: &str| GrammarError::Engine { message: message.to_owned() };
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name("grammar".to_owned())
             .stack_size(stack)
-            .spawn_scoped(scope, || factory.create_parser(grammar.clone()))
+            .spawn_scoped(scope, work)
             .map_err(|_| failed("no memory for the compiler's stack"))?;
-        let parser = thread
-            .join()
-            .map_err(|_| failed("the schema compiler gave up"))?
-            .map_err(|error| refusal(&format!("{error:#}")))?;
-        let matcher = Matcher::new(Ok(parser));
-        match matcher.get_error() {
-            Some(error) => Err(refusal(&error)),
-            None => Ok(matcher),
-        }
+        thread.join().map_err(|_| failed("the schema compiler gave up"))?
     })
+}
+
+fn parser(factory: &ParserFactory, grammar: &TopLevelGrammar) -> Result<Matcher, GrammarError> {
+    let parser = factory.create_parser(grammar.clone()).map_err(|error| refusal(&format!("{error:#}")))?;
+    let matcher = Matcher::new(Ok(parser));
+    match matcher.get_error() {
+        Some(error) => Err(refusal(&error)),
+        None => Ok(matcher),
+    }
+}
+
+/// The same refusal with the place in the schema as it was before it was rewritten.
+fn at_origin(error: GrammarError, origins: &HashMap<String, String>) -> GrammarError {
+    match error {
+        GrammarError::Schema { pointer, keyword, message } => {
+            let name = pointer.strip_prefix("/$defs/").and_then(|rest| rest.split('/').next());
+            let origin = name.and_then(|name| origins.get(name)).cloned();
+            GrammarError::Schema { pointer: origin.unwrap_or_default(), keyword, message }
+        }
+        other => other,
+    }
 }
 
 /// A compile error of the engine, with the place it names if it names one.
@@ -192,7 +232,9 @@ impl Template {
         let matcher = match self.bytes.get() {
             Some(matcher) => matcher,
             None => {
-                let matcher = start(byte_factory()?, &self.grammar, self.references).map_err(|error| engine(&error))?;
+                let factory = byte_factory()?;
+                let matcher = on_a_large_stack(self.references, || parser(factory, &self.grammar));
+                let matcher = matcher.map_err(|error| engine(&error))?;
                 self.bytes.get_or_init(|| matcher)
             }
         };

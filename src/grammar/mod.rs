@@ -10,7 +10,8 @@
 //!
 //! Two engines stand behind the one interface. GBNF is parsed (`gbnf`), turned into a network of byte automata
 //! (`network`) and run by our own matcher (`engine`); regular expressions take the same way (`regex`). JSON Schemas are
-//! checked (`schema`) and then enforced by the crate `llguidance` (`guided`).
+//! rewritten (`schema`) and then enforced by the crate `llguidance` (`guided`); what that leaves open, if the request
+//! allows it, is checked when the answer is complete (`report`).
 
 mod compiled;
 mod compiler;
@@ -28,6 +29,7 @@ mod network;
 mod plan;
 pub mod policy;
 mod regex;
+mod report;
 mod schema;
 pub mod tools;
 mod trie;
@@ -45,4 +47,6 @@ pub use formats::{Format, Parameterised, format_text, get as format, names as fo
 pub use limits::Limits;
 pub use mask::TokenMask;
 pub use matcher::Matcher;
+pub use report::{SchemaReport, SchemaViolation};
+pub use schema::SchemaNote;
 pub use vocabulary::Vocabulary;

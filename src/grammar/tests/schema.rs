@@ -46,8 +46,8 @@ fn schemas_are_enforced() {
 fn what_cannot_be_enforced_is_refused_with_its_place() {
     let cases = [
         (
-            r#"{"properties":{"a":{"not":{"type":"string"}}}}"#,
-            "schema at '/properties/a/not': keyword 'not' cannot be enforced",
+            r#"{"properties":{"a":{"type":"array","uniqueItems":true}}}"#,
+            "schema at '/properties/a/uniqueItems': keyword 'uniqueItems' cannot be enforced",
         ),
         (r#"{"uniqueItems":true}"#, "schema at '/uniqueItems': keyword 'uniqueItems' cannot be enforced"),
         (r#"{"x-guidance":{"lenient":true}}"#, "keyword 'x-guidance' cannot be enforced"),
@@ -64,7 +64,9 @@ fn what_cannot_be_enforced_is_refused_with_its_place() {
         (r#"{"properties":[1]}"#, "'properties' must be an object"),
         (r#"{"pattern":"(?=a)b"}"#, "schema at '/pattern': look-around '(?='"),
         (r#"{"type":"string","pattern":"^([a-z$"}"#, "in 'pattern': unclosed character class"),
-        (r#"{"type":"string","format":"nonsense"}"#, "nknown format: nonsense"),
+        (r#"{"not":{}}"#, "Unsatisfiable"),
+        (r#"{"required":"a"}"#, "schema at '/required': 'required' must be an array of strings"),
+        (r#"{"properties":{"a/b":{"multipleOf":0}}}"#, "schema at '/properties/a~1b/multipleOf'"),
         (r#"{"type":"integer","minimum":5,"maximum":1}"#, "Unsatisfiable"),
         ("false", "Unsatisfiable"),
         (r#"{"type":"string","type":"integer"}"#, "key 'type' stands twice"),
