@@ -57,6 +57,7 @@ pub mod model_file;
 pub mod pipeline;
 pub mod prompt;
 pub mod request;
+pub mod router;
 pub mod sampling;
 pub mod scheduler;
 pub mod shelf;
