@@ -12,8 +12,10 @@ use crate::error::{Code, Failure};
 use crate::event::{Event, Finished, TokenProbability};
 use crate::gguf::ModelFacts;
 use crate::grammar::{Compiler, GrammarError, Source};
-use crate::prompt::{ChatTemplate, CivilTime, Prompt, RenderOptions};
+use crate::prompt::{ChatTemplate, CivilTime, Prompt, RenderOptions, Role};
 use crate::request::{AdapterChoice, Input, Request, ValidRequest};
+use crate::router::Route;
+use crate::routing::Ask;
 use crate::scheduler::{CancelToken, Job, Lease, Ready, Worker};
 use crate::shelf::Shelf;
 
@@ -35,6 +37,8 @@ pub struct Ticket {
     pub cancel: CancelToken,
     /// The adapters it runs under.
     pub adapters: Vec<Applied>,
+    /// How they were chosen, when the router chose them.
+    pub route: Option<Arc<Route>>,
     /// What the user should know about them, one line each.
     pub warnings: Vec<String>,
 }
@@ -49,6 +53,9 @@ pub struct Applied {
     /// Its weight.
     pub scale: f32,
 }
+
+/// Adapters held for a request, and what to call them.
+type Pinned = (Lease, Vec<Applied>);
 
 /// A whole answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,8 +97,7 @@ impl Pipeline {
     /// The request, an adapter or the format is refused: nothing has been generated then.
     pub fn submit(&self, request: Request) -> Result<Ticket, Failure> {
         let submitted = Instant::now();
-        let request = request.validate(self.ready.facts.vocabulary)?;
-        let (lease, adapters) = self.pin(&request)?;
+        let (request, (lease, adapters), route) = self.choose(request)?;
         let idle = lease.files.iter().filter(|f| f.facts().all_zero);
         let warnings =
             idle.map(|f| format!("adapter '{}': all weights are zero; it changes nothing", f.label())).collect();
@@ -112,7 +118,53 @@ impl Pipeline {
             cancel: cancel.clone(),
             submitted,
         })?;
-        Ok(Ticket { events, cancel, adapters, warnings })
+        Ok(Ticket { events, cancel, adapters, route, warnings })
+    }
+
+    /// Checks a request and pins its adapters, which the router chooses first where it is asked to.
+    fn choose(&self, asked: Request) -> Result<(ValidRequest, Pinned, Option<Arc<Route>>), Failure> {
+        let vocabulary = self.ready.facts.vocabulary;
+        let valid = asked.clone().validate(vocabulary)?;
+        if asked.route.is_none() {
+            let pinned = self.pin(&valid)?;
+            return Ok((valid, pinned, None));
+        }
+        // A name may be moved between the decision and the pinning; then it is decided again.
+        for _ in 0..3 {
+            let route = self.route(&asked)?;
+            let named = |c: &crate::router::Chosen| AdapterChoice::named(c.name.as_str(), c.weight);
+            let adapters = route.adapters.iter().map(named).collect();
+            let format = asked.format.clone().or_else(|| route.format.clone().map(Source::Named));
+            let valid = Request { adapters, route: None, format, ..asked.clone() }.validate(vocabulary)?;
+            let pinned = self.pin(&valid)?;
+            if pinned.1.iter().zip(&route.adapters).all(|(applied, chosen)| applied.digest == chosen.digest) {
+                return Ok((valid, pinned, Some(route)));
+            }
+        }
+        Err(Failure::new(Code::Busy, "the adapter library is being changed faster than it can be routed over; try again"))
+    }
+
+    /// What the router would choose for a request: by its last user message, or its raw text.
+    ///
+    /// # Errors
+    /// There is no library, it cannot be routed over, or the request has no text.
+    pub fn route(&self, request: &Request) -> Result<Arc<Route>, Failure> {
+        let text = match &request.input {
+            Input::Chat { messages, .. } => {
+                messages.iter().rfind(|m| m.role == Role::User).map(|m| m.content.as_str()).unwrap_or_default()
+            }
+            Input::Raw(text) => text,
+            Input::Tokens(_) => return Err(Failure::usage("adapters auto needs a text; a prompt of token ids has none")),
+        };
+        let routing = request.route.clone().unwrap_or_default();
+        self.shelf.route(&Ask {
+            text: text.to_owned(),
+            metadata: routing.metadata,
+            strict: false,
+            strategy: routing.strategy,
+            top_k: routing.top_k,
+            threshold: routing.threshold,
+        })
     }
 
     /// Opens and checks adapters as [`Pipeline::submit`] does, without a request.
@@ -170,7 +222,7 @@ impl Pipeline {
     }
 
     /// Opens and checks the adapters; what the lease holds does not change while the request runs.
-    fn pin(&self, request: &ValidRequest) -> Result<(Lease, Vec<Applied>), Failure> {
+    fn pin(&self, request: &ValidRequest) -> Result<Pinned, Failure> {
         let mut members = Vec::new();
         let mut files = Vec::new();
         let mut applied = Vec::new();

@@ -1,7 +1,7 @@
 //! Where a request's adapters come from: files, and names of the library. Checked, and held open.
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::adapter::{AdapterError, AdapterFile, HeldBytes, OpenAdapters};
 use crate::error::{Code, Failure};
@@ -9,6 +9,9 @@ use crate::gguf::ModelFacts;
 use crate::library::{Access, AdapterName, ErrorKind, Library, LibraryError, Pinned, base_fingerprint, check_base};
 use crate::model_file::open_code;
 use crate::request::AdapterSource;
+use crate::router::Route;
+use crate::router::embed::Embedder;
+use crate::routing::{Ask, Router, RoutingError};
 
 /// The adapters within reach. The library is opened when the first name is asked for; another process may change it
 /// meanwhile, and each request sees what is committed when it begins.
@@ -17,12 +20,45 @@ pub struct Shelf {
     folder: Option<PathBuf>,
     library: OnceLock<Library>,
     open: OpenAdapters,
+    embedder: Option<Arc<dyn Embedder>>,
+    router: Mutex<Option<Arc<Router>>>,
 }
 
 impl Shelf {
     /// Files, and the library in this folder if there is one.
     pub fn with_library(folder: PathBuf) -> Self {
         Self { folder: Some(folder), ..Self::default() }
+    }
+
+    /// The same shelf, able to choose adapters by itself.
+    #[must_use]
+    pub fn with_embedder(self, embedder: Arc<dyn Embedder>) -> Self {
+        Self { embedder: Some(embedder), ..self }
+    }
+
+    /// Chooses adapters of the library for a request. The first call opens the routing index and brings it up to
+    /// date.
+    ///
+    /// # Errors
+    /// There is no library, or it cannot be routed over.
+    pub fn route(&self, ask: &Ask) -> Result<Arc<Route>, Failure> {
+        self.router()?.route(ask).map_err(|e| routing_failure(&e))
+    }
+
+    /// The router over the library.
+    ///
+    /// # Errors
+    /// As [`Shelf::route`].
+    pub fn router(&self) -> Result<Arc<Router>, Failure> {
+        let mut router = self.router.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(router) = &*router {
+            return Ok(router.clone());
+        }
+        let folder = self.folder.as_ref().ok_or_else(no_library)?;
+        let embedder = self.embedder.clone();
+        let embedder = embedder.ok_or_else(|| Failure::usage("adapters auto: no embedder is set up for routing"))?;
+        let made = Arc::new(Router::open(folder, embedder, &mut |_| ()).map_err(|e| routing_failure(&e))?);
+        Ok(router.insert(made).clone())
     }
 
     /// Opens and checks an adapter for the model described by `base`, or finds it open. What is returned keeps its
@@ -55,8 +91,7 @@ impl Shelf {
         if let Some(library) = self.library.get() {
             return Ok(library);
         }
-        let none = || Failure::new(Code::NotFound, "there is no adapter library: give --library DIR");
-        let folder = self.folder.as_ref().ok_or_else(none)?;
+        let folder = self.folder.as_ref().ok_or_else(no_library)?;
         let library = Library::open(folder, Access::Read).map_err(|e| library_failure(&e))?;
         Ok(self.library.get_or_init(|| library))
     }
@@ -66,6 +101,21 @@ impl HeldBytes for Pinned {
     fn bytes(&self) -> &[u8] {
         Pinned::bytes(self)
     }
+}
+
+fn no_library() -> Failure {
+    Failure::new(Code::NotFound, "there is no adapter library: give --library DIR")
+}
+
+/// The failure that a refusal to route becomes.
+pub fn routing_failure(e: &RoutingError) -> Failure {
+    let code = match e {
+        RoutingError::Library(e) => return library_failure(e),
+        RoutingError::Training(_) => Code::Usage,
+        RoutingError::Index(_) | RoutingError::Head { .. } => Code::InvalidFile,
+        _ => Code::Other,
+    };
+    Failure::new(code, e.to_string())
 }
 
 /// The failure that a library's refusal becomes.

@@ -126,6 +126,8 @@ pub struct Router {
 #[derive(Clone, Debug, Default)]
 struct Tuned {
     tuning: Tuning,
+    /// For each strategy the confidence at which 98 % were right when it was measured.
+    thresholds: HashMap<Strategy, f32>,
     /// A head that beat the hybrid on held-back prompts.
     head: Option<Arc<Head>>,
 }
@@ -280,6 +282,11 @@ impl Router {
         lock(&self.cache).stats()
     }
 
+    /// For each strategy the confidence at which 98 % of the answered requests were right in training.
+    pub fn thresholds(&self) -> HashMap<Strategy, f32> {
+        self.tuned().thresholds
+    }
+
     /// Whether a trained head is in use.
     pub fn is_trained(&self) -> bool {
         self.tuned.read().unwrap_or_else(PoisonError::into_inner).head.is_some()
@@ -307,6 +314,18 @@ impl Router {
         *lock(&self.cache) = DecisionCache::default();
         Ok(report)
     }
+}
+
+/// Brings the index of a library up to date if requests were ever routed over it with this embedder.
+///
+/// # Errors
+/// As [`Router::open`].
+pub fn follow_if_used(dir: &Path, embedder: Arc<dyn Embedder>) -> Result<(), RoutingError> {
+    let library = Library::open(dir, Access::Read)?;
+    if upkeep::folder(&library, &*embedder).is_dir() {
+        Router::over(library, embedder, &mut |_| ())?.compact()?;
+    }
+    Ok(())
 }
 
 /// Candidates of the index, with what a head says of them; and the head's own favourites.

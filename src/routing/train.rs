@@ -167,7 +167,8 @@ pub fn train(
         Arc::new(Head::new(embedder.fingerprint(), digests, vectorizer, &weights, plan.words))
     });
     report.seconds = started.elapsed().as_secs_f64();
-    Ok((Tuned { tuning, head }, report))
+    let thresholds = report.thresholds.iter().map(|(strategy, value)| (*strategy, *value)).collect();
+    Ok((Tuned { tuning, thresholds, head }, report))
 }
 
 /// Occurrences from which on a feature is kept.

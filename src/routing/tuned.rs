@@ -1,5 +1,6 @@
 //! What was measured for a library, on disk: weights and curves as JSON, the head as bytes.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -49,17 +50,17 @@ pub fn save(folder: &Path, embedder: &dyn Embedder, tuned: &Tuned, report: &Repo
 /// The head is damaged.
 pub fn load(folder: &Path, embedder: &dyn Embedder) -> Result<Tuned, RoutingError> {
     let tuning = fs::read(folder.join(TUNING)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let Some(tuning) = tuning.as_ref().and_then(parse) else { return Ok(Tuned::default()) };
+    let Some((tuning, thresholds)) = tuning.as_ref().and_then(parse) else { return Ok(Tuned::default()) };
     let path = folder.join(HEAD);
     let head = match fs::read(&path) {
         Ok(bytes) => Some(Head::from_bytes(&bytes).map_err(|source| RoutingError::Head { path, source })?),
         Err(_) => None,
     };
     let head = head.filter(|head| head.embedder == embedder.fingerprint()).map(Arc::new);
-    Ok(Tuned { tuning, head })
+    Ok(Tuned { tuning, thresholds, head })
 }
 
-fn parse(value: &Value) -> Option<Tuning> {
+fn parse(value: &Value) -> Option<(Tuning, HashMap<Strategy, f32>)> {
     if value["format"].as_u64() != Some(FORMAT) {
         return None;
     }
@@ -75,5 +76,9 @@ fn parse(value: &Value) -> Option<Tuning> {
         let bias = curve["bias"].as_f64()? as f32;
         tuning.calibrations.insert(name.parse::<Strategy>().ok()?, Calibration { weights, bias });
     }
-    Some(tuning)
+    let mut thresholds = HashMap::new();
+    for (name, number) in value["report"]["thresholds_98"].as_object().into_iter().flatten() {
+        thresholds.insert(name.parse::<Strategy>().ok()?, number.as_f64()? as f32);
+    }
+    Some((tuning, thresholds))
 }
