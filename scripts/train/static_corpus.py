@@ -54,6 +54,27 @@ thanks for the {n}|that is a {a} {n}|i like {n}|i don't like the {n}|you are a {
 {n}, {n} and {n}|the {a} {n} of the {n}|{n} in the {n}|{g} a {n} with {n}|a {n} that is {a}|new {n}|next {n}|my last {n}
 """
 
+# Words of everyday subjects. Half of the requests draw their nouns from one of these, so that what stands together in a
+# request belongs together: nouns, then verbs.
+SUBJECTS = """
+money: bank account, card, balance, payment, transfer, refund, fee, charge, transaction, statement, deposit, withdrawal, cash machine, exchange rate, currency, pin code, salary, loan, mortgage, interest, credit limit, direct debit, receipt, invoice, identity check, passcode, wallet, cheque, savings, bill, budget, tax, insurance, pension, debt, cashback, merchant, limit, top up, virtual card | pay, transfer, deposit, withdraw, cancel, freeze, activate, verify, refund, charge, decline, top up, exchange, dispute, receive, send, block, link, order, track
+travel: flight, hotel, reservation, luggage, passport, visa, ticket, train, bus, airport, gate, seat, rental car, itinerary, vaccination, timezone, travel alert, plug adapter, suitcase, taxi, ride, traffic, directions, distance, map, route, trip, holiday, destination, delay | book, cancel, confirm, reserve, pack, board, rent, visit, reach, drive, leave, arrive, change, fly
+home: light, lamp, thermostat, heating, alarm, door, lock, window, vacuum, oven, speaker, volume, socket, television, channel, camera, kitchen, bedroom, garden, dishwasher, laundry, coffee machine, fan, blinds | turn on, turn off, dim, open, close, start, stop, set, raise, lower, clean, fix, brighten, lock
+kitchen: recipe, meal, dinner, breakfast, lunch, ingredient, calories, restaurant, table, menu, food, pizza, pasta, chicken, rice, bread, soup, salad, dessert, coffee, tea, wine, cheese, spice, sugar, cook time, portion, vegetarian dish, takeaway, delivery, review | cook, bake, boil, order, eat, taste, replace, substitute, freeze, recommend, serve, reheat, chop
+calendar: meeting, appointment, reminder, event, schedule, calendar, alarm, timer, deadline, birthday, holiday, date, time, day, week, weekend, month, invitation, to do list, shopping list, item, task, note, party, lecture | schedule, move, cancel, postpone, remind, add, remove, check, plan, accept, snooze, invite
+media: song, music, playlist, album, artist, band, movie, film, show, episode, podcast, radio station, audiobook, game, book, chapter, concert, genre, actor, director, lyrics, news, headline, video, photo | play, pause, skip, repeat, rate, like, watch, listen, read, shuffle, recommend, find, queue
+people: email, message, text, call, contact, phone number, address, friend, mother, boss, colleague, brother, name, nickname, reply, inbox, subject, tweet, post, social network, joke, story, greeting, hobby, age, language, accent, question, answer | call, text, email, reply, tell, ask, share, post, meet, greet, introduce, thank, repeat
+work: job, salary, vacation day, payday, contract, interview, application, manager, team, direct deposit, retirement plan, expense, office, project, report, presentation, policy, customer, order, complaint, ticket, shipment, package, supplier, warranty, return, discount, subscription | apply, hire, report, approve, submit, file, track, ship, return, replace, deliver, resign, promote, invoice
+computers: file, folder, program, function, class, variable, bug, error, test, database, query, table, column, server, website, password, account, app, update, network, printer, screen, keyboard, battery, code, commit, branch, script, api, json, log, backup, device, phone, pin, code review, stack trace, unit test | install, update, delete, restart, debug, compile, deploy, write, refactor, connect, reset, sync, print, explain, test, fix, download, search
+health: doctor, medicine, prescription, symptom, fever, headache, allergy, vaccine, insurance card, blood pressure, diet, exercise, sleep, pain, hospital, nurse, dentist, injury, pregnancy, weight, vitamin, side effect, dose, diagnosis, therapy | treat, take, prevent, diagnose, measure, lose, heal, exercise, prescribe, relieve, hurt
+cars: car, tire, oil, engine, gas, fuel, mileage, brake, battery, oil change, tire pressure, garage, parking, licence, accident, insurance claim, jump start, traffic, speed limit, charger, mechanic, dashboard | change, check, fill, repair, start, park, schedule, drive, jump, service, inspect, sell
+learning: word, sentence, definition, synonym, spelling, translation, grammar, language, essay, paragraph, summary, title, poem, argument, paper, source, history, geography, capital, country, president, war, science, formula, equation, fraction, percentage, sum, average, square root, unit, length, weight, temperature, shape, logic puzzle, riddle, proof, theorem | translate, define, spell, summarize, explain, convert, calculate, compare, solve, prove, rewrite, shorten, classify, count, sort, multiply, divide
+weather: weather, rain, snow, sun, wind, temperature, forecast, storm, umbrella, humidity, cloud, sunrise, sunset, degree, season, winter, summer, ice, flood, heat, tomorrow, tonight, weekend, city | rain, snow, freeze, expect, bring, wear, clear, change
+law and state: law, contract, court, lawyer, tax return, vote, election, permit, police, fine, rights, privacy, data protection, licence, terms, clause, lease, tenant, landlord, rent, passport, identity card, citizenship, form | sign, file, renew, sue, vote, pay, appeal, apply, comply, register, terminate, review
+shopping: price, shop, store, order, size, colour, shirt, shoes, dress, gift, cart, checkout, coupon, discount, delivery, delivery date, stock, brand, quality, return, exchange, gift card, loyalty points, rewards card, sale, product, review, black friday, catalogue | buy, order, return, exchange, compare, redeem, deliver, try, sell, choose, ship, gift
+feelings: love, anger, fear, joy, mood, opinion, complaint, praise, insult, review, feeling, comment, tone, sentiment, hate, surprise, disgust, trust, apology, advice, compliment, sarcasm, fun fact, dream, meaning of life | like, hate, enjoy, miss, complain, praise, regret, worry, hope, laugh, cry, apologize
+"""
+
 KINDS = {"1": "n", "2": "v", "3": "a", "5": "a"}
 
 
@@ -106,6 +127,12 @@ def past(verb):
     return f"{first} {rest}".strip()
 
 
+def subjects():
+    for line in SUBJECTS.strip().splitlines():
+        nouns, verbs = line.split(": ", 1)[1].split(" | ")
+        yield {"n": nouns.split(", "), "v": verbs.split(", ")}
+
+
 def requests(words, count, rng):
     templates = [t for line in TEMPLATES.strip().splitlines() for t in line.split("|")]
     pools = {}
@@ -115,15 +142,18 @@ def requests(words, count, rng):
         pools[kind] = ([w for w, _ in items], [(n + 1) ** 0.7 for _, n in items])
     forms = {"g": ing, "p": past}
     draws = {kind: iter(rng.choices(*pool, k=4 * count)) for kind, pool in pools.items()}
+    themes = list(subjects())
 
     def fill(match):
         kind = match.group(1)
         if kind == "d":
             return str(rng.choice((rng.randint(1, 12), rng.randint(10, 500))))
-        word = next(draws["v" if kind in forms else kind])
+        base = "v" if kind in forms else kind
+        word = rng.choice(theme[base]) if base in theme else next(draws[base])
         return forms[kind](word) if kind in forms else word
 
     for _ in range(count):
+        theme = rng.choice(themes) if rng.random() < 0.5 else {}
         yield re.sub(r"\{(\w)\}", fill, rng.choice(templates))
 
 
