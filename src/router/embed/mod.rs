@@ -31,6 +31,20 @@ pub trait Embedder: Send + Sync {
     fn embed(&self, text: &str) -> Vec<f32>;
 }
 
+impl<E: Embedder + ?Sized> Embedder for &E {
+    fn fingerprint(&self) -> [u8; 32] {
+        (**self).fingerprint()
+    }
+
+    fn dim(&self) -> usize {
+        (**self).dim()
+    }
+
+    fn embed(&self, text: &str) -> Vec<f32> {
+        (**self).embed(text)
+    }
+}
+
 /// Scales a vector to unit length. One without a direction (zeros, or numbers that are not finite) becomes zeros.
 pub fn normalize(vector: &mut [f32]) {
     // In 64 bits and in order, so that every machine gives the same bits.
