@@ -15,6 +15,8 @@ mod error;
 pub mod evaluate;
 mod profile;
 mod rerank;
+#[cfg(test)]
+mod tests;
 mod train;
 mod tuned;
 mod upkeep;

@@ -5,11 +5,13 @@
 //! - `batch`: many lines at once: order, isolation between adapters, flat memory
 //! - `bad_inputs`: the table of wrong files, flags, formats and pipes, with their exit codes
 //! - `library`: adapters by name: import, listing, removal, requests that use them
+//! - `route`: adapters chosen by the router
 //! - `tidy`: the architecture table of ARCHITECTURE.md against the `use` lines
 
 mod answers;
 mod bad_inputs;
 mod batch;
 mod library;
+mod route;
 mod support;
 mod tidy;
