@@ -1,5 +1,5 @@
 //! Our own code on the way from a text to adapters: deciding, remembering, the trained head, and all of it together over
-//! a small library. The stages of [`smoa::router::embed`] and [`smoa::router::index`] have benches of their own.
+//! a small library. The stages before it are in `routing/`, a file each.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -15,6 +15,11 @@ use smoa::router::index::synthetic::Generator;
 use smoa::router::{Catalogue, DecisionCache, Evidence, Facts, Policy, Strategy, Tuning, decide};
 use smoa::routing::evaluate::name_of;
 use smoa::routing::{Ask, Router};
+
+#[path = "routing/embed.rs"]
+mod embed;
+#[path = "routing/index.rs"]
+mod index;
 
 struct Known;
 
@@ -107,5 +112,5 @@ fn routing(c: &mut Criterion) {
     c.bench_function("route/cached", |b| b.iter(|| router.route(black_box(&asks[0])).expect("routed")));
 }
 
-criterion_group!(benches, decisions, heads, routing);
+criterion_group!(benches, embed::bench, index::bench, decisions, heads, routing);
 criterion_main!(benches);

@@ -54,7 +54,7 @@ thanks for the {n}|that is a {a} {n}|i like {n}|i don't like the {n}|you are a {
 {n}, {n} and {n}|the {a} {n} of the {n}|{n} in the {n}|{g} a {n} with {n}|a {n} that is {a}|new {n}|next {n}|my last {n}
 """
 
-# Words of everyday subjects. Half of the requests draw their nouns from one of these, so that what stands together in a
+# Words of everyday subjects. A share of the requests draws its words from one of these, so that what stands together in a
 # request belongs together: nouns, then verbs.
 SUBJECTS = """
 money: bank account, card, balance, payment, transfer, refund, fee, charge, transaction, statement, deposit, withdrawal, cash machine, exchange rate, currency, pin code, salary, loan, mortgage, interest, credit limit, direct debit, receipt, invoice, identity check, passcode, wallet, cheque, savings, bill, budget, tax, insurance, pension, debt, cashback, merchant, limit, top up, virtual card | pay, transfer, deposit, withdraw, cancel, freeze, activate, verify, refund, charge, decline, top up, exchange, dispute, receive, send, block, link, order, track
@@ -133,7 +133,7 @@ def subjects():
         yield {"n": nouns.split(", "), "v": verbs.split(", ")}
 
 
-def requests(words, count, rng):
+def requests(words, count, share, rng):
     templates = [t for line in TEMPLATES.strip().splitlines() for t in line.split("|")]
     pools = {}
     for kind, counter in words.items():
@@ -153,7 +153,7 @@ def requests(words, count, rng):
         return forms[kind](word) if kind in forms else word
 
     for _ in range(count):
-        theme = rng.choice(themes) if rng.random() < 0.5 else {}
+        theme = rng.choice(themes) if share and rng.random() < share else {}
         yield re.sub(r"\{(\w)\}", fill, rng.choice(templates))
 
 
@@ -164,6 +164,8 @@ def main():
     parser.add_argument("--requests", type=int, default=60_000)
     parser.add_argument("--glosses", type=int, default=25_000)
     parser.add_argument("--names", type=int, default=25_000)
+    parser.add_argument("--subjects", type=float, default=0.5, help="share of requests about one everyday subject")
+    parser.add_argument("--without", help="a file whose lines are left out")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     rng = random.Random(options.seed)
@@ -171,11 +173,16 @@ def main():
     examples = [e for _, _, found in everything for e in found]
     glosses = rng.sample([g for _, g, _ in everything if len(g) < 160], options.glosses)
     names = rng.sample(sorted({w for words, _, _ in everything for w in words if " " in w}), options.names)
-    made = list(requests(frequent_words(options.wordnet), options.requests, rng))
+    made = list(requests(frequent_words(options.wordnet), options.requests, options.subjects, rng))
     lines = sorted(set(examples + glosses + names + made))
     rng.shuffle(lines)
+    lines = [" ".join(line.split()) for line in lines]
+    if options.without:
+        with open(options.without, encoding="utf-8") as known:
+            known = {line.rstrip("\n") for line in known}
+        lines = [line for line in lines if line not in known]
     with open(options.out, "w", encoding="utf-8") as out:
-        out.writelines(" ".join(line.split()) + "\n" for line in lines)
+        out.writelines(line + "\n" for line in lines)
     print(f"{len(examples)} examples, {len(glosses)} glosses, {len(names)} names, {len(made)} requests: {len(lines)} lines")
 
 

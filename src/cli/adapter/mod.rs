@@ -354,7 +354,7 @@ fn show(entry: &Entry, json: bool, context: &Context) -> Result<(), Outcome> {
 }
 
 /// Writes a file that must not exist yet, whole or not at all.
-fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let failed = |e: std::io::Error| Failure::new(Code::Other, format!("'{}': {e}", path.display()));
     if path.exists() {
         return Err(Failure::usage(format!("'{}' exists; choose another file", path.display())));

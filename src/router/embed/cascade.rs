@@ -20,6 +20,13 @@ pub struct Cascade {
     threshold: f32,
 }
 
+impl Default for Cascade {
+    /// For margins between cosines to centroids, where nothing was calibrated; see docs/embedders.md.
+    fn default() -> Self {
+        Self::new(0.06)
+    }
+}
+
 impl Cascade {
     /// A cascade that trusts margins of at least `threshold`. Not a number is taken as infinity: always ask.
     pub fn new(threshold: f32) -> Self {

@@ -26,7 +26,7 @@ pub trait Embedder: Send + Sync {
     /// Numbers in a vector.
     fn dim(&self) -> usize;
     /// A vector of [`dim`](Self::dim) numbers of unit length, or of zeros for text without a known token. Never fails on
-    /// hostile text (empty, 1 MiB, control characters, mixed scripts): only the first [`MAX_TOKENS`] tokens of the first
+    /// hostile text (empty, 1 MiB, control characters, mixed scripts): at most the first [`MAX_TOKENS`] tokens of the first
     /// [`MAX_BYTES`] bytes are read.
     fn embed(&self, text: &str) -> Vec<f32>;
 }

@@ -52,9 +52,14 @@ impl Table {
             return refuse(format!("claims {rows} rows of {dim} numbers; at most {MAX_ROWS} of {MAX_DIM} are read"));
         }
         if rest.len() != rows * (4 + dim) {
-            return refuse(format!("holds {} bytes after its header, {rows} rows of {dim} need {}", rest.len(), rows * (4 + dim)));
+            return refuse(format!(
+                "holds {} bytes after its header, {rows} rows of {dim} need {}",
+                rest.len(),
+                rows * (4 + dim)
+            ));
         }
-        let scales: Vec<f32> = rest[..rows * 4].as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)).collect();
+        let scales: Vec<f32> =
+            rest[..rows * 4].as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)).collect();
         if let Some(row) = scales.iter().position(|scale| !scale.is_finite() || *scale < 0.0) {
             return refuse(format!("row {row} has scale {}", scales[row]));
         }
