@@ -67,6 +67,7 @@ pub(super) fn search(state: &State, query: &Query<'_>, scratch: &mut Scratch) ->
     };
     let asked = Asked::new(query.text, state.len(), having);
     let fits = query.vector.len() == state.tail.dim && query.vector.iter().all(|x| x.is_finite());
+    let fits = fits && query.vector.iter().any(|x| *x != 0.0);
     let zeros = vec![0.0; if fits { 0 } else { state.tail.dim }];
     let mut probes = Probes { vector: if fits { query.vector } else { &zeros }, made: Vec::new() };
     let mut found = Vec::new();
@@ -75,17 +76,17 @@ pub(super) fn search(state: &State, query: &Query<'_>, scratch: &mut Scratch) ->
         in_segment(open, query, &asked, fits.then_some(probe), scratch, probe, &mut found);
     }
     in_tail(state, query, &asked, probes.in_axes(state.tail.rotation.as_ref()), &mut found);
-    best_of_both(found, query.limit)
+    best_of_both(found, if fits { query.limit } else { 0 }, query.limit)
 }
 
-/// The best `limit` by meaning and the best `limit` by words.
-fn best_of_both(mut found: Vec<Candidate>, limit: usize) -> Vec<Candidate> {
+/// The best `near` by meaning and the best `worded` by words.
+fn best_of_both(mut found: Vec<Candidate>, near: usize, worded: usize) -> Vec<Candidate> {
     let by_digest = |a: &Candidate, b: &Candidate| a.digest.cmp(&b.digest);
     let by_meaning = |a: &Candidate, b: &Candidate| b.semantic.total_cmp(&a.semantic).then_with(|| by_digest(a, b));
     found.sort_unstable_by(|a, b| b.keyword.total_cmp(&a.keyword).then_with(|| by_meaning(a, b)));
-    let words: Vec<Candidate> = found.iter().take(limit).filter(|c| c.keyword > 0.0).copied().collect();
+    let words: Vec<Candidate> = found.iter().take(worded).filter(|c| c.keyword > 0.0).copied().collect();
     found.sort_unstable_by(by_meaning);
-    found.truncate(limit);
+    found.truncate(near);
     found.extend(words);
     found.sort_unstable_by(by_meaning);
     found.dedup_by_key(|candidate| candidate.digest);

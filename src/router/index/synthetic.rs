@@ -38,6 +38,25 @@ const SEGMENTS: [&str; 3] = ["consumer", "business", "public"];
 /// Tenants among whom made-up adapters are shared out: each has one in a hundred.
 const TENANTS: u64 = 100;
 
+/// A unit vector for a text without any embedder: each word has one of its own, and so have its first four letters, so
+/// that texts with words in common, or like words, are near. For measuring where no embedder is at hand.
+pub fn vector(text: &str, dim: usize) -> Vec<f32> {
+    let mut vector = vec![0.0_f32; dim];
+    for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
+        let word = word.to_lowercase();
+        let stem = word.get(..4).unwrap_or(&word);
+        for (part, weight) in [(&*word, 1.0), (stem, 0.5)] {
+            let hash = AdapterDigest::of(part.as_bytes());
+            let seed = hash.as_bytes().iter().take(8).fold(part.len() as u64, |seed, byte| seed << 8 ^ u64::from(*byte));
+            let mut numbers = Numbers(seed);
+            vector.iter_mut().for_each(|x| *x += weight * ((numbers.draw() >> 40) as f32 / (1 << 23) as f32 - 1.0));
+        }
+    }
+    let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+    vector.iter_mut().for_each(|x| *x /= norm.max(f32::MIN_POSITIVE));
+    vector
+}
+
 /// A made-up adapter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Distractor {

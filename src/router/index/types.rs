@@ -32,7 +32,7 @@ pub enum Change<'a> {
 /// What to look for.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a> {
-    /// The request's unit vector. Of another length than the index's, only words count.
+    /// The request's unit vector. If it has another length than the index's, or is all zeros, only words count.
     pub vector: &'a [f32],
     /// The request's text, for the keywords. Its first 8 KiB are read.
     pub text: &'a str,

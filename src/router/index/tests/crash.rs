@@ -9,7 +9,7 @@ use tempfile::tempdir;
 
 use super::model::{DIM, EMBEDDER, Fact, fact};
 use super::{open, put};
-use crate::router::index::{Change, Gate, Index, IndexError, Query};
+use crate::router::index::{Change, Index, IndexError, Query};
 
 fn file(dir: &std::path::Path, end: &str) -> PathBuf {
     let files = fs::read_dir(dir).expect("listed").map(|entry| entry.expect("an entry").path());
