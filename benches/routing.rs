@@ -112,5 +112,5 @@ fn routing(c: &mut Criterion) {
     c.bench_function("route/cached", |b| b.iter(|| router.route(black_box(&asks[0])).expect("routed")));
 }
 
-criterion_group!(benches, embed::bench, index::bench, decisions, heads, routing);
+criterion_group!(benches, embed::bench, index::benches, decisions, heads, routing);
 criterion_main!(benches);

@@ -13,7 +13,9 @@ use smoa::router::embed::{Embedder, StaticEmbedder};
 use smoa::router::index::synthetic::Generator;
 use smoa::router::measure::percentile;
 use smoa::routing::evaluate::name_of;
-use smoa::routing::{Ask, Labelled, OUT_OF_SCOPE, Router, TrainOptions};
+use smoa::engine::llama::LlamaEmbedder;
+use smoa::model_file;
+use smoa::routing::{Ask, Embedders, Labelled, OUT_OF_SCOPE, Router, TrainOptions};
 
 struct Options {
     train: Vec<PathBuf>,
@@ -22,6 +24,7 @@ struct Options {
     seed: u32,
     distractors: u64,
     embedder: String,
+    encoder: Option<PathBuf>,
     held_out: Option<PathBuf>,
     domains: Option<PathBuf>,
     oos_share: f64,
@@ -38,6 +41,7 @@ fn options() -> Options {
         seed: 0,
         distractors: 0,
         embedder: "static".into(),
+        encoder: None,
         held_out: None,
         domains: None,
         oos_share: TrainOptions::default().out_of_scope,
@@ -56,6 +60,7 @@ fn options() -> Options {
             "--seed" => o.seed = number(value()) as u32,
             "--distractors" => o.distractors = number(value()) as u64,
             "--embedder" => o.embedder = value(),
+            "--encoder" => o.encoder = Some(value().into()),
             "--held-out" => o.held_out = Some(value().into()),
             "--domains" => o.domains = Some(value().into()),
             "--oos-share" => o.oos_share = number(value()),
@@ -165,10 +170,18 @@ fn draw(rows: &[Labelled], exemplars: Option<usize>, seed: u32) -> BTreeMap<Stri
     by_label
 }
 
-fn embedder(kind: &str) -> Arc<dyn Embedder> {
-    match kind {
-        "static" => Arc::new(StaticEmbedder::builtin()),
-        other => fail(&format!("there is no embedder '{other}' here")),
+fn embedders(o: &Options) -> Embedders {
+    let table = || Arc::new(StaticEmbedder::builtin()) as Arc<dyn Embedder>;
+    let encoder = || {
+        let path = o.encoder.as_deref().unwrap_or(Path::new("models/all-MiniLM-L6-v2.Q8_0.gguf"));
+        let facts = model_file::check(path).unwrap_or_else(|e| fail(&e.message));
+        Arc::new(LlamaEmbedder::load(path, &facts, 1).unwrap_or_else(|e| fail(&e.message))) as Arc<dyn Embedder>
+    };
+    match o.embedder.as_str() {
+        "static" => table().into(),
+        "minilm" => encoder().into(),
+        "cascade" => Embedders { first: table(), second: Some(encoder()) },
+        other => fail(&format!("there is no embedder '{other}'; known are static, minilm and cascade")),
     }
 }
 
@@ -205,13 +218,13 @@ fn main() {
     let filled = start.elapsed().as_secs_f64();
     drop(library);
 
-    let embedder = embedder(&o.embedder);
-    embedder.embed("warm");
+    let embedders = embedders(&o);
+    embedders.first.embed("warm");
     let before = anonymous();
     let start = Instant::now();
     let mut notice = |text: String| eprintln!("{text}");
-    let open = || Router::open(&dir, embedder.clone(), &mut |_| ()).unwrap_or_else(|e| fail(&e.to_string()));
-    let router = Router::open(&dir, embedder.clone(), &mut notice).unwrap_or_else(|e| fail(&e.to_string()));
+    let open = || Router::open(&dir, embedders.clone(), &mut |_| ()).unwrap_or_else(|e| fail(&e.to_string()));
+    let router = Router::open(&dir, embedders.clone(), &mut notice).unwrap_or_else(|e| fail(&e.to_string()));
     let built = start.elapsed().as_secs_f64();
     while router.compact().unwrap_or_else(|e| fail(&e.to_string())) {}
     let compacted = start.elapsed().as_secs_f64();

@@ -10,8 +10,10 @@ use crate::library::{Access, AdapterName, ErrorKind, Library, LibraryError, Pinn
 use crate::model_file::open_code;
 use crate::request::AdapterSource;
 use crate::router::Route;
-use crate::router::embed::Embedder;
-use crate::routing::{Ask, Router, RoutingError};
+use crate::routing::{Ask, Embedders, Router, RoutingError};
+
+/// Makes the router's embedders.
+pub type MakeEmbedders = Box<dyn Fn() -> Result<Embedders, Failure> + Send + Sync>;
 
 /// The adapters within reach. The library is opened when the first name is asked for; another process may change it
 /// meanwhile, and each request sees what is committed when it begins.
@@ -20,7 +22,7 @@ pub struct Shelf {
     folder: Option<PathBuf>,
     library: OnceLock<Library>,
     open: OpenAdapters,
-    embedder: Option<Arc<dyn Embedder>>,
+    embedders: Option<MakeEmbedders>,
     router: Mutex<Option<Arc<Router>>>,
 }
 
@@ -30,10 +32,10 @@ impl Shelf {
         Self { folder: Some(folder), ..Self::default() }
     }
 
-    /// The same shelf, able to choose adapters by itself.
+    /// The same shelf, able to choose adapters by itself. The embedders are made for the first request that needs them.
     #[must_use]
-    pub fn with_embedder(self, embedder: Arc<dyn Embedder>) -> Self {
-        Self { embedder: Some(embedder), ..self }
+    pub fn with_embedders(self, make: MakeEmbedders) -> Self {
+        Self { embedders: Some(make), ..self }
     }
 
     /// Chooses adapters of the library for a request. The first call opens the routing index and brings it up to
@@ -55,9 +57,9 @@ impl Shelf {
             return Ok(router.clone());
         }
         let folder = self.folder.as_ref().ok_or_else(no_library)?;
-        let embedder = self.embedder.clone();
-        let embedder = embedder.ok_or_else(|| Failure::usage("adapters auto: no embedder is set up for routing"))?;
-        let made = Arc::new(Router::open(folder, embedder, &mut |_| ()).map_err(|e| routing_failure(&e))?);
+        let none = || Failure::usage("adapters auto: no embedder is set up for routing");
+        let embedders = self.embedders.as_ref().ok_or_else(none)?()?;
+        let made = Arc::new(Router::open(folder, embedders, &mut |_| ()).map_err(|e| routing_failure(&e))?);
         Ok(router.insert(made).clone())
     }
 

@@ -14,10 +14,11 @@ use crate::error::{Code, Failure};
 use crate::grammar::Source;
 use crate::request::{AdapterChoice, Routing};
 use crate::router::Strategy;
-use crate::router::embed::Embedder;
+use crate::router::embed::{Embedder, StaticEmbedder};
+use crate::routing::Embedders;
 use crate::sampling::{BiasTarget, LogitBias, Mirostat, SamplerKind, Sampling};
 use crate::scheduler::{JobLimits, Shift};
-use crate::shelf::Shelf;
+use crate::shelf::{MakeEmbedders, Shelf};
 
 /// Model, hardware and context.
 #[derive(Args, Clone, Debug, Default)]
@@ -241,30 +242,40 @@ pub struct LibraryArgs {
     /// The adapter library [default: smoa/library in the data folder]
     #[arg(long, value_name = "DIR", env = "SMOA_LIBRARY")]
     pub library: Option<PathBuf>,
-    /// What turns texts into vectors for routing
-    #[arg(long, value_name = "KIND", env = "SMOA_EMBEDDER", default_value = "static")]
-    pub embedder: EmbedderKind,
-}
-
-/// Values of --embedder.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-#[allow(missing_docs)]
-pub enum EmbedderKind {
-    #[default]
-    Static,
+    /// What turns texts into vectors for routing: `static` (in the program), a GGUF sentence encoder (a file, or a name
+    /// of `smoa model ls`), or `cascade:ENCODER`, which asks the encoder where `static` is unsure [default: static]
+    #[arg(long, value_name = "KIND", env = "SMOA_EMBEDDER")]
+    pub embedder: Option<String>,
 }
 
 impl LibraryArgs {
     /// Files, and the library of the flag or the default one.
     pub fn shelf(&self) -> Shelf {
-        self.folder().map_or_else(|_| Shelf::default(), Shelf::with_library).with_embedder(self.embedder())
+        self.folder().map_or_else(|_| Shelf::default(), Shelf::with_library).with_embedders(self.make_embedders())
     }
 
-    /// The embedder of the flag.
-    pub fn embedder(&self) -> Arc<dyn Embedder> {
-        match self.embedder {
-            EmbedderKind::Static => Arc::new(crate::router::embed::StaticEmbedder::builtin()),
-        }
+    fn make_embedders(&self) -> MakeEmbedders {
+        let args = self.clone();
+        Box::new(move || args.embedders())
+    }
+
+    /// The embedders of the flag.
+    ///
+    /// # Errors
+    /// The encoder is missing or refused.
+    pub fn embedders(&self) -> Result<Embedders, Failure> {
+        let table = || Arc::new(StaticEmbedder::builtin()) as Arc<dyn Embedder>;
+        let encoder = |name: &str| -> Result<Arc<dyn Embedder>, Failure> {
+            let model = ModelArgs { model: Some(name.into()), ..ModelArgs::default() };
+            Ok(Arc::new(super::embedder::load(&super::start::model_path(&model)?, 1)?))
+        };
+        Ok(match self.embedder.as_deref() {
+            None | Some("static") => table().into(),
+            Some(text) => match text.strip_prefix("cascade:") {
+                Some(name) => Embedders { first: table(), second: Some(encoder(name)?) },
+                None => encoder(text)?.into(),
+            },
+        })
     }
 
     /// The library's folder: the flag's, else `$XDG_DATA_HOME/smoa/library`.

@@ -99,7 +99,7 @@ pub fn run(command: RouteCommand, context: &Context) -> Result<(), Outcome> {
 
 fn open(library: &LibraryArgs, context: &Context) -> Result<Router, Failure> {
     let mut notice = |text: String| context.printer.note(&text);
-    Router::open(&library.folder()?, library.embedder(), &mut notice).map_err(|e| routing_failure(&e))
+    Router::open(&library.folder()?, library.embedders()?, &mut notice).map_err(|e| routing_failure(&e))
 }
 
 impl AskArgs {

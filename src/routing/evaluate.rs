@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::{Ask, Labelled, OUT_OF_SCOPE, Router, RoutingError, gather};
+use super::{Ask, Labelled, OUT_OF_SCOPE, Router, RoutingError, gather, margin};
 use crate::adapter::AdapterDigest;
 use crate::library::{AdapterName, LibraryError};
 use crate::router::index::Gate;
 use crate::router::measure::{self, Abstention, Outcome, Selective};
-use crate::router::{Policy, Strategy, decide, rank};
+use crate::router::embed::Cascade;
+use crate::router::{Evidence, Policy, Route, Strategy, decide, rank};
 
 /// The name an adapter for `label` has: the label, with `-` for what a name may not hold.
 ///
@@ -93,14 +94,11 @@ impl Router {
     ) -> Result<Vec<Figures>, RoutingError> {
         self.update(&mut |_| ())?;
         let rights = self.rights(rows)?;
-        let tuned = self.tuned();
         let mut all = Vec::new();
         for strategy in strategies {
-            if *strategy == Strategy::Learned && tuned.head.is_none() {
+            if *strategy == Strategy::Learned && !self.is_trained() {
                 continue;
             }
-            let head = tuned.head.as_deref().filter(|_| *strategy == Strategy::Learned);
-            let policy = Policy::of(*strategy);
             let mut figures = Figures {
                 strategy: *strategy,
                 outcomes: Vec::with_capacity(rows.len()),
@@ -109,17 +107,30 @@ impl Router {
             };
             for (row, right) in rows.iter().zip(&rights) {
                 let start = Instant::now();
-                let vector = self.embedder.embed(&row.text);
-                let evidence = self.with_index(|index| gather(index, &vector, &row.text, &Gate::open(), head));
-                let route = decide(&policy, &tuned.tuning, &row.text, &evidence, self);
+                let (mut route, mut evidence) = self.weigh(&row.text, *strategy);
+                let unsure = self.second.as_ref().filter(|_| Cascade::default().needs_second_opinion(margin(&route)));
+                if let Some(second) = unsure {
+                    (route, evidence) = second.weigh(&row.text, *strategy);
+                }
                 figures.milliseconds.push(start.elapsed().as_secs_f64() * 1e3);
-                let (ranking, _) = rank(&policy, &tuned.tuning, &row.text, &evidence, self);
+                let judge = unsure.map_or(self, |second| second);
+                let tuning = &judge.tuned().tuning;
+                let (ranking, _) = rank(&Policy::of(*strategy), tuning, &row.text, &evidence, judge);
                 let rank = right.and_then(|digest| ranking.iter().position(|(_, e)| e.digest == digest));
                 figures.outcomes.push(Outcome { rank, in_scope: right.is_some(), confidence: route.confidence });
             }
             all.push(figures);
         }
         Ok(all)
+    }
+
+    /// A decision by one strategy, with its evidence.
+    fn weigh(&self, text: &str, strategy: Strategy) -> (Route, Vec<Evidence>) {
+        let tuned = self.tuned();
+        let head = tuned.head.as_deref().filter(|_| strategy == Strategy::Learned);
+        let vector = self.embedder.embed(text);
+        let evidence = self.with_index(|index| gather(index, &vector, text, &Gate::open(), head));
+        (decide(&Policy::of(strategy), &tuned.tuning, text, &evidence, self), evidence)
     }
 
     /// The right adapter of each row; `None` out of scope.

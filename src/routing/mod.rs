@@ -29,7 +29,7 @@ use std::time::Instant;
 
 use crate::adapter::{AdapterDigest, AdapterSet};
 use crate::library::{Access, Library};
-use crate::router::embed::Embedder;
+use crate::router::embed::{Cascade, Embedder};
 use crate::router::head::Head;
 use crate::router::index::{Gate, Index, IndexStats, Query};
 use crate::router::{CacheStats, Catalogue, DecisionCache, Evidence, Facts, Policy, Route, Strategy, Tuning, decide};
@@ -118,10 +118,27 @@ pub struct Router {
     index: RwLock<Index>,
     /// The generation of the library that the index has.
     seen: AtomicU64,
-    tuned: RwLock<Tuned>,
+    tuned: RwLock<Arc<Tuned>>,
     cache: Mutex<DecisionCache>,
     facts: Mutex<(u64, HashMap<AdapterDigest, Option<Facts>>)>,
     started: Instant,
+    /// The same library seen through a slower embedder.
+    second: Option<Box<Router>>,
+}
+
+/// What turns texts into vectors: one embedder, and perhaps a slower one for requests that the first is unsure of.
+#[derive(Clone)]
+pub struct Embedders {
+    /// Asked first.
+    pub first: Arc<dyn Embedder>,
+    /// Asked where the first one's margin is small.
+    pub second: Option<Arc<dyn Embedder>>,
+}
+
+impl From<Arc<dyn Embedder>> for Embedders {
+    fn from(first: Arc<dyn Embedder>) -> Self {
+        Self { first, second: None }
+    }
 }
 
 /// What was measured for this library.
@@ -142,10 +159,16 @@ impl Router {
     /// The library or its `derived` folder cannot be used.
     pub fn open(
         dir: &Path,
-        embedder: Arc<dyn Embedder>,
+        embedders: impl Into<Embedders>,
         notice: &mut dyn FnMut(String),
     ) -> Result<Self, RoutingError> {
-        Self::over(Library::open(dir, Access::Read)?, embedder, notice)
+        let Embedders { first, second } = embedders.into();
+        let open = || Library::open(dir, Access::Read);
+        let mut router = Self::over(open()?, first, notice)?;
+        if let Some(second) = second {
+            router.second = Some(Box::new(Self::over(open()?, second, notice)?));
+        }
+        Ok(router)
     }
 
     /// The same over a library that is open.
@@ -169,10 +192,11 @@ impl Router {
             embedder,
             index: RwLock::new(index),
             seen: AtomicU64::new(u64::MAX),
-            tuned: RwLock::new(tuned),
+            tuned: RwLock::new(Arc::new(tuned)),
             cache: Mutex::default(),
             facts: Mutex::new((u64::MAX, HashMap::new())),
             started: Instant::now(),
+            second: None,
         };
         router.update(notice)?;
         Ok(router)
@@ -233,13 +257,25 @@ impl Router {
         if let Some(route) = lock(&self.cache).get(&key, state, self.started.elapsed()) {
             return Ok(route);
         }
+        if let Some(second) = &self.second {
+            second.update(&mut |_| ())?;
+        }
         let route = Arc::new(self.decide(ask));
         lock(&self.cache).put(key, state, self.started.elapsed(), route.clone());
         Ok(route)
     }
 
-    /// Decides without looking at what was decided before.
+    /// Decides without looking at what was decided before. With two embedders, the second decides where the best
+    /// candidate of the first is hardly nearer than another.
     pub fn decide(&self, ask: &Ask) -> Route {
+        let route = self.decide_alone(ask);
+        match &self.second {
+            Some(second) if Cascade::default().needs_second_opinion(margin(&route)) => second.decide_alone(ask),
+            _ => route,
+        }
+    }
+
+    fn decide_alone(&self, ask: &Ask) -> Route {
         let tuned = self.tuned();
         let usual = if tuned.head.is_some() { Strategy::Learned } else { Strategy::Hybrid };
         let policy = ask.policy(usual);
@@ -260,7 +296,7 @@ impl Router {
         read(&self.index.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn tuned(&self) -> Tuned {
+    fn tuned(&self) -> Arc<Tuned> {
         self.tuned.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -286,12 +322,12 @@ impl Router {
 
     /// For each strategy the confidence at which 98 % of the answered requests were right in training.
     pub fn thresholds(&self) -> HashMap<Strategy, f32> {
-        self.tuned().thresholds
+        self.tuned().thresholds.clone()
     }
 
     /// Whether a trained head is in use.
     pub fn is_trained(&self) -> bool {
-        self.tuned.read().unwrap_or_else(PoisonError::into_inner).head.is_some()
+        self.tuned().head.is_some()
     }
 
     /// The library.
@@ -309,25 +345,43 @@ impl Router {
         options: &TrainOptions,
         notice: &mut dyn FnMut(String),
     ) -> Result<Report, RoutingError> {
+        if let Some(second) = &self.second {
+            second.train(data, options, notice)?;
+        }
         self.update(notice)?;
         let (tuned, report) = train::train(&self.library, &self.folder, &*self.embedder, data, options, notice)?;
         tuned::save(&self.folder, &*self.embedder, &tuned, &report)?;
-        *self.tuned.write().unwrap_or_else(PoisonError::into_inner) = tuned;
+        *self.tuned.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tuned);
         *lock(&self.cache) = DecisionCache::default();
         Ok(report)
     }
 }
 
-/// Brings the index of a library up to date if requests were ever routed over it with this embedder.
+/// Brings the indexes of a library up to date if requests were ever routed over it with these embedders, which are
+/// made only then.
 ///
 /// # Errors
 /// As [`Router::open`].
-pub fn follow_if_used(dir: &Path, embedder: Arc<dyn Embedder>) -> Result<(), RoutingError> {
-    let library = Library::open(dir, Access::Read)?;
-    if upkeep::folder(&library, &*embedder).is_dir() {
-        Router::over(library, embedder, &mut |_| ())?.compact()?;
+pub fn follow_if_used(
+    dir: &Path,
+    embedders: impl FnOnce() -> Option<Embedders>,
+) -> Result<(), RoutingError> {
+    let used = Library::open(dir, Access::Read)?.derived().join("routing").is_dir();
+    let Some(Embedders { first, second }) = used.then(embedders).flatten() else { return Ok(()) };
+    for embedder in [Some(first), second].into_iter().flatten() {
+        let library = Library::open(dir, Access::Read)?;
+        if upkeep::folder(&library, &*embedder).is_dir() {
+            Router::over(library, embedder, &mut |_| ())?.compact()?;
+        }
     }
     Ok(())
+}
+
+/// How much nearer the best candidate's centroid is than any other's.
+fn margin(route: &Route) -> f32 {
+    let centroids = || route.candidates.iter().map(|c| c.evidence.centroid);
+    let rival = centroids().skip(1).fold(f32::NEG_INFINITY, f32::max);
+    centroids().next().map_or(f32::INFINITY, |best| best - rival)
 }
 
 /// Candidates of the index, with what a head says of them; and the head's own favourites.

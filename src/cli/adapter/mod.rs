@@ -251,7 +251,7 @@ fn open(args: &LibraryArgs, access: Access) -> Result<Library, Failure> {
 /// Where requests are routed over this library, takes a change into the index at once. What fails here is done by the
 /// next routing.
 fn follow(args: &LibraryArgs, context: &Context) {
-    let followed = args.folder().map(|folder| crate::routing::follow_if_used(&folder, args.embedder()));
+    let followed = args.folder().map(|folder| crate::routing::follow_if_used(&folder, || args.embedders().ok()));
     if let Ok(Err(e)) = followed {
         context.printer.note(&format!("the routing index is brought up to date later: {e}"));
     }

@@ -55,7 +55,7 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<(), Outcome> {
         force: args.force,
     };
     let mut notice = |text: String| context.printer.note(&text);
-    let router = Router::open(&args.library.folder()?, args.library.embedder(), &mut notice)
+    let router = Router::open(&args.library.folder()?, args.library.embedders()?, &mut notice)
         .map_err(|e| routing_failure(&e))?;
     let report = router.train(&data, &options, &mut notice).map_err(|e| routing_failure(&e))?;
     for (label, rows) in &report.unknown {
