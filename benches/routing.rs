@@ -75,7 +75,9 @@ fn heads(c: &mut Criterion) {
     let digests = (0..150u32).map(|n| AdapterDigest::of(&n.to_le_bytes())).collect();
     let head = Head::new([0; 32], digests, vectorizer.clone(), &weights, plan.words);
     let vector = vec![0.0625; 256];
-    c.bench_function("head/150 classes, one text", |b| b.iter(|| head.log_probabilities(&vector, black_box(&texts[5]))));
+    c.bench_function("head/150 classes, one text", |b| {
+        b.iter(|| head.log_probabilities(&vector, black_box(&texts[5])))
+    });
     let mut group = c.benchmark_group("head");
     group.sample_size(10);
     group.bench_function("one pass over 3,000 texts", |b| b.iter(|| train(&rows, &[], &vectorizer, 150, &plan)));

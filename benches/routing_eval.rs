@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use smoa::engine::llama::LlamaEmbedder;
 use smoa::library::{Card, Library, Measured, Metadata, OnConflict, synthetic};
+use smoa::model_file;
 use smoa::router::Strategy;
 use smoa::router::embed::{Embedder, StaticEmbedder};
 use smoa::router::index::synthetic::Generator;
 use smoa::router::measure::percentile;
 use smoa::routing::evaluate::name_of;
-use smoa::engine::llama::LlamaEmbedder;
-use smoa::model_file;
 use smoa::routing::{Ask, Embedders, Labelled, OUT_OF_SCOPE, Router, TrainOptions};
 
 struct Options {
@@ -89,7 +89,10 @@ fn read(paths: &[PathBuf]) -> Vec<Labelled> {
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             let value: Value = serde_json::from_str(line).unwrap_or_else(|e| fail(&format!("{}: {e}", path.display())));
             let field = |name: &str| {
-                value[name].as_str().map(str::to_owned).unwrap_or_else(|| fail(&format!("{}: no {name}", path.display())))
+                value[name]
+                    .as_str()
+                    .map(str::to_owned)
+                    .unwrap_or_else(|| fail(&format!("{}: no {name}", path.display())))
             };
             rows.push(Labelled { text: field("text"), label: field("label") });
         }
@@ -332,7 +335,9 @@ fn change(dir: &Path, router: &Router) -> (f64, f64) {
         route.adapters.first().map(|chosen| chosen.name.clone()).unwrap_or_default()
     };
     let start = Instant::now();
-    library.add(&name, &bytes, &Metadata { card, measured }, OnConflict::Replace).unwrap_or_else(|e| fail(&e.to_string()));
+    library
+        .add(&name, &bytes, &Metadata { card, measured }, OnConflict::Replace)
+        .unwrap_or_else(|e| fail(&e.to_string()));
     assert_eq!(first(), "origami-zeppelin", "an added adapter is chosen at once");
     let added = start.elapsed().as_secs_f64() * 1e3;
     let start = Instant::now();
@@ -349,7 +354,10 @@ fn print(value: &Value) {
         value["distractors"],
         value["embedder"]
     );
-    println!("{:<13} top-1  top-5  AUROC  FPR@95  oosF1  all-way  98%: cover/right (best cover)  p50 ms  p95 ms", "strategy");
+    println!(
+        "{:<13} top-1  top-5  AUROC  FPR@95  oosF1  all-way  98%: cover/right (best cover)  p50 ms  p95 ms",
+        "strategy"
+    );
     let n = |v: &Value| v.as_f64().map_or_else(|| "-".to_owned(), |n| format!("{n:.1}"));
     for s in value["strategies"].as_array().into_iter().flatten() {
         println!(
@@ -369,8 +377,16 @@ fn print(value: &Value) {
         );
     }
     for key in [
-        "training", "stages_ms", "library_fill_s", "index_build_s", "index_compacted_s", "open_ms", "anonymous_growth_kib",
-        "index_file_bytes", "add_visible_ms", "remove_visible_ms",
+        "training",
+        "stages_ms",
+        "library_fill_s",
+        "index_build_s",
+        "index_compacted_s",
+        "open_ms",
+        "anonymous_growth_kib",
+        "index_file_bytes",
+        "add_visible_ms",
+        "remove_visible_ms",
     ] {
         println!("{key:<22} {}", value[key]);
     }

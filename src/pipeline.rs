@@ -141,7 +141,10 @@ impl Pipeline {
                 return Ok((valid, pinned, Some(route)));
             }
         }
-        Err(Failure::new(Code::Busy, "the adapter library is being changed faster than it can be routed over; try again"))
+        Err(Failure::new(
+            Code::Busy,
+            "the adapter library is being changed faster than it can be routed over; try again",
+        ))
     }
 
     /// What the router would choose for a request: by its last user message, or its raw text.
@@ -154,7 +157,9 @@ impl Pipeline {
                 messages.iter().rfind(|m| m.role == Role::User).map(|m| m.content.as_str()).unwrap_or_default()
             }
             Input::Raw(text) => text,
-            Input::Tokens(_) => return Err(Failure::usage("adapters auto needs a text; a prompt of token ids has none")),
+            Input::Tokens(_) => {
+                return Err(Failure::usage("adapters auto needs a text; a prompt of token ids has none"));
+            }
         };
         let routing = request.route.clone().unwrap_or_default();
         self.shelf.route(&Ask {

@@ -299,7 +299,11 @@ impl AdapterArgs {
     /// # Errors
     /// A weight is not a number.
     pub fn choices(&self) -> Result<Vec<AdapterChoice>, Failure> {
-        let named = self.adapter.iter().filter(|text| !["none", "auto"].contains(&text.as_str())).map(|text| named_choice("--adapter", text));
+        let named = self
+            .adapter
+            .iter()
+            .filter(|text| !["none", "auto"].contains(&text.as_str()))
+            .map(|text| named_choice("--adapter", text));
         named.chain(self.lora.iter().map(|text| adapter_choice(text))).collect()
     }
 }

@@ -28,10 +28,8 @@ pub fn route(route: &Route) -> String {
 pub fn route_lines(route: &Route) -> Vec<String> {
     let chosen: Vec<String> = route.adapters.iter().map(|a| weighted(&a.name, a.weight)).collect();
     let chosen = if chosen.is_empty() { "base model".to_owned() } else { chosen.join(" + ") };
-    let mut lines = vec![
-        format!("{chosen}  ({}, confidence {:.2})", route.strategy, route.confidence),
-        route.reason.clone(),
-    ];
+    let mut lines =
+        vec![format!("{chosen}  ({}, confidence {:.2})", route.strategy, route.confidence), route.reason.clone()];
     lines.extend(route.candidates.iter().map(|c| {
         let e = &c.evidence;
         let learned = e.learned.map_or(String::new(), |log| format!("  learned {:.3}", log.exp()));

@@ -36,13 +36,7 @@ pub fn default_calibration(strategy: Strategy) -> Calibration {
 }
 
 /// Decides. `text` is the request's; `evidence` holds each adapter once, in any order.
-pub fn decide(
-    policy: &Policy,
-    tuning: &Tuning,
-    text: &str,
-    evidence: &[Evidence],
-    catalogue: &dyn Catalogue,
-) -> Route {
+pub fn decide(policy: &Policy, tuning: &Tuning, text: &str, evidence: &[Evidence], catalogue: &dyn Catalogue) -> Route {
     let strategy = policy.strategy;
     let (ranking, facts) = rank(policy, tuning, text, evidence, catalogue);
     let Some((best, _)) = ranking.first().zip(facts.first()) else {
@@ -118,11 +112,7 @@ fn sort(ranking: &mut [(f32, Evidence)]) {
     ranking.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.digest.cmp(&b.1.digest)));
 }
 
-fn with_facts(
-    ranking: Vec<(f32, Evidence)>,
-    catalogue: &dyn Catalogue,
-    most: usize,
-) -> Vec<((f32, Evidence), Facts)> {
+fn with_facts(ranking: Vec<(f32, Evidence)>, catalogue: &dyn Catalogue, most: usize) -> Vec<((f32, Evidence), Facts)> {
     let known = ranking.into_iter().filter_map(|one| catalogue.facts(one.1.digest).map(|facts| (one, facts)));
     known.take(most).collect()
 }
@@ -172,7 +162,8 @@ fn reason(policy: &Policy, confidence: f32, best: &(f32, Evidence), candidates: 
     if let Some(log) = e.learned.filter(|_| policy.strategy == Strategy::Learned) {
         parts = format!("learned {:.2}, {parts}", log.exp());
     }
-    let next = candidates.get(1).map_or(String::new(), |c| format!("; next '{}' with a share of {:.2}", c.name, c.share));
+    let next =
+        candidates.get(1).map_or(String::new(), |c| format!("; next '{}' with a share of {:.2}", c.name, c.share));
     let mixed = if chosen > 1 { format!(" in a mix of {chosen}") } else { String::new() };
     format!("'{name}' fits best{mixed} ({parts}){next}")
 }

@@ -184,7 +184,8 @@ mod tests {
     #[test]
     fn a_branch_is_judged_by_its_best_three() {
         // One good adapter among strangers against a branch of three good ones.
-        let adapters = [(0.62, "law/tax"), (0.60, "bank/card"), (0.59, "bank/card"), (0.58, "bank/loan"), (0.1, "law/tax")];
+        let adapters =
+            [(0.62, "law/tax"), (0.60, "bank/card"), (0.59, "bank/card"), (0.58, "bank/loan"), (0.1, "law/tax")];
         assert_eq!(descend(&adapters), [0, 2, 2, 1, 0]);
         assert_eq!(descend(&[(0.9, ""), (0.5, "law/tax")]), [1, 0], "without a path, it stands for itself");
         assert_eq!(descend(&[]), Vec::<usize>::new());

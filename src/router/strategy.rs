@@ -25,15 +25,8 @@ pub enum Strategy {
 
 impl Strategy {
     /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Keyword,
-        Self::Semantic,
-        Self::Task,
-        Self::Hybrid,
-        Self::Hierarchical,
-        Self::Mixture,
-        Self::Learned,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Keyword, Self::Semantic, Self::Task, Self::Hybrid, Self::Hierarchical, Self::Mixture, Self::Learned];
 
     /// The name in flags and results.
     pub const fn name(self) -> &'static str {

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 
-use super::*;
 use super::Strategy;
+use super::*;
 use crate::adapter::AdapterDigest;
 
 /// A catalogue in memory.
@@ -36,7 +36,11 @@ fn catalogue(rows: &[(u64, &str, &str, &[&str])]) -> Known {
 
 fn three() -> (Vec<Evidence>, Known) {
     let all = vec![evidence(1, 0.9, 0.8), evidence(2, 0.5, 0.1), evidence(3, 0.3, 0.9)];
-    let known = catalogue(&[(1, "sql", "data/query", &["code"]), (2, "law", "office/law", &["law"]), (3, "tax", "office/tax", &["law", "tax"])]);
+    let known = catalogue(&[
+        (1, "sql", "data/query", &["code"]),
+        (2, "law", "office/law", &["law"]),
+        (3, "tax", "office/tax", &["law", "tax"]),
+    ]);
     (all, known)
 }
 

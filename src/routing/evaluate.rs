@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use super::{Ask, Labelled, OUT_OF_SCOPE, Router, RoutingError, gather, margin};
 use crate::adapter::AdapterDigest;
 use crate::library::{AdapterName, LibraryError};
+use crate::router::embed::Cascade;
 use crate::router::index::Gate;
 use crate::router::measure::{self, Abstention, Outcome, Selective};
-use crate::router::embed::Cascade;
 use crate::router::{Evidence, Policy, Route, Strategy, decide, rank};
 
 /// The name an adapter for `label` has: the label, with `-` for what a name may not hold.
@@ -48,9 +48,7 @@ impl Figures {
     pub fn to_json(&self) -> Value {
         let o = &self.outcomes;
         let percent = |x: f64| (x * 1e4).round() / 1e2;
-        let selective = |s: Selective| {
-            json!({"threshold": s.threshold, "coverage": percent(s.coverage), "accuracy": percent(s.accuracy)})
-        };
+        let selective = |s: Selective| json!({"threshold": s.threshold, "coverage": percent(s.coverage), "accuracy": percent(s.accuracy)});
         let abstention = |a: Abstention| {
             json!({
                 "in_scope_accuracy": percent(a.in_scope), "oos_recall": percent(a.recall),

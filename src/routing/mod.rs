@@ -362,10 +362,7 @@ impl Router {
 ///
 /// # Errors
 /// As [`Router::open`].
-pub fn follow_if_used(
-    dir: &Path,
-    embedders: impl FnOnce() -> Option<Embedders>,
-) -> Result<(), RoutingError> {
+pub fn follow_if_used(dir: &Path, embedders: impl FnOnce() -> Option<Embedders>) -> Result<(), RoutingError> {
     let used = Library::open(dir, Access::Read)?.derived().join("routing").is_dir();
     let Some(Embedders { first, second }) = used.then(embedders).flatten() else { return Ok(()) };
     for embedder in [Some(first), second].into_iter().flatten() {

@@ -184,7 +184,9 @@ fn l7_many_keywords_empty_ones_and_patterns_are_words() {
 fn hostile_texts_are_routed_in_bounded_time() {
     let home = home().filled();
     let router = home.router();
-    for text in [String::new(), "x ".repeat(1 << 19), "\u{0}\u{1b}[2J\u{202e}\u{feff}".into(), "日本語 עברית ελ 🦜".into()] {
+    for text in
+        [String::new(), "x ".repeat(1 << 19), "\u{0}\u{1b}[2J\u{202e}\u{feff}".into(), "日本語 עברית ελ 🦜".into()]
+    {
         for strategy in Strategy::ALL {
             let start = Instant::now();
             let route = router.decide(&Ask { strategy: Some(strategy), ..Ask::text(text.as_str()) });

@@ -299,9 +299,7 @@ fn ranked(held: &Held, strategy: Strategy, tuning: &Tuning, without: Option<Adap
 
 fn accuracy(held: &[Held], strategy: Strategy, tuning: &Tuning) -> f64 {
     let inside = held.iter().filter(|h| h.right.is_some());
-    let right = inside.clone().filter(|h| {
-        ranked(h, strategy, tuning, None).first().map(|(_, e)| e.digest) == h.right
-    });
+    let right = inside.clone().filter(|h| ranked(h, strategy, tuning, None).first().map(|(_, e)| e.digest) == h.right);
     right.count() as f64 / inside.count().max(1) as f64
 }
 
@@ -313,9 +311,7 @@ fn cross_fitted(held: &[Held], tuning: &mut Tuning) -> f64 {
         let of = |held: &'_ Held| held.right;
         chosen
             .filter_map(|held| of(held).map(|right| (held, right)))
-            .flat_map(|(held, right)| {
-                [false, true].map(|as_new| Question { evidence: &held.evidence, right, as_new })
-            })
+            .flat_map(|(held, right)| [false, true].map(|as_new| Question { evidence: &held.evidence, right, as_new }))
             .collect()
     };
     let mut sum = 0.0;

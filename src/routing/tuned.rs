@@ -30,9 +30,7 @@ pub fn save(folder: &Path, embedder: &dyn Embedder, tuned: &Tuned, report: &Repo
         .tuning
         .calibrations
         .iter()
-        .map(|(strategy, curve)| {
-            (strategy.name().to_owned(), json!({"weights": curve.weights, "bias": curve.bias}))
-        })
+        .map(|(strategy, curve)| (strategy.name().to_owned(), json!({"weights": curve.weights, "bias": curve.bias})))
         .collect();
     let value = json!({
         "format": FORMAT,

@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::profile;
 use super::RoutingError;
+use super::profile;
 use crate::library::{Change, Cursor, Entry, Library, LibraryError};
 use crate::router::embed::Embedder;
 use crate::router::index::{self, Index, IndexError, Profile};

@@ -16,15 +16,25 @@ impl App {
     fn routed(self) -> Self {
         let model = model().display().to_string();
         let adapters: [(&str, &[&str], &[&str]); 3] = [
-            ("alarm", &["wake me up at seven", "set an alarm for six thirty", "alarm in ten minutes please"],
-             &["--default-format", "yes-no", "--path", "home/alarm", "--attribute", "region=eu"]),
-            ("weather", &["will it rain tomorrow", "what is the weather like in Paris", "is it sunny outside"],
-             &["--path", "home/weather"]),
-            ("card", &["my credit card was stolen", "freeze my bank card", "I lost my debit card"],
-             &["--path", "bank/card", "--tag", "money", "--attribute", "region=us"]),
+            (
+                "alarm",
+                &["wake me up at seven", "set an alarm for six thirty", "alarm in ten minutes please"],
+                &["--default-format", "yes-no", "--path", "home/alarm", "--attribute", "region=eu"],
+            ),
+            (
+                "weather",
+                &["will it rain tomorrow", "what is the weather like in Paris", "is it sunny outside"],
+                &["--path", "home/weather"],
+            ),
+            (
+                "card",
+                &["my credit card was stolen", "freeze my bank card", "I lost my debit card"],
+                &["--path", "bank/card", "--tag", "money", "--attribute", "region=us"],
+            ),
         ];
         for (seed, (name, examples, more)) in adapters.into_iter().enumerate() {
-            let file = self.write(&format!("{name}.gguf"), random_lora(seed as u64 + 70, 4, 0.01)).display().to_string();
+            let file =
+                self.write(&format!("{name}.gguf"), random_lora(seed as u64 + 70, 4, 0.01)).display().to_string();
             let mut args = vec!["adapter", "add", "-m", &model, &file];
             examples.iter().for_each(|example| args.extend(["--example", example]));
             args.extend(more);
@@ -72,7 +82,10 @@ fn requests_go_where_route_says() {
     assert_eq!(results[0]["adapters"][0]["name"], "alarm", "{}", results[0]);
     assert_eq!(results[0]["route"]["strategy"], "hybrid");
     assert_eq!(results[0]["route"]["adapters"][0]["digest"], results[0]["adapters"][0]["digest"]);
-    assert!(["yes", "no"].contains(&results[0]["content"].as_str().expect("text").to_lowercase().as_str()), "its format");
+    assert!(
+        ["yes", "no"].contains(&results[0]["content"].as_str().expect("text").to_lowercase().as_str()),
+        "its format"
+    );
     assert_eq!(results[1]["adapters"], json!([]), "the plain base");
     assert_ne!(results[2]["adapters"][0]["name"], "card", "its region is us");
     assert!(results[3]["error"]["message"].as_str().expect("text").contains("needs a text"), "{}", results[3]);
@@ -96,14 +109,18 @@ fn routing_follows_the_library_and_learns() {
     assert_ne!(first("freeze my bank card"), "card");
     app.with_library(&["adapter", "restore", "card"], "").ok();
     assert_eq!(first("freeze my bank card"), "card");
-    app.with_library(&["adapter", "tag", "weather", "--keyword", "zeppelin", "--description", "zeppelin flights"], "").ok();
+    app.with_library(&["adapter", "tag", "weather", "--keyword", "zeppelin", "--description", "zeppelin flights"], "")
+        .ok();
     assert_eq!(first("zeppelin"), "weather");
 
     let report = app.with_library(&["adapter", "train-router", "--force", "--json"], "").ok().json();
     assert_eq!((report["classes"].as_u64(), report["kept"].as_bool()), (Some(3), Some(true)), "{report}");
     let route = app.routes(&["wake me up at nine", "--threshold", "0"]);
     assert_eq!((route["strategy"].as_str(), route["adapters"][0]["name"].as_str()), (Some("learned"), Some("alarm")));
-    let test = app.write("test.jsonl", "{\"text\": \"alarm at ten\", \"label\": \"alarm\"}\n{\"text\": \"play chess\", \"label\": \"oos\"}\n");
+    let test = app.write(
+        "test.jsonl",
+        "{\"text\": \"alarm at ten\", \"label\": \"alarm\"}\n{\"text\": \"play chess\", \"label\": \"oos\"}\n",
+    );
     let figures = app.with_library(&["route", "eval", test.to_str().expect("UTF-8"), "--json"], "").ok().json();
     assert_eq!(figures["strategies"].as_array().map(Vec::len), Some(7), "{figures}");
     assert_eq!(figures["strategies"][3]["top1"], 100.0, "{figures}");
@@ -112,7 +129,8 @@ fn routing_follows_the_library_and_learns() {
 #[test]
 fn hostile_texts_are_routed_or_refused_in_one_line() {
     let app = App::new().routed();
-    let texts = ["".to_string(), "x ".repeat(1 << 19), "\u{1b}[2J\u{0}\u{202e}".into(), "日本語 עברית ελληνικά 🦜".into()];
+    let texts =
+        ["".to_string(), "x ".repeat(1 << 19), "\u{1b}[2J\u{0}\u{202e}".into(), "日本語 עברית ελληνικά 🦜".into()];
     let input: String = texts.iter().map(|text| format!("{}\n", json!({"id": 1, "text": text}))).collect();
     let run = app.with_library(&["route", "--jsonl"], &input).ok();
     assert_eq!(run.json_lines().len(), texts.len());

@@ -48,27 +48,30 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<(), Outcome> {
     for path in &args.data {
         data.extend(read_labelled(path)?);
     }
-    let options = TrainOptions {
-        seed: args.seed,
-        held: args.held,
-        out_of_scope: args.oos_share,
-        force: args.force,
-    };
+    let options = TrainOptions { seed: args.seed, held: args.held, out_of_scope: args.oos_share, force: args.force };
     let mut notice = |text: String| context.printer.note(&text);
     let router = Router::open(&args.library.folder()?, args.library.embedders()?, &mut notice)
         .map_err(|e| routing_failure(&e))?;
     let report = router.train(&data, &options, &mut notice).map_err(|e| routing_failure(&e))?;
     for (label, rows) in &report.unknown {
-        context.printer.warning(&format!("{rows} lines have the label '{label}', which is no adapter; they are left out"));
+        context
+            .printer
+            .warning(&format!("{rows} lines have the label '{label}', which is no adapter; they are left out"));
     }
     if args.json {
         return Ok(context.printer.line(&report.to_json().to_string())?);
     }
     let percent = |share: f64| format!("{:.1} %", share * 100.0);
     let lines = [
-        format!("{} adapters, {} prompts, {} held back, {} passes, {:.1} s",
-            report.classes, report.prompts, report.held, report.epochs, report.seconds),
-        format!("right on the held-back prompts: learned {}, hybrid {}", percent(report.learned), percent(report.hybrid)),
+        format!(
+            "{} adapters, {} prompts, {} held back, {} passes, {:.1} s",
+            report.classes, report.prompts, report.held, report.epochs, report.seconds
+        ),
+        format!(
+            "right on the held-back prompts: learned {}, hybrid {}",
+            percent(report.learned),
+            percent(report.hybrid)
+        ),
         match report.kept {
             true => "what was learned is used from now on".to_owned(),
             false => "the hybrid chooses better; what was learned is not used".to_owned(),

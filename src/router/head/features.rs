@@ -97,7 +97,9 @@ mod tests {
 
     #[test]
     fn hostile_texts_have_bounded_features() {
-        for text in [String::new(), "x".repeat(1 << 20), "\u{0}\u{1b}[2J\u{202e}".into(), "日本語 עברית ελ".repeat(99_999)] {
+        for text in
+            [String::new(), "x".repeat(1 << 20), "\u{0}\u{1b}[2J\u{202e}".into(), "日本語 עברית ελ".repeat(99_999)]
+        {
             let [words, letters] = features(&text);
             assert!(words.len() + letters.len() <= 6 * TEXT_BYTES, "{}", words.len());
         }

@@ -176,7 +176,11 @@ impl<'b> Input<'b> {
     fn floats(&mut self, count: usize) -> Result<Vec<f32>, HeadError> {
         let numbers: Vec<f32> =
             self.take(4 * count)?.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-        if numbers.iter().all(|number| number.is_finite()) { Ok(numbers) } else { Err(HeadError("a weight is no number")) }
+        if numbers.iter().all(|number| number.is_finite()) {
+            Ok(numbers)
+        } else {
+            Err(HeadError("a weight is no number"))
+        }
     }
 }
 

@@ -86,13 +86,7 @@ pub struct Course {
 }
 
 /// Trains. With held-back rows, the weights of the best pass are given; without, `plan.epochs` passes are made.
-pub fn train(
-    rows: &[Row],
-    held: &[Row],
-    vectorizer: &Vectorizer,
-    classes: usize,
-    plan: &Plan,
-) -> (Weights, Course) {
+pub fn train(rows: &[Row], held: &[Row], vectorizer: &Vectorizer, classes: usize, plan: &Plan) -> (Weights, Course) {
     let dim = rows.first().map_or(0, |row| row.dense.len());
     let mut weights = Weights::zeros(dim, vectorizer.buckets.len(), classes);
     let mut squares = Weights::zeros(dim, vectorizer.buckets.len(), classes);
