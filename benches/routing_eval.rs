@@ -141,8 +141,7 @@ impl RandomState {
     fn permutation(&mut self, n: usize) -> Vec<usize> {
         let mut list: Vec<usize> = (0..n).collect();
         for i in (1..n).rev() {
-            let mask = (i as u32 + 1).next_power_of_two().max(2) - 1;
-            let mask = if (i as u32).is_power_of_two() { (i as u32) << 1 } else { mask + 1 } - 1;
+            let mask = u32::MAX >> (i as u32).leading_zeros();
             let j = loop {
                 let j = (self.draw() & mask) as usize;
                 if j <= i {

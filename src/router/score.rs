@@ -54,9 +54,9 @@ impl Default for Weights {
     fn default() -> Self {
         Self {
             hybrid: [
-                Blend { semantic: 0.8, centroid: 0.0, name: 0.0, keyword: 0.2 },
-                Blend { semantic: 0.30, centroid: 0.45, name: 0.05, keyword: 0.20 },
-                Blend { semantic: 0.35, centroid: 0.25, name: 0.0, keyword: 0.40 },
+                Blend { semantic: 0.85, centroid: 0.0, name: 0.0, keyword: 0.15 },
+                Blend { semantic: 0.25, centroid: 0.40, name: 0.15, keyword: 0.20 },
+                Blend { semantic: 0.40, centroid: 0.35, name: 0.0, keyword: 0.25 },
             ],
             sharpness: 20.0,
             rerank: Rerank { learned: 1.0, semantic: 3.0, centroid: 0.0, name: 0.0, keyword: 2.0, unknown: -4.0 },

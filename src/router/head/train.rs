@@ -27,7 +27,7 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { seed: 0, epochs: 60, patience: 5, batch: 32, rate: 0.4, decay: 1e-6, words: 0.5, smoothing: 0.0 }
+        Self { seed: 0, epochs: 30, patience: 4, batch: 32, rate: 0.1, decay: 1e-6, words: 0.5, smoothing: 0.0 }
     }
 }
 
