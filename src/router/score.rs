@@ -59,7 +59,7 @@ impl Default for Weights {
                 Blend { semantic: 0.40, centroid: 0.35, name: 0.0, keyword: 0.25 },
             ],
             sharpness: 20.0,
-            rerank: Rerank { learned: 1.0, semantic: 3.0, centroid: 0.0, name: 0.0, keyword: 2.0, unknown: -4.0 },
+            rerank: Rerank { learned: 1.0, semantic: 3.0, centroid: 0.0, name: 0.0, keyword: 2.0, unknown: -3.0 },
         }
     }
 }
@@ -150,7 +150,7 @@ pub fn descend(adapters: &[(f32, &str)]) -> Vec<usize> {
             let mut scores: Vec<f32> = members.iter().filter_map(|at| adapters.get(*at)).map(|(s, _)| *s).collect();
             scores.sort_by(|a, b| b.total_cmp(a));
             scores.iter().zip([0.7, 0.2, 0.1]).map(|(score, weight)| score * weight).sum::<f32>()
-                + scores.first().map_or(0.0, |best| best * [0.3, 0.1].iter().skip(scores.len() - 1).sum::<f32>())
+                + scores.first().map_or(0.0, |best| best * [0.3, 0.1].get(scores.len() - 1).copied().unwrap_or(0.0))
         };
         let best = branches.iter().max_by(|a, b| value(&a.1).total_cmp(&value(&b.1)).then_with(|| b.0.cmp(&a.0)));
         let Some((_, members)) = best else { break };

@@ -111,9 +111,9 @@ impl Router {
                     (route, evidence) = second.weigh(&row.text, *strategy);
                 }
                 figures.milliseconds.push(start.elapsed().as_secs_f64() * 1e3);
-                let judge = unsure.map_or(self, |second| second);
-                let tuning = &judge.tuned().tuning;
-                let (ranking, _) = rank(&Policy::of(*strategy), tuning, &row.text, &evidence, judge);
+                let judge = unsure.map_or(self, |second| &**second);
+                let tuned = judge.tuned();
+                let (ranking, _) = rank(&Policy::of(*strategy), &tuned.tuning, &row.text, &evidence, judge);
                 let rank = right.and_then(|digest| ranking.iter().position(|(_, e)| e.digest == digest));
                 figures.outcomes.push(Outcome { rank, in_scope: right.is_some(), confidence: route.confidence });
             }

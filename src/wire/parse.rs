@@ -142,7 +142,7 @@ fn text_parts(parts: &[Value], field: &str) -> Result<String, FieldError> {
 fn read_adapters(f: &mut Fields, request: &mut Request) -> Result<(), FieldError> {
     let adapters = f.take("adapters");
     let lora = f.take("lora");
-    read_routing(f, &adapters, request)?;
+    read_routing(f, &adapters, lora.is_some(), request)?;
     if adapters.is_none() && lora.is_none() {
         return Ok(());
     }
@@ -166,10 +166,16 @@ fn read_adapters(f: &mut Fields, request: &mut Request) -> Result<(), FieldError
 
 /// `adapters: "auto"` with `metadata` (texts, numbers, true and false, or arrays of them) and `route`
 /// (`strategy`, `top_k`, `threshold`). A line that names adapters is not routed, whatever the defaults are.
-fn read_routing(f: &mut Fields, adapters: &Option<Value>, request: &mut Request) -> Result<(), FieldError> {
+fn read_routing(
+    f: &mut Fields,
+    adapters: &Option<Value>,
+    files: bool,
+    request: &mut Request,
+) -> Result<(), FieldError> {
     match adapters {
-        Some(Value::String(s)) if s == "auto" => drop(request.route.get_or_insert_default()),
+        Some(Value::String(s)) if s == "auto" => request.route = Some(request.route.take().unwrap_or_default()),
         Some(_) => request.route = None,
+        None if files => request.route = None,
         None => {}
     }
     let Some(routing) = &mut request.route else { return Ok(()) };
