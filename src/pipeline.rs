@@ -124,11 +124,12 @@ impl Pipeline {
     /// Checks a request and pins its adapters, which the router chooses first where it is asked to.
     fn choose(&self, asked: Request) -> Result<(ValidRequest, Pinned, Option<Arc<Route>>), Failure> {
         let vocabulary = self.ready.facts.vocabulary;
-        let valid = asked.clone().validate(vocabulary)?;
         if asked.route.is_none() {
+            let valid = asked.validate(vocabulary)?;
             let pinned = self.pin(&valid)?;
             return Ok((valid, pinned, None));
         }
+        asked.clone().validate(vocabulary)?;
         // A name may be moved between the decision and the pinning; then it is decided again.
         for _ in 0..3 {
             let route = self.route(&asked)?;
@@ -162,14 +163,15 @@ impl Pipeline {
             }
         };
         let routing = request.route.clone().unwrap_or_default();
-        self.shelf.route(&Ask {
+        let ask = Ask {
             text: text.to_owned(),
             metadata: routing.metadata,
             strict: false,
             strategy: routing.strategy,
             top_k: routing.top_k,
             threshold: routing.threshold,
-        })
+        };
+        self.shelf.route(ask, &self.base)
     }
 
     /// Opens and checks adapters as [`Pipeline::submit`] does, without a request.

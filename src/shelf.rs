@@ -38,13 +38,15 @@ impl Shelf {
         Self { embedders: Some(make), ..self }
     }
 
-    /// Chooses adapters of the library for a request. The first call opens the routing index and brings it up to
+    /// Chooses adapters of the library for a request to the model described by `base`: never one that was added for
+    /// another model. The first call opens the routing index and brings it up to
     /// date.
     ///
     /// # Errors
     /// There is no library, or it cannot be routed over.
-    pub fn route(&self, ask: &Ask) -> Result<Arc<Route>, Failure> {
-        self.router()?.route(ask).map_err(|e| routing_failure(&e))
+    pub fn route(&self, ask: Ask, base: &ModelFacts) -> Result<Arc<Route>, Failure> {
+        let ask = ask.for_base(base_fingerprint(base));
+        self.router()?.route(&ask).map_err(|e| routing_failure(&e))
     }
 
     /// The router over the library.

@@ -62,6 +62,13 @@ impl Ask {
         Self { text: text.into(), ..Self::default() }
     }
 
+    /// Leaves out adapters that were added for another base model.
+    #[must_use]
+    pub fn for_base(mut self, fingerprint: impl Into<String>) -> Self {
+        self.metadata.push((profile::BASE.to_owned(), fingerprint.into()));
+        self
+    }
+
     fn gate(&self) -> Gate {
         let mut keys: Vec<&String> = self.metadata.iter().map(|(key, _)| key).collect();
         keys.sort();

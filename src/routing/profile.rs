@@ -1,8 +1,11 @@
 //! What the index keeps of an adapter: made from its card.
 
-use crate::library::{Card, Entry};
+use crate::library::Entry;
 use crate::router::embed::Embedder;
 use crate::router::index::MAX_VECTORS;
+
+/// The attribute that holds the fingerprint of the base model an adapter is for.
+pub const BASE: &str = "smoa.base";
 
 /// An adapter as the index wants it.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +27,7 @@ pub fn make(entry: &Entry, embedder: &dyn Embedder) -> Made {
     Made {
         text: text(entry),
         vectors: vectors(&described(entry), &prompts, embedder),
-        attributes: attributes(card),
+        attributes: attributes(entry),
         path: card.path.clone().unwrap_or_default(),
     }
 }
@@ -83,13 +86,15 @@ pub fn words(entry: &Entry) -> String {
     lines.join("\n")
 }
 
-/// The card's attributes, and its tags of all kinds under the names that requests use for them.
-fn attributes(card: &Card) -> Vec<(String, String)> {
+/// The card's attributes, its tags of all kinds under the names that requests use for them, and its base model.
+fn attributes(entry: &Entry) -> Vec<(String, String)> {
+    let card = &entry.metadata.card;
     let mut all: Vec<(String, String)> = card.attributes.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
     let lists = [("domain", &card.domains), ("skill", &card.skills), ("task", &card.tasks), ("tag", &card.tags)];
     for (key, list) in lists {
         all.extend(list.iter().map(|value| (key.to_owned(), value.clone())));
     }
+    all.extend(entry.metadata.measured.base.iter().map(|base| (BASE.to_owned(), base.clone())));
     all.sort();
     all.dedup();
     all
