@@ -36,7 +36,7 @@ impl App {
             let file =
                 self.write(&format!("{name}.gguf"), random_lora(seed as u64 + 70, 4, 0.01)).display().to_string();
             let mut args = vec!["adapter", "add", "-m", &model, &file];
-            examples.iter().for_each(|example| args.extend(["--example", example]));
+            examples.iter().for_each(|example| args.extend(["--example", *example]));
             args.extend(more);
             self.with_library(&args, "").ok();
         }
