@@ -58,6 +58,8 @@ pub mod model_file;
 pub mod pipeline;
 pub mod prompt;
 pub mod request;
+pub mod router;
+pub mod routing;
 pub mod sampling;
 pub mod scheduler;
 pub mod shelf;

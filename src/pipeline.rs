@@ -13,8 +13,10 @@ use crate::event::{Event, Finished, TokenProbability};
 use crate::gguf::ModelFacts;
 use crate::grammar::{Compiler, GrammarError, Source};
 use crate::lease::{self, Chosen};
-use crate::prompt::{ChatTemplate, CivilTime, Prompt, RenderOptions};
+use crate::prompt::{ChatTemplate, CivilTime, Prompt, RenderOptions, Role};
 use crate::request::{AdapterChoice, AdapterSource, Input, Request, ValidRequest};
+use crate::router::Route;
+use crate::routing::Ask;
 use crate::scheduler::{CancelToken, Job, Lease, Ready, Worker};
 use crate::shelf::{Shelf, UseNote};
 
@@ -36,6 +38,8 @@ pub struct Ticket {
     pub cancel: CancelToken,
     /// The adapters it runs under.
     pub adapters: Vec<Applied>,
+    /// How they were chosen, when the router chose them.
+    pub route: Option<Arc<Route>>,
     /// What the user should know about them, one line each.
     pub warnings: Vec<String>,
     /// Counts their use when the ticket is dropped; [`Ticket::wait`] tells it how the answer ended.
@@ -52,6 +56,8 @@ pub struct Applied {
     /// Its weight.
     pub scale: f32,
 }
+
+/// Adapters held for a request, and what to call them.
 
 /// A whole answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,8 +99,7 @@ impl Pipeline {
     /// The request, an adapter or the format is refused: nothing has been generated then.
     pub fn submit(&self, request: Request) -> Result<Ticket, Failure> {
         let submitted = Instant::now();
-        let request = request.validate(self.ready.facts.vocabulary)?;
-        let chosen = self.pin(&request)?;
+        let (request, chosen, route) = self.choose(request)?;
         let idle = chosen.iter().filter(|(f, _)| f.facts().all_zero);
         let mut warnings: Vec<String> =
             idle.map(|(f, _)| format!("adapter '{}': all weights are zero; it changes nothing", f.label())).collect();
@@ -123,7 +128,61 @@ impl Pipeline {
         let named = |choice: &AdapterChoice| matches!(choice.source, AdapterSource::Name(_));
         let from_library = request.adapters.iter().zip(&adapters).filter(|(choice, _)| named(choice));
         let uses = self.shelf.note(from_library.map(|(_, applied)| applied.digest).collect());
-        Ok(Ticket { events, cancel, adapters, warnings, uses })
+        Ok(Ticket { events, cancel, adapters, route, warnings, uses })
+    }
+
+    /// Checks a request and pins its adapters, which the router chooses first where it is asked to.
+    fn choose(&self, asked: Request) -> Result<(ValidRequest, Vec<Chosen>, Option<Arc<Route>>), Failure> {
+        let vocabulary = self.ready.facts.vocabulary;
+        if asked.route.is_none() {
+            let valid = asked.validate(vocabulary)?;
+            let pinned = self.pin(&valid)?;
+            return Ok((valid, pinned, None));
+        }
+        asked.clone().validate(vocabulary)?;
+        // A name may be moved between the decision and the pinning; then it is decided again.
+        for _ in 0..3 {
+            let route = self.route(&asked)?;
+            self.shelf.prefetch(&route.adapters.iter().map(|chosen| chosen.digest).collect::<Vec<_>>());
+            let named = |c: &crate::router::Chosen| AdapterChoice::named(c.name.as_str(), c.weight);
+            let adapters = route.adapters.iter().map(named).collect();
+            let format = asked.format.clone().or_else(|| route.format.clone().map(Source::Named));
+            let valid = Request { adapters, route: None, format, ..asked.clone() }.validate(vocabulary)?;
+            let pinned = self.pin(&valid)?;
+            if pinned.iter().zip(&route.adapters).all(|((file, _), chosen)| file.digest() == chosen.digest) {
+                return Ok((valid, pinned, Some(route)));
+            }
+        }
+        Err(Failure::new(
+            Code::Busy,
+            "the adapter library is being changed faster than it can be routed over; try again",
+        ))
+    }
+
+    /// What the router would choose for a request: by its last user message, or its raw text.
+    ///
+    /// # Errors
+    /// There is no library, it cannot be routed over, or the request has no text.
+    pub fn route(&self, request: &Request) -> Result<Arc<Route>, Failure> {
+        let text = match &request.input {
+            Input::Chat { messages, .. } => {
+                messages.iter().rfind(|m| m.role == Role::User).map(|m| m.content.as_str()).unwrap_or_default()
+            }
+            Input::Raw(text) => text,
+            Input::Tokens(_) => {
+                return Err(Failure::usage("adapters auto needs a text; a prompt of token ids has none"));
+            }
+        };
+        let routing = request.route.clone().unwrap_or_default();
+        let ask = Ask {
+            text: text.to_owned(),
+            metadata: routing.metadata,
+            strict: false,
+            strategy: routing.strategy,
+            top_k: routing.top_k,
+            threshold: routing.threshold,
+        };
+        self.shelf.route(ask, &self.base)
     }
 
     /// Opens and checks adapters as [`Pipeline::submit`] does, without a request.

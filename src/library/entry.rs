@@ -108,13 +108,33 @@ pub struct Cursor {
     pub(super) purged: u64,
 }
 
+impl Cursor {
+    /// As bytes, for who keeps it on disk.
+    pub fn to_bytes(self) -> [u8; 24] {
+        let mut bytes = [0; 24];
+        let words = [self.generation.to_le_bytes(), self.id.to_le_bytes(), self.purged.to_le_bytes()];
+        bytes.iter_mut().zip(words.iter().flatten()).for_each(|(to, from)| *to = *from);
+        bytes
+    }
+
+    /// What [`Cursor::to_bytes`] gave.
+    pub fn from_bytes(bytes: [u8; 24]) -> Self {
+        let [generation, id, purged] = [0, 8, 16].map(|at| {
+            let mut word = [0; 8];
+            word.iter_mut().zip(bytes.iter().skip(at)).for_each(|(to, from)| *to = *from);
+            u64::from_le_bytes(word)
+        });
+        Self { generation, id: i64::from_le_bytes(id.to_le_bytes()), purged }
+    }
+}
+
 /// What happened to an adapter since a [`Cursor`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// It is there, new or changed.
     Present(Box<Entry>),
-    /// It is not there any more.
-    Gone(EntryId),
+    /// It is not there any more. Another adapter may have the same content.
+    Gone(EntryId, AdapterDigest),
 }
 
 /// A part of the changes, oldest first.

@@ -11,7 +11,7 @@ pub const TAGS: usize = 64;
 /// Keywords.
 pub const KEYWORDS: usize = 1_000;
 /// Example prompts.
-pub const EXAMPLES: usize = 64;
+pub const EXAMPLES: usize = 512;
 /// Bytes of a description or an example prompt.
 pub const TEXT_BYTES: usize = 16 << 10;
 /// Bytes of a title, a licence, an origin, the value of an attribute.

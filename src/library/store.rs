@@ -134,6 +134,11 @@ impl Library {
         &self.dir
     }
 
+    /// Where others keep what they derive from the library and can make again.
+    pub fn derived(&self) -> PathBuf {
+        self.dir.join(DERIVED)
+    }
+
     /// What it was opened for.
     pub fn access(&self) -> Access {
         self.access

@@ -7,5 +7,5 @@ mod parse;
 mod result;
 
 pub use fields::FieldError;
-pub use parse::{Asked, LineError, parse};
-pub use result::{cut, error_value, result_value};
+pub use parse::{Asked, LineError, metadata, parse};
+pub use result::{cut, error_value, result_value, route_value, with_route};

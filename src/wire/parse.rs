@@ -8,7 +8,7 @@ use super::fields::{FieldError, Fields, expected};
 use crate::error::Failure;
 use crate::grammar::Source;
 use crate::prompt::{Message, Role};
-use crate::request::{AdapterChoice, Input, Request};
+use crate::request::{AdapterChoice, Input, Request, Routing};
 use crate::sampling::{BiasTarget, LogitBias, Mirostat, SamplerKind, Sampling};
 use crate::scheduler::{JobLimits, Shift};
 
@@ -142,6 +142,7 @@ fn text_parts(parts: &[Value], field: &str) -> Result<String, FieldError> {
 fn read_adapters(f: &mut Fields, request: &mut Request) -> Result<(), FieldError> {
     let adapters = f.take("adapters");
     let lora = f.take("lora");
+    read_routing(f, &adapters, lora.is_some(), request)?;
     if adapters.is_none() && lora.is_none() {
         return Ok(());
     }
@@ -149,11 +150,9 @@ fn read_adapters(f: &mut Fields, request: &mut Request) -> Result<(), FieldError
     request.adapters = match adapters {
         None => Vec::new(),
         Some(Value::String(s)) if s == "none" => Vec::new(),
-        Some(Value::String(s)) if s == "auto" => {
-            return Err(FieldError::new("adapters", "automatic routing is not in this version; name adapters"));
-        }
+        Some(Value::String(s)) if s == "auto" => Vec::new(),
         Some(Value::Array(items)) => choices("adapters", "name", items, AdapterChoice::named)?,
-        Some(other) => return Err(expected("adapters", "\"none\" or an array of {name, scale}", &other)),
+        Some(other) => return Err(expected("adapters", "\"auto\", \"none\" or an array of {name, scale}", &other)),
     };
     match lora {
         None => Ok(()),
@@ -163,6 +162,64 @@ fn read_adapters(f: &mut Fields, request: &mut Request) -> Result<(), FieldError
         }
         Some(other) => Err(expected("lora", "an array of {path, scale}", &other)),
     }
+}
+
+/// `adapters: "auto"` with `metadata` (texts, numbers, true and false, or arrays of them) and `route`
+/// (`strategy`, `top_k`, `threshold`). A line that names adapters is not routed, whatever the defaults are.
+fn read_routing(
+    f: &mut Fields,
+    adapters: &Option<Value>,
+    files: bool,
+    request: &mut Request,
+) -> Result<(), FieldError> {
+    match adapters {
+        Some(Value::String(s)) if s == "auto" => request.route = Some(request.route.take().unwrap_or_default()),
+        Some(_) => request.route = None,
+        None if files => request.route = None,
+        None => {}
+    }
+    let Some(routing) = &mut request.route else { return Ok(()) };
+    match f.take("metadata") {
+        None => {}
+        Some(value) => routing.metadata = metadata(&value)?,
+    }
+    let mut how = match f.take("route") {
+        None => return Ok(()),
+        Some(Value::Object(object)) => Fields::new(object),
+        Some(other) => return Err(expected("route", "an object {strategy, top_k, threshold}", &other)),
+    };
+    let nested = |e: FieldError| FieldError::new(format!("route.{}", e.field), e.problem);
+    *routing = Routing {
+        strategy: match how.string("strategy").map_err(nested)? {
+            Some(name) => Some(name.parse().map_err(|e| FieldError::new("route.strategy", format!("{e}")))?),
+            None => routing.strategy,
+        },
+        top_k: how.usize("top_k").map_err(nested)?.or(routing.top_k),
+        threshold: how.f32("threshold").map_err(nested)?.or(routing.threshold),
+        metadata: std::mem::take(&mut routing.metadata),
+    };
+    routing.validate().map_err(|e| FieldError::new("route", e.to_string()))
+}
+
+/// Reads `metadata`.
+///
+/// # Errors
+/// It is no object of texts, numbers, true and false, or lists of them.
+pub fn metadata(value: &Value) -> Result<Vec<(String, String)>, FieldError> {
+    let object = value.as_object().ok_or_else(|| expected("metadata", "an object", value))?;
+    let mut pairs = Vec::new();
+    for (key, value) in object {
+        let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        for value in values {
+            let text = match value {
+                Value::String(text) => text.clone(),
+                Value::Number(_) | Value::Bool(_) => value.to_string(),
+                other => return Err(expected(&format!("metadata.{key}"), "a text, a number or a list of them", other)),
+            };
+            pairs.push((key.clone(), text));
+        }
+    }
+    Ok(pairs)
 }
 
 /// Entries of `field`: a text, or an object with `key` and an optional `scale`.

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::error::{Code, Failure};
 use crate::event::{Candidate, Timings, TokenProbability};
 use crate::pipeline::{Answer, Applied};
+use crate::router::Route;
 
 /// The result of a request. An answer that ended before its format was complete carries an `error` beside what
 /// there is of it.
@@ -38,6 +39,44 @@ pub fn result_value(id: Option<&Value>, answer: &Answer, adapters: &[Applied], r
         object.insert("error".into(), error_object(&failure));
     }
     object.into()
+}
+
+/// A result with how its adapters were chosen.
+pub fn with_route(mut result: Value, route: Option<&Route>) -> Value {
+    if let (Value::Object(object), Some(route)) = (&mut result, route) {
+        object.insert("route".into(), route_value(route));
+    }
+    result
+}
+
+/// A decision of the router.
+pub fn route_value(route: &Route) -> Value {
+    let rounded = |x: f32| (f64::from(x) * 1e4).round() / 1e4;
+    let candidates: Vec<Value> = route
+        .candidates
+        .iter()
+        .map(|c| {
+            let e = &c.evidence;
+            json!({
+                "name": c.name, "digest": e.digest.to_hex(), "score": rounded(c.score), "share": rounded(c.share),
+                "semantic": rounded(e.semantic), "centroid": rounded(e.centroid), "keyword": rounded(e.keyword),
+                "learned": e.learned.map(|log| rounded(log.exp())),
+            })
+        })
+        .collect();
+    let adapters: Vec<Value> = route
+        .adapters
+        .iter()
+        .map(|a| json!({"name": a.name, "digest": a.digest.to_hex(), "scale": rounded(a.weight)}))
+        .collect();
+    json!({
+        "strategy": route.strategy.name(),
+        "adapters": adapters,
+        "confidence": rounded(route.confidence),
+        "format": route.format,
+        "reason": route.reason,
+        "candidates": candidates,
+    })
 }
 
 /// The failure of an answer that ended before its format was complete.

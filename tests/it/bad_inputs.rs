@@ -301,11 +301,11 @@ fn jsonl_lines_may_not_name_what_is_not_there() {
     let app = App::new();
     let lines = [
         json!({"id": "name", "prompt": "hi", "adapters": [{"name": "sql"}]}),
-        json!({"id": "auto", "prompt": "hi", "adapters": "auto"}),
+        json!({"id": "auto", "prompt": "hi", "adapters": "auto", "route": {"strategy": "best"}}),
     ];
     let run = app.lines(&[], &lines);
     assert_eq!(run.code, Some(9));
     let results = run.json_lines();
     assert_eq!(results[0]["error"]["code"], "not_found", "{}", run.text());
-    assert!(run.text().contains("automatic routing is not in this version"), "{}", run.text());
+    assert!(run.text().contains("there is no strategy 'best'"), "{}", run.text());
 }

@@ -6,6 +6,7 @@
 //! - `bad_inputs`: the table of wrong files, flags, formats and pipes, with their exit codes
 //! - `library`: adapters by name: import, listing, removal, requests that use them
 //! - `adapter_rows`: the table of wrong adapters and damaged libraries, and the kinds of adapters
+//! - `route`: adapters chosen by the router
 //! - `tidy`: the architecture table of ARCHITECTURE.md against the `use` lines
 
 mod adapter_rows;
@@ -14,5 +15,6 @@ mod bad_inputs;
 mod batch;
 mod lanes;
 mod library;
+mod route;
 mod support;
 mod tidy;

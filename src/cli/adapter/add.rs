@@ -157,6 +157,7 @@ pub fn run(args: &AddArgs, context: &Context) -> Result<(), Outcome> {
         let line = format!("{name} {} ({} bytes{lost}, {:?}, {ms} ms)", added.digest, read.bytes.len(), added.outcome);
         context.printer.line(&line)?;
     }
+    super::follow(&args.library, context);
     Ok(())
 }
 

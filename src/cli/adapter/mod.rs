@@ -2,6 +2,7 @@
 
 mod add;
 mod examples;
+mod train;
 
 use std::path::{Path, PathBuf};
 
@@ -75,6 +76,7 @@ enum Action {
         #[command(flatten)]
         library: LibraryArgs,
     },
+    TrainRouter(train::TrainArgs),
     /// Check every byte and every row of the library; exit code 4 when something is wrong
     Verify {
         #[command(flatten)]
@@ -179,22 +181,25 @@ pub fn run(command: AdapterCommand, context: &Context) -> Result<(), Outcome> {
             let entry = open(&library, Access::Read)?.find(&parsed(&name)?).map_err(failed)?;
             show(&entry, json, context)
         }
-        Action::Rm { names, library } => {
-            let library = open(&library, Access::Write)?;
+        Action::Rm { names, library: folder } => {
+            let library = open(&folder, Access::Write)?;
             for name in &names {
                 library.remove(&parsed(name)?).map_err(failed)?;
                 context.printer.note(&format!("removed {name}; `smoa adapter restore {name}` brings it back until gc"));
             }
+            follow(&folder, context);
             Ok(())
         }
         Action::Restore { name, library } => {
             open(&library, Access::Write)?.restore(&parsed(&name)?).map_err(failed)?;
             context.printer.note(&format!("restored {name}"));
+            follow(&library, context);
             Ok(())
         }
         Action::Rename { from, to, library } => {
             open(&library, Access::Write)?.rename(&parsed(&from)?, &parsed(&to)?).map_err(failed)?;
             context.printer.note(&format!("{from} is now {to}"));
+            follow(&library, context);
             Ok(())
         }
         Action::Tag { name, card, remove_tag, library } => {
@@ -208,8 +213,10 @@ pub fn run(command: AdapterCommand, context: &Context) -> Result<(), Outcome> {
                     *known = change.over(std::mem::take(known));
                 })
                 .map_err(failed)?;
+            follow(&library, context);
             show(&entry, false, context)
         }
+        Action::TrainRouter(args) => train::run(&args, context),
         Action::Verify { library } => {
             let report = open(&library, Access::Read)?.verify().map_err(failed)?;
             for problem in &report.problems {
@@ -244,6 +251,15 @@ fn open(args: &LibraryArgs, access: Access) -> Result<Library, Failure> {
     Library::open(&args.folder()?, access).map_err(|e| library_failure(&e))
 }
 
+/// Where requests are routed over this library, takes a change into the index at once. What fails here is done by the
+/// next routing.
+fn follow(args: &LibraryArgs, context: &Context) {
+    let followed = args.folder().map(|folder| crate::routing::follow_if_used(&folder, || args.embedders().ok()));
+    if let Ok(Err(e)) = followed {
+        context.printer.note(&format!("the routing index is brought up to date later: {e}"));
+    }
+}
+
 fn parsed(name: &str) -> Result<AdapterName, Failure> {
     AdapterName::new(name).map_err(|e| Failure::usage(e.to_string()))
 }
@@ -269,12 +285,7 @@ impl CardArgs {
 }
 
 fn attributes(texts: &[String]) -> Result<Vec<(String, String)>, Failure> {
-    let pair = |text: &String| {
-        let (key, value) =
-            text.split_once('=').ok_or_else(|| Failure::usage(format!("--attribute {text}: give KEY=VALUE")))?;
-        Ok((key.to_string(), value.to_string()))
-    };
-    texts.iter().map(pair).collect()
+    super::args::pairs("--attribute", texts)
 }
 
 fn ls(args: &LsArgs, context: &Context) -> Result<(), Outcome> {
@@ -345,7 +356,7 @@ fn show(entry: &Entry, json: bool, context: &Context) -> Result<(), Outcome> {
 }
 
 /// Writes a file that must not exist yet, whole or not at all.
-fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let failed = |e: std::io::Error| Failure::new(Code::Other, format!("'{}': {e}", path.display()));
     if path.exists() {
         return Err(Failure::usage(format!("'{}' exists; choose another file", path.display())));

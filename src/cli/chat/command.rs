@@ -56,6 +56,8 @@ pub enum Command {
     Load(String),
     /// Put text files into the next message.
     Read(Vec<String>),
+    /// How adapters were chosen, or what would be chosen for a text.
+    Route(String),
     /// Show counts and speeds.
     Stats,
 }
@@ -112,7 +114,7 @@ const NONE: &[&str] = &["none", "off"];
 
 /// All commands, in the order of the help.
 #[rustfmt::skip]
-pub static TABLE: [Row; 18] = [
+pub static TABLE: [Row; 19] = [
     row(&["help", "?"], "", "this list", Takes::Nothing, |a| bare(a, Command::Help)),
     row(&["exit", "quit", "bye"], "", "leave (as Ctrl-D)", Takes::Nothing, |a| bare(a, Command::Exit)),
     row(&["clear"], "", "forget the conversation; settings and system message stay", Takes::Nothing, |a| bare(a, Command::Clear)),
@@ -121,7 +123,8 @@ pub static TABLE: [Row; 18] = [
     row(&["edit"], "", "forget the last exchange and edit its message", Takes::Nothing, |a| bare(a, Command::Edit)),
     row(&["system"], "[TEXT|off]", "show, set or drop the system message", Takes::Nothing, |a| Ok(Command::System(text(a)))),
     row(&["lora"], "[FILE[=SCALE] ..|none]", "show, set or drop LoRA adapter files", Takes::Files("gguf", NONE), |a| Ok(Command::Lora(list(a)))),
-    row(&["adapter"], "[NAME[=SCALE] ..|none]", "show, set or drop adapters of the library", Takes::Nothing, |a| Ok(Command::Adapter(list(a)))),
+    row(&["adapter"], "[NAME[=SCALE] ..|auto|none]", "show, set or drop adapters of the library; auto: routed", Takes::Nothing, |a| Ok(Command::Adapter(list(a)))),
+    row(&["route"], "[TEXT]", "how adapters were chosen, or would be for a text", Takes::Nothing, |a| Ok(Command::Route(a.to_string()))),
     row(&["format"], "[NAME|off]", "show, set or drop the form of answers: a ready format", Takes::Formats, |a| Ok(Command::Format(text(a)))),
     row(&["grammar"], "[FILE|off]", "the same with a GBNF file", Takes::Files("gbnf", OFF), |a| file_change(a).map(Command::Grammar)),
     row(&["schema"], "[FILE|off]", "the same with a JSON Schema file", Takes::Files("json", OFF), |a| file_change(a).map(Command::Schema)),

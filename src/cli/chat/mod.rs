@@ -152,6 +152,7 @@ fn open_lines(
 fn request(args: &ChatArgs) -> Result<Request, Failure> {
     Ok(Request {
         adapters: args.adapters.choices()?,
+        route: args.adapters.routing()?,
         format: args.format.source()?,
         sampling: args.sampling.sampling()?,
         limits: args.sampling.limits(),

@@ -16,7 +16,8 @@ use crate::error::{Code, Failure};
 use crate::event::FinishReason;
 use crate::grammar::Source;
 use crate::pipeline::{Answer, Applied, Pipeline};
-use crate::request::{AdapterChoice, AdapterSource, Input, Request};
+use crate::request::{AdapterChoice, AdapterSource, Input, Request, Routing};
+use crate::router::Route;
 use crate::scheduler::CancelToken;
 
 /// Two Ctrl-C on an empty line within this time leave.
@@ -57,6 +58,8 @@ pub struct Talk<'a> {
     /// Warnings given; each is given once.
     pub(super) warned: HashSet<String>,
     pub(super) interrupted: Option<Instant>,
+    /// How the adapters of the last answer were chosen.
+    pub(super) last_route: Option<Arc<Route>>,
     /// The first failure of a session that nobody watches.
     pub(super) failed: Option<Code>,
 }
@@ -96,6 +99,7 @@ impl<'a> Talk<'a> {
             files: HashSet::new(),
             warned: HashSet::new(),
             interrupted: None,
+            last_route: None,
             failed: None,
         };
         talk.measure();
@@ -209,6 +213,7 @@ impl<'a> Talk<'a> {
             ticket.cancel.cancel();
         }
         ticket.warnings.iter().for_each(|warning| self.warn_once(warning));
+        self.last_route = ticket.route.clone();
         let (adapters, cancel, printer) = (ticket.adapters.clone(), ticket.cancel.clone(), self.printer);
         let mut broken = None;
         let mut printed = false;
@@ -246,6 +251,9 @@ impl<'a> Talk<'a> {
     fn remark(&mut self, answer: &Answer, adapters: &[Applied]) {
         let finished = &answer.finished;
         self.totals.add(&finished.timings);
+        if let Some(route) = &self.last_route {
+            self.printer.note(&summary::route(route));
+        }
         self.printer.note(&summary::line(answer, adapters));
         let ended = match finished.reason {
             FinishReason::Stop | FinishReason::StopString => None,
@@ -310,6 +318,8 @@ impl<'a> Talk<'a> {
             }
             Command::System(change) => self.system(change),
             Command::Lora(change) => self.adapters(change, file_choice)?,
+            Command::Adapter(Change::To(words)) if words == ["auto"] => self.auto()?,
+            Command::Route(text) => self.route(&text)?,
             Command::Adapter(change) => self.adapters(change, |word| named_choice("/adapter", word))?,
             Command::Format(change) => self.format(change, |name| Ok(Source::Named(name)))?,
             Command::Grammar(change) => self.format(change, |file| read("/grammar", &file).map(Source::Gbnf))?,
@@ -375,7 +385,33 @@ impl<'a> Talk<'a> {
         };
         let applied = self.pipeline.check_adapters(&choices)?;
         self.request.adapters = choices;
+        self.request.route = None;
         applied_lines(&applied).iter().for_each(|line| self.printer.note(line));
+        Ok(())
+    }
+
+    /// `/adapter auto`: from now on the router chooses.
+    fn auto(&mut self) -> Result<(), Failure> {
+        let routing = self.defaults.route.clone().unwrap_or_default();
+        let probe = Request { route: Some(routing.clone()), ..Request::new(Input::Raw(String::new())) };
+        self.pipeline.route(&probe)?;
+        self.request.adapters.clear();
+        self.request.route = Some(routing);
+        self.printer.note("adapters: chosen for each message; /route shows how");
+        Ok(())
+    }
+
+    /// `/route`: how the last answer's adapters were chosen, or what would be chosen for a text.
+    fn route(&self, text: &str) -> Result<(), Failure> {
+        let route = match (text, &self.last_route) {
+            ("", Some(route)) => route.clone(),
+            ("", None) => return Err(Failure::usage("nothing was routed yet; /adapter auto has the router choose")),
+            (text, _) => {
+                let route = self.request.route.clone().or_else(|| Some(Routing::default()));
+                self.pipeline.route(&Request { route, ..Request::new(Input::Raw(text.to_owned())) })?
+            }
+        };
+        summary::route_lines(&route).iter().for_each(|line| self.printer.told(line));
         Ok(())
     }
 
@@ -455,6 +491,7 @@ impl<'a> Talk<'a> {
         let context =
             format!("{} of {} tokens (the model was trained with {})", self.used, facts.context, facts.context_trained);
         let adapters = match self.request.adapters.len() {
+            0 if self.request.route.is_some() => "chosen by the router".to_string(),
             0 => "none (plain base)".to_string(),
             n => format!("{n}; /lora shows them"),
         };

@@ -11,6 +11,7 @@
 mod adapter;
 mod backend;
 mod context;
+mod embedding;
 mod extras;
 mod lanes;
 mod lanes_check;
@@ -23,6 +24,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 pub use backend::{Backend, Device, devices, system_info};
+pub use embedding::LlamaEmbedder;
 pub use log::set_verbosity;
 pub use model::Progress;
 

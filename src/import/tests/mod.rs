@@ -1,5 +1,6 @@
 //! Tests of the import as a whole, on folders that the real PEFT made (`scripts/train/make_peft_fixtures.py`).
 
+mod bert;
 mod fixtures;
 mod gains;
 mod hostile;

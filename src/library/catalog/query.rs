@@ -5,7 +5,8 @@ use rusqlite::{Connection, Row, params_from_iter};
 
 use super::super::{Change, Changes, Cursor, Entry, EntryId, Filter, LibraryError, Page};
 use super::rows::{COLUMNS, JOINED, Raw, meta, sql_number};
-use super::{facets, words};
+use super::{FILE, facets, words};
+use crate::adapter::AdapterDigest;
 
 /// The part of a query that chooses adapters: everything after `FROM`, and what its question marks stand for.
 struct Chosen {
@@ -164,7 +165,12 @@ pub fn changes(db: &Connection, since: Cursor, limit: usize) -> Result<Changes, 
         let id: i64 = row.get(0)?;
         let removed: Option<i64> = row.get(8)?;
         changes.push(match removed {
-            Some(_) => Change::Gone(EntryId(id)),
+            Some(_) => {
+                let digest: Option<Vec<u8>> = row.get(2)?;
+                let digest = digest.as_deref().and_then(|bytes| bytes.try_into().ok()).map(AdapterDigest::from_bytes);
+                let broken = || LibraryError::damaged(FILE, format!("row {id}: it has no content"));
+                Change::Gone(EntryId(id), digest.ok_or_else(broken)?)
+            }
             None => Change::Present(Box::new(Raw::read(row)?.check()?)),
         });
         next = Cursor { generation: row.get::<_, i64>(11)?.unsigned_abs(), id, purged };

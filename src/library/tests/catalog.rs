@@ -111,7 +111,7 @@ impl Follower {
                     Change::Present(entry) => {
                         self.known.insert(entry.id, entry.name.to_string());
                     }
-                    Change::Gone(id) => {
+                    Change::Gone(id, _) => {
                         self.known.remove(&id);
                     }
                 }

@@ -1,0 +1,169 @@
+//! Adapters by the words of their texts: postings with the greatest weights first, read until a budget is spent, then
+//! the best scored exactly from their own words.
+
+use super::bits::Bits;
+use super::bytes::Reader;
+use super::draft::Draft;
+use super::graph::Ranked;
+use super::segment::{Section, Segment};
+use super::words;
+
+/// Words of a query that are looked up: those that tell most.
+const MAX_WORDS: usize = 24;
+/// Postings read for a query in one segment.
+const BUDGET: usize = 24_576;
+
+/// The words of a query, those that tell most first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Asked {
+    /// A word, what it tells, and of how much of what all words tell that is.
+    pub words: Vec<(String, f32)>,
+}
+
+impl Asked {
+    /// The words of a text, each with its share of what all of them tell; `having` says how many of `all` adapters
+    /// have a word.
+    pub fn new(text: &str, all: usize, having: impl Fn(&str) -> usize) -> Self {
+        let mut found = words::words(text);
+        found.sort_unstable();
+        found.dedup();
+        let told = |word: String| {
+            let tells = words::information(having(&word), all);
+            (word, tells)
+        };
+        let mut words: Vec<(String, f32)> = found.into_iter().map(told).collect();
+        words.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        words.truncate(MAX_WORDS);
+        let total: f32 = words.iter().map(|(_, tells)| tells).sum();
+        words.iter_mut().for_each(|(_, tells)| *tells /= total.max(f32::MIN_POSITIVE) * 255.0);
+        Self { words }
+    }
+}
+
+/// Sums by number, in a table that is small enough for the processor's cache.
+#[derive(Debug, Default)]
+pub(super) struct Sums {
+    slots: Vec<(u32, f32)>,
+    used: Vec<u32>,
+}
+
+/// Places in the table: twice what a budget can fill, and a power of two.
+const SLOTS: usize = 65_536;
+const FREE: u32 = u32::MAX;
+
+impl Sums {
+    fn begin(&mut self) {
+        self.slots.resize(SLOTS, (FREE, 0.0));
+        for slot in self.used.drain(..) {
+            self.slots[slot as usize].0 = FREE;
+        }
+    }
+
+    #[inline]
+    fn add(&mut self, number: u32, more: f32) {
+        let mut at = (number.wrapping_mul(0x9e37_79b1) >> 16) as usize % SLOTS;
+        loop {
+            let slot = &mut self.slots[at];
+            if slot.0 == number {
+                slot.1 += more;
+                return;
+            }
+            if slot.0 == FREE {
+                *slot = (number, more);
+                self.used.push(at as u32);
+                return;
+            }
+            at = (at + 1) % SLOTS;
+        }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.slots.capacity() * 8 + self.used.capacity() * 4
+    }
+}
+
+/// How many adapters of a segment have a word.
+pub(super) fn having(segment: &Segment, word: &str) -> usize {
+    let list = segment.find_text(Section::WordEnds, Section::Words, word);
+    let list = list.map(|at| segment.item(Section::PostingEnds, Section::Postings, at));
+    list.and_then(|list| Reader(list).varint()).unwrap_or(0) as usize
+}
+
+/// About the best `keep` adapters of a segment, of those allowed. Few or rare words: exactly the best.
+pub(super) fn best(
+    segment: &Segment,
+    asked: &Asked,
+    allowed: Option<&Bits>,
+    keep: usize,
+    sums: &mut Sums,
+) -> Vec<Ranked> {
+    sums.begin();
+    let mut left = BUDGET;
+    for (word, share) in &asked.words {
+        let Some(at) = segment.find_text(Section::WordEnds, Section::Words, word) else { continue };
+        let mut list = Reader(segment.item(Section::PostingEnds, Section::Postings, at));
+        let _ = list.varint();
+        'word: while let (Some(weight), Some(count)) = (list.u8(), list.varint()) {
+            let more = f32::from(weight) * share;
+            let mut entry = 0;
+            for _ in 0..count {
+                let Some(step) = list.varint().filter(|_| left > 0) else { break 'word };
+                left -= 1;
+                entry += step;
+                if allowed.is_none_or(|allowed| allowed.has(entry)) {
+                    sums.add(entry, more);
+                }
+            }
+        }
+    }
+    let ranked =
+        sums.used.iter().filter_map(|at| sums.slots.get(*at as usize)).map(|(entry, sum)| Ranked::new(*sum, *entry));
+    let mut ranked: Vec<Ranked> = ranked.collect();
+    if ranked.len() > keep && keep > 0 {
+        ranked.select_nth_unstable_by(keep - 1, |a, b| b.cmp(a));
+    }
+    ranked.truncate(keep);
+    ranked
+}
+
+/// The query's words as numbers of a segment, with what they tell, upwards.
+pub(super) fn numbers(segment: &Segment, asked: &Asked) -> Vec<(u32, f32)> {
+    let find =
+        |(word, share): &(String, f32)| Some((segment.find_text(Section::WordEnds, Section::Words, word)?, *share));
+    let mut numbers: Vec<(u32, f32)> = asked.words.iter().filter_map(find).collect();
+    numbers.sort_unstable_by_key(|(number, _)| *number);
+    numbers
+}
+
+/// The exact score of one adapter.
+pub(super) fn score(segment: &Segment, entry: u32, numbers: &[(u32, f32)]) -> f32 {
+    let mut text = Reader(segment.item(Section::TextEnds, Section::Texts, entry));
+    let (mut word, mut sum) = (0, 0.0);
+    let mut wanted = numbers.iter().peekable();
+    while let (Some(step), Some(weight)) = (text.varint(), text.u8()) {
+        word += step;
+        while wanted.next_if(|(number, _)| *number < word).is_some() {}
+        if let Some((_, share)) = wanted.next_if(|(number, _)| *number == word) {
+            sum += f32::from(weight) * share;
+        }
+    }
+    sum
+}
+
+/// The query's words as numbers of a draft.
+pub(super) fn draft_numbers(draft: &Draft, asked: &Asked) -> Vec<(u32, f32)> {
+    asked.words.iter().filter_map(|(word, share)| Some((draft.term_names.find(word)?, *share))).collect()
+}
+
+/// How many adapters of a draft have a word.
+pub(super) fn draft_having(draft: &Draft, word: &str) -> usize {
+    let number = draft.term_names.find(word);
+    number.and_then(|number| draft.having.get(number as usize)).copied().unwrap_or(0) as usize
+}
+
+/// The exact score of one adapter of a draft.
+pub(super) fn draft_score(draft: &Draft, entry: u32, numbers: &[(u32, f32)]) -> f32 {
+    let share = |word: u32| numbers.iter().find(|(number, _)| *number == word).map(|(_, share)| *share);
+    draft.terms.get(entry).iter().filter_map(|(word, weight)| Some(share(*word)? * f32::from(*weight))).sum()
+}

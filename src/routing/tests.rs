@@ -1,0 +1,200 @@
+//! The router over a real library, index and embedder.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::*;
+use crate::library::{AdapterName, Card, Metadata, OnConflict, synthetic};
+use crate::router::embed::StaticEmbedder;
+
+struct Home {
+    _folder: tempfile::TempDir,
+    library: Library,
+}
+
+fn home() -> Home {
+    let folder = tempfile::tempdir().expect("a folder");
+    let library = Library::create(&folder.path().join("library")).expect("created");
+    Home { _folder: folder, library }
+}
+
+impl Home {
+    fn add(&self, number: u64, name: &str, card: Card) {
+        let (bytes, metadata) = synthetic::adapter(number, 1).expect("made");
+        let metadata = Metadata { card, ..metadata };
+        self.library.add(&self::name(name), &bytes, &metadata, OnConflict::Replace).expect("added");
+    }
+
+    fn filled(self) -> Self {
+        self.add(1, "alarm", card(&["wake me up at seven", "set an alarm for six", "alarm in ten minutes"]));
+        self.add(2, "weather", card(&["will it rain tomorrow", "weather in Paris", "is it sunny outside"]));
+        self.add(3, "lost_card", card(&["my card was stolen", "freeze my bank card", "I lost my debit card"]));
+        self
+    }
+
+    fn router(&self) -> Router {
+        Router::open(self.library.dir(), embedder(), &mut |_| ()).expect("opened")
+    }
+}
+
+fn embedder() -> Arc<dyn Embedder> {
+    Arc::new(StaticEmbedder::builtin())
+}
+
+fn name(text: &str) -> AdapterName {
+    AdapterName::new(text).expect("a name")
+}
+
+fn card(examples: &[&str]) -> Card {
+    Card { examples: examples.iter().map(|text| (*text).to_owned()).collect(), ..Card::default() }
+}
+
+fn ask(text: &str) -> Ask {
+    Ask { threshold: Some(0.0), ..Ask::text(text) }
+}
+
+fn first(router: &Router, ask: &Ask) -> String {
+    let route = router.route(ask).expect("routed");
+    route.adapters.first().map(|chosen| chosen.name.clone()).unwrap_or_default()
+}
+
+#[test]
+fn the_index_follows_the_library() {
+    let home = home().filled();
+    let router = home.router();
+    assert_eq!((router.len(), first(&router, &ask("freeze my card please")).as_str()), (3, "lost_card"));
+    home.library.remove(&name("lost_card")).expect("removed");
+    assert_ne!(first(&router, &ask("freeze my card please")), "lost_card");
+    home.library.restore(&name("lost_card")).expect("restored");
+    assert_eq!(first(&router, &ask("freeze my card please")), "lost_card");
+    home.library.rename(&name("lost_card"), &name("card")).expect("renamed");
+    assert_eq!(first(&router, &ask("freeze my card please")), "card", "and no old name out of the cache");
+    home.library.edit(&name("weather"), |card| card.description = Some("zeppelin flights".into())).expect("edited");
+    assert_eq!(first(&router, &ask("zeppelin")), "weather");
+    home.library.gc().expect("collected");
+    assert_eq!((home.router().len(), router.len()), (3, 3));
+}
+
+#[test]
+fn content_with_two_names_stays_while_one_is_left() {
+    let home = home().filled();
+    home.add(3, "twin", card(&["something else"]));
+    let router = home.router();
+    home.library.remove(&name("lost_card")).expect("removed");
+    assert_eq!(first(&router, &ask("something else")), "twin", "the twin now speaks for the content");
+    home.library.remove(&name("twin")).expect("removed");
+    assert_eq!(router.update(&mut |_| ()).expect("updated").removed, 1);
+    assert_eq!(router.len(), 2);
+}
+
+#[test]
+fn the_same_library_and_text_give_the_same_route() {
+    let (one, two) = (home().filled(), home().filled());
+    for text in ["alarm", "rain or my card", "", "qqq"] {
+        let route = one.router().decide(&ask(text));
+        assert_eq!(one.router().decide(&ask(text)), route, "opened again");
+        assert_eq!(two.router().decide(&ask(text)), route, "another library with the same content");
+    }
+}
+
+#[test]
+fn metadata_gates() {
+    let home = home().filled();
+    home.library.edit(&name("alarm"), |c| drop(c.attributes.insert("region".into(), "eu".into()))).expect("edited");
+    let router = home.router();
+    let with = |value: &str, strict| Ask {
+        metadata: vec![("region".into(), value.into())],
+        strict,
+        ..ask("set an alarm for six")
+    };
+    assert_eq!(first(&router, &with("eu", false)), "alarm");
+    assert_ne!(first(&router, &with("us", false)), "alarm");
+    assert_eq!(first(&router, &with("us", true)), "", "nobody says anything of us");
+    assert_eq!(first(&router, &with("eu", true)), "alarm");
+}
+
+#[test]
+fn a_decision_is_remembered_until_the_library_changes() {
+    let home = home().filled();
+    let router = home.router();
+    (0..3).for_each(|_| drop(first(&router, &ask("rain"))));
+    assert_eq!((router.cache_stats().hits, router.cache_stats().misses), (2, 1));
+    home.library.remove(&name("weather")).expect("removed");
+    drop(first(&router, &ask("rain")));
+    assert_eq!(router.cache_stats().stale, 1);
+}
+
+#[test]
+fn an_index_that_is_damaged_or_gone_is_made_again() {
+    let home = home().filled();
+    drop(home.router());
+    let folder = upkeep::folder(&home.library, &*embedder());
+    let files = std::fs::read_dir(folder.join("index")).expect("there").flatten();
+    files.filter(|f| f.path().is_file()).for_each(|f| std::fs::write(f.path(), b"nonsense").expect("written"));
+    let mut told = Vec::new();
+    let router = Router::open(home.library.dir(), embedder(), &mut |text| told.push(text)).expect("opened");
+    assert_eq!((router.len(), told.len()), (3, 1), "{told:?}");
+    drop(router);
+    std::fs::remove_dir_all(folder).expect("removed");
+    assert_eq!(home.router().len(), 3);
+    std::fs::write(upkeep::folder(&home.library, &*embedder()).join("head"), b"nonsense").expect("written");
+    assert!(!home.router().is_trained());
+}
+
+#[test]
+fn it_learns_and_a_damaged_head_is_refused() {
+    let home = home().filled();
+    let router = home.router();
+    let strangers = [Labelled { text: "sing me a song".into(), label: OUT_OF_SCOPE.into() }];
+    let options = TrainOptions { force: true, ..TrainOptions::default() };
+    let report = router.train(&strangers, &options, &mut |_| ()).expect("trained");
+    assert_eq!((report.classes, report.prompts, report.held), (3, 9, 3), "{report:?}");
+    let route = router.decide(&ask("wake me at six"));
+    assert_eq!((route.strategy, route.adapters[0].name.as_str()), (Strategy::Learned, "alarm"));
+    assert_eq!(home.router().decide(&ask("wake me at six")), route, "it comes back from disk");
+    home.add(4, "chess", card(&["play chess with me", "your move in chess"]));
+    assert_eq!(first(&router, &ask("play chess with me")), "chess", "an adapter added later is found all the same");
+    let path = upkeep::folder(&home.library, &*embedder()).join("head");
+    let mut bytes = std::fs::read(&path).expect("read");
+    bytes[100] ^= 1;
+    std::fs::write(&path, bytes).expect("written");
+    let mut told = Vec::new();
+    let router = Router::open(home.library.dir(), embedder(), &mut |text| told.push(text)).expect("opened");
+    assert!(!router.is_trained() && told[0].contains("train-router"), "{told:?}");
+    let empty = self::home();
+    let refused = empty.router().train(&[], &options, &mut |_| ()).expect_err("nothing to learn");
+    assert!(refused.to_string().contains("two adapters"), "{refused}");
+}
+
+#[test]
+fn l7_many_keywords_empty_ones_and_patterns_are_words() {
+    let home = home().filled();
+    let too_many = |card: &mut Card| card.keywords = (0..10_000).map(|n| format!("k{n}")).collect();
+    assert!(home.library.edit(&name("alarm"), too_many).is_err());
+    assert!(home.library.edit(&name("alarm"), |card| card.keywords = vec![String::new()]).is_err());
+    let bombs = |card: &mut Card| card.keywords = (0..1000).map(|n| format!("(a+)+${n}")).collect();
+    home.library.edit(&name("alarm"), bombs).expect("words like others");
+    let router = home.router();
+    let start = Instant::now();
+    router.decide(&ask(&"a".repeat(1 << 20)));
+    assert!(start.elapsed().as_secs() < 2, "{:?}", start.elapsed());
+}
+
+#[test]
+fn hostile_texts_are_routed_in_bounded_time() {
+    let home = home().filled();
+    let router = home.router();
+    for text in
+        [String::new(), "x ".repeat(1 << 19), "\u{0}\u{1b}[2J\u{202e}\u{feff}".into(), "日本語 עברית ελ 🦜".into()]
+    {
+        for strategy in Strategy::ALL {
+            let start = Instant::now();
+            let route = router.decide(&Ask { strategy: Some(strategy), ..Ask::text(text.as_str()) });
+            assert!((0.0..=1.0).contains(&route.confidence) && !route.reason.is_empty());
+            assert!(start.elapsed().as_secs() < 2, "{strategy}: {:?}", start.elapsed());
+        }
+    }
+    let none = self::home();
+    let route = none.router().decide(&ask("anything"));
+    assert!(route.adapters.is_empty() && route.reason.contains("base model"), "{}", route.reason);
+}
