@@ -54,7 +54,11 @@ fn flags() -> Flags {
     while let Some(flag) = words.next() {
         let value = words.next().unwrap_or_else(|| panic!("{flag} needs a value"));
         let number = || value.parse().unwrap_or_else(|_| panic!("{flag} needs a number, not {value}"));
-        let pair = || value.split_once('=').map_or_else(|| panic!("{flag} needs NAME=FILE"), |(n, f)| (n.to_owned(), PathBuf::from(f)));
+        let pair = || {
+            value
+                .split_once('=')
+                .map_or_else(|| panic!("{flag} needs NAME=FILE"), |(n, f)| (n.to_owned(), PathBuf::from(f)))
+        };
         match flag.as_str() {
             "--entries" => flags.entries = value.split(',').map(|n| n.parse().expect("a number of adapters")).collect(),
             "--dim" => flags.dim = number(),
@@ -159,7 +163,8 @@ fn measure(flags: &Flags, generator: &Generator, entries: usize, given: Option<&
         made.iter().for_each(|(_, _, vectors)| all.extend_from_slice(&vectors[0]));
         facts.extend(made.iter().zip(from as u32..).map(|((made, ..), number)| (made.digest, number)));
         if fresh {
-            let changes: Vec<Change<'_>> = made.iter().map(|(made, text, vectors)| Change::Put(profile(made, text, vectors))).collect();
+            let changes: Vec<Change<'_>> =
+                made.iter().map(|(made, text, vectors)| Change::Put(profile(made, text, vectors))).collect();
             let start = Instant::now();
             index.apply(&changes).expect("applied");
             putting += start.elapsed();
@@ -173,7 +178,10 @@ fn measure(flags: &Flags, generator: &Generator, entries: usize, given: Option<&
     let index = Index::open(&dir, [1; 32], flags.dim).expect("opened");
     let opening = start.elapsed();
     let stats = index.stats();
-    println!("\n{entries} adapters, {} dimensions; put in {putting:.1?}, compacted in {compacting:.1?}, opened in {opening:.2?}", flags.dim);
+    println!(
+        "\n{entries} adapters, {} dimensions; put in {putting:.1?}, compacted in {compacting:.1?}, opened in {opening:.2?}",
+        flags.dim
+    );
     println!("  {stats:?}");
     let before = anonymous();
     let scan = full_scan(&all, flags.dim, &probes[0].vectors);
@@ -252,10 +260,18 @@ fn full_scan(all: &[f32], dim: usize, probes: &[Vec<f32>]) -> f64 {
 }
 
 /// The share of the ten nearest, by exact search, that were found; one as near as the tenth counts.
-fn recall(all: &[f32], dim: usize, probes: &Probes, found: &[Vec<Candidate>], facts: &HashMap<smoa::adapter::AdapterDigest, u32>) -> f64 {
+fn recall(
+    all: &[f32],
+    dim: usize,
+    probes: &Probes,
+    found: &[Vec<Candidate>],
+    facts: &HashMap<smoa::adapter::AdapterDigest, u32>,
+) -> f64 {
     let dot = |a: &[f32], b: &[f32]| {
         let mut sums = [0.0_f32; 32];
-        a.chunks_exact(32).zip(b.chunks_exact(32)).for_each(|(a, b)| sums.iter_mut().zip(a).zip(b).for_each(|((s, a), b)| *s += a * b));
+        a.chunks_exact(32)
+            .zip(b.chunks_exact(32))
+            .for_each(|(a, b)| sums.iter_mut().zip(a).zip(b).for_each(|((s, a), b)| *s += a * b));
         let rest = a.len() / 32 * 32;
         sums.iter().sum::<f32>() + a[rest..].iter().zip(&b[rest..]).map(|(a, b)| a * b).sum::<f32>()
     };
@@ -283,7 +299,13 @@ fn recall(all: &[f32], dim: usize, probes: &Probes, found: &[Vec<Candidate>], fa
 }
 
 /// Random gates; every candidate's attributes are looked at.
-fn leaks(flags: &Flags, generator: &Generator, index: &Index, facts: &HashMap<smoa::adapter::AdapterDigest, u32>, probes: &[Probes]) -> String {
+fn leaks(
+    flags: &Flags,
+    generator: &Generator,
+    index: &Index,
+    facts: &HashMap<smoa::adapter::AdapterDigest, u32>,
+    probes: &[Probes],
+) -> String {
     let (mut checks, mut leaked, mut round) = (0, 0, 0_usize);
     let languages = ["english", "german", "thai", "klingon"];
     while checks < flags.leaks && round < flags.leaks {

@@ -24,11 +24,14 @@ pub fn benches(c: &mut Criterion) {
             })
             .collect();
         let profile = |(made, text, vectors)| Change::Put(profile(made, text, vectors));
-        index.apply(&made.iter().map(|(made, text, vectors)| profile((made, text, vectors))).collect::<Vec<_>>()).expect("applied");
+        index
+            .apply(&made.iter().map(|(made, text, vectors)| profile((made, text, vectors))).collect::<Vec<_>>())
+            .expect("applied");
     };
     put(0..ADAPTERS);
     index.compact().expect("compacted");
-    let wishes: Vec<(String, Vec<f32>)> = (0..64).map(|i| generator.wish(i)).map(|wish| (wish.clone(), vector(&wish, DIM))).collect();
+    let wishes: Vec<(String, Vec<f32>)> =
+        (0..64).map(|i| generator.wish(i)).map(|wish| (wish.clone(), vector(&wish, DIM))).collect();
     let mut next = 0;
     let mut search = |gate: &Gate, words: bool, vectors: bool| {
         next = (next + 1) % wishes.len();
@@ -51,6 +54,10 @@ pub fn benches(c: &mut Criterion) {
     });
 }
 
-fn profile<'a>(made: &'a smoa::router::index::synthetic::Distractor, text: &'a str, vectors: &'a [Vec<f32>]) -> Profile<'a> {
+fn profile<'a>(
+    made: &'a smoa::router::index::synthetic::Distractor,
+    text: &'a str,
+    vectors: &'a [Vec<f32>],
+) -> Profile<'a> {
     Profile { digest: made.digest, text, vectors, attributes: &made.attributes, path: &made.path }
 }

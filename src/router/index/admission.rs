@@ -49,7 +49,8 @@ pub(super) struct DraftGate {
 impl DraftGate {
     pub fn new(draft: &Draft, gate: &Gate) -> Self {
         let find = |requirement: &Requirement| {
-            let values = requirement.values.iter().filter_map(|value| draft.facet_names.find(&facet(requirement, value)));
+            let values =
+                requirement.values.iter().filter_map(|value| draft.facet_names.find(&facet(requirement, value)));
             (draft.facet_names.find(&requirement.key), values.collect())
         };
         Self { requirements: gate.requirements().iter().map(find).collect(), strict: gate.is_strict() }
@@ -59,6 +60,8 @@ impl DraftGate {
     pub fn allows(&self, draft: &Draft, entry: u32) -> bool {
         let facets = draft.facets.get(entry);
         let has = |number: &u32| facets.binary_search(number).is_ok();
-        self.requirements.iter().all(|(key, values)| values.iter().any(has) || (!self.strict && !key.as_ref().is_some_and(has)))
+        self.requirements
+            .iter()
+            .all(|(key, values)| values.iter().any(has) || (!self.strict && !key.as_ref().is_some_and(has)))
     }
 }

@@ -205,11 +205,12 @@ impl Index {
             // What died while the merging went on.
             let mut dead: Vec<u32> = self.reading(|state| {
                 let now = |before: &Open| state.segments.iter().find(|open| open.segment.id == before.segment.id);
-                let died = sources.iter().filter_map(|before| Some((before, now(before)?))).flat_map(|(before, now)| {
-                    let mut died = now.dead.clone();
-                    died.and_not(&before.dead);
-                    died.iter().filter_map(|entry| merged.find(&before.segment.digest(entry)?)).collect::<Vec<_>>()
-                });
+                let died =
+                    sources.iter().filter_map(|before| Some((before, now(before)?))).flat_map(|(before, now)| {
+                        let mut died = now.dead.clone();
+                        died.and_not(&before.dead);
+                        died.iter().filter_map(|entry| merged.find(&before.segment.digest(entry)?)).collect::<Vec<_>>()
+                    });
                 died.collect()
             });
             dead.sort_unstable();
@@ -223,7 +224,8 @@ impl Index {
     /// Removes files that belong to no manifest. Both locks are held, or nothing is being merged.
     fn sweep(&self) {
         let (log, segments) = self.reading(|state| {
-            let names: HashSet<String> = state.segments.iter().map(|open| segment::file_name(open.segment.id)).collect();
+            let names: HashSet<String> =
+                state.segments.iter().map(|open| segment::file_name(open.segment.id)).collect();
             (log::file_name(state.manifest.log), names)
         });
         for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
@@ -324,7 +326,8 @@ fn add_segment(draft: &mut Draft, open: &Open) {
             word = word.wrapping_add(step);
             terms.extend(words.get(word as usize).map(|word| (word.as_str(), weight)));
         }
-        let facets = having[entry as usize].iter().filter_map(|facet| facets.get(*facet as usize)).map(String::as_str).collect();
+        let facets =
+            having[entry as usize].iter().filter_map(|facet| facets.get(*facet as usize)).map(String::as_str).collect();
         draft.push_codes(Labels { digest, terms, facets }, &codes, &scales, segment.axes.as_ref());
     }
 }

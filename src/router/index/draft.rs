@@ -181,7 +181,8 @@ impl Draft {
     fn label(&mut self, labels: Labels<'_>) {
         self.digests.push(labels.digest);
         let names = &mut self.term_names;
-        let terms: Vec<(u32, u8)> = labels.terms.into_iter().map(|(word, weight)| (names.number(word), weight)).collect();
+        let terms: Vec<(u32, u8)> =
+            labels.terms.into_iter().map(|(word, weight)| (names.number(word), weight)).collect();
         self.having.resize(names.numbers.len(), 0);
         terms.iter().for_each(|(word, _)| self.having[*word as usize] += 1);
         self.terms.push(terms);
@@ -213,7 +214,12 @@ impl Draft {
     /// Bytes held, about.
     pub fn bytes(&self) -> usize {
         let names = (self.term_names.numbers.capacity() + self.facet_names.numbers.capacity()) * 40;
-        self.digests.capacity() * 32 + self.codes.capacity() + self.scales.bytes() + self.terms.bytes() + self.facets.bytes() + names
+        self.digests.capacity() * 32
+            + self.codes.capacity()
+            + self.scales.bytes()
+            + self.terms.bytes()
+            + self.facets.bytes()
+            + names
     }
 }
 

@@ -91,7 +91,13 @@ pub(super) fn having(segment: &Segment, word: &str) -> usize {
 }
 
 /// About the best `keep` adapters of a segment, of those allowed. Few or rare words: exactly the best.
-pub(super) fn best(segment: &Segment, asked: &Asked, allowed: Option<&Bits>, keep: usize, sums: &mut Sums) -> Vec<Ranked> {
+pub(super) fn best(
+    segment: &Segment,
+    asked: &Asked,
+    allowed: Option<&Bits>,
+    keep: usize,
+    sums: &mut Sums,
+) -> Vec<Ranked> {
     sums.begin();
     let mut left = BUDGET;
     for (word, share) in &asked.words {
@@ -111,7 +117,8 @@ pub(super) fn best(segment: &Segment, asked: &Asked, allowed: Option<&Bits>, kee
             }
         }
     }
-    let ranked = sums.used.iter().filter_map(|at| sums.slots.get(*at as usize)).map(|(entry, sum)| Ranked::new(*sum, *entry));
+    let ranked =
+        sums.used.iter().filter_map(|at| sums.slots.get(*at as usize)).map(|(entry, sum)| Ranked::new(*sum, *entry));
     let mut ranked: Vec<Ranked> = ranked.collect();
     if ranked.len() > keep && keep > 0 {
         ranked.select_nth_unstable_by(keep - 1, |a, b| b.cmp(a));
@@ -122,7 +129,8 @@ pub(super) fn best(segment: &Segment, asked: &Asked, allowed: Option<&Bits>, kee
 
 /// The query's words as numbers of a segment, with what they tell, upwards.
 pub(super) fn numbers(segment: &Segment, asked: &Asked) -> Vec<(u32, f32)> {
-    let find = |(word, share): &(String, f32)| Some((segment.find_text(Section::WordEnds, Section::Words, word)?, *share));
+    let find =
+        |(word, share): &(String, f32)| Some((segment.find_text(Section::WordEnds, Section::Words, word)?, *share));
     let mut numbers: Vec<(u32, f32)> = asked.words.iter().filter_map(find).collect();
     numbers.sort_unstable_by_key(|(number, _)| *number);
     numbers

@@ -227,7 +227,8 @@ fn decode_one(reader: &mut Reader<'_>) -> Option<Logged> {
     }
     let (text, path) = (reader.text()?.to_owned(), reader.text()?.to_owned());
     let count = reader.u32()?;
-    let attributes = (0..count).map(|_| Some((reader.text()?.to_owned(), reader.text()?.to_owned()))).collect::<Option<_>>()?;
+    let attributes =
+        (0..count).map(|_| Some((reader.text()?.to_owned(), reader.text()?.to_owned()))).collect::<Option<_>>()?;
     let count = reader.u32()?;
     let mut vector = || (0..reader.u32()?).map(|_| reader.f32()).collect::<Option<Vec<f32>>>();
     let vectors = (0..count).map(|_| vector()).collect::<Option<_>>()?;

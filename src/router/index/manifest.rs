@@ -45,7 +45,9 @@ impl Manifest {
         if blake3::hash(body).as_bytes() != check {
             return Err(IndexError::damaged(&path, "is damaged"));
         }
-        Self::decode(body).map(Some).ok_or_else(|| IndexError::damaged(&path, "is of another version than this program reads"))
+        Self::decode(body)
+            .map(Some)
+            .ok_or_else(|| IndexError::damaged(&path, "is of another version than this program reads"))
     }
 
     fn decode(body: &[u8]) -> Option<Self> {

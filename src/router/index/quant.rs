@@ -118,7 +118,8 @@ impl Probe {
     fn nibbles(&self, bytes: &[u8]) -> i32 {
         const LANES: usize = 32;
         let (low, high) = (self.codes.get(..self.half).unwrap_or(&[]), self.codes.get(self.half..).unwrap_or(&[]));
-        let pair = |((p, q), b): ((&i16, &i16), &u8)| i32::from(*p) * i32::from(b & 15) + i32::from(*q) * i32::from(b >> 4);
+        let pair =
+            |((p, q), b): ((&i16, &i16), &u8)| i32::from(*p) * i32::from(b & 15) + i32::from(*q) * i32::from(b >> 4);
         let mut sum = 0;
         let (lows, highs, blocks) = (low.chunks_exact(LANES), high.chunks_exact(LANES), bytes.chunks_exact(LANES));
         let done = lows.len().min(blocks.len()) * LANES;
@@ -126,7 +127,12 @@ impl Probe {
             sum += p.iter().zip(q).zip(b).map(pair).sum::<i32>();
         }
         if done < bytes.len() {
-            sum += low[done.min(low.len())..].iter().zip(high.get(done..).unwrap_or(&[])).zip(&bytes[done..]).map(pair).sum::<i32>();
+            sum += low[done.min(low.len())..]
+                .iter()
+                .zip(high.get(done..).unwrap_or(&[]))
+                .zip(&bytes[done..])
+                .map(pair)
+                .sum::<i32>();
         }
         sum
     }

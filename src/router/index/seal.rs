@@ -27,7 +27,12 @@ pub(super) enum Searching {
 /// Writes the adapters of a draft to a file without a number yet, and makes it last.
 ///
 /// Of adapters that come twice the later is taken. `sampled` is the number of vectors that the draft's axes were chosen by.
-pub(super) fn write_segment(path: &Path, draft: &Draft, searching: Searching, sampled: usize) -> Result<(), IndexError> {
+pub(super) fn write_segment(
+    path: &Path,
+    draft: &Draft,
+    searching: Searching,
+    sampled: usize,
+) -> Result<(), IndexError> {
     let mut order: Vec<u32> = (0..draft.len() as u32).collect();
     order.sort_by_key(|entry| (draft.digests[*entry as usize], u32::MAX - entry));
     order.dedup_by_key(|entry| draft.digests[*entry as usize]);
@@ -127,7 +132,8 @@ fn put_words(draft: &Draft, order: &[u32], sections: &mut Sections) {
     // One number for word, weight (greatest first) and adapter: sorting them sorts the postings.
     let mut postings: Vec<(u32, u32, u32)> = Vec::new();
     for (entry, at) in order.iter().zip(0_u32..) {
-        let mut terms: Vec<(u32, u8)> = draft.terms.get(*entry).iter().map(|(word, weight)| (places[*word as usize], *weight)).collect();
+        let mut terms: Vec<(u32, u8)> =
+            draft.terms.get(*entry).iter().map(|(word, weight)| (places[*word as usize], *weight)).collect();
         terms.sort_unstable();
         let mut before = 0;
         for (word, weight) in terms {

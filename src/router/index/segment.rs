@@ -75,8 +75,24 @@ pub(super) enum Section {
 pub(super) const SECTIONS: [Section; 18] = {
     use Section::*;
     [
-        Heads, Bodies, Scales, Links, Axes, Digests, Firsts, Owners, WordEnds, Words, PostingEnds, Postings, TextEnds, Texts,
-        FacetEnds, Facets, FacetLists, FacetBits,
+        Heads,
+        Bodies,
+        Scales,
+        Links,
+        Axes,
+        Digests,
+        Firsts,
+        Owners,
+        WordEnds,
+        Words,
+        PostingEnds,
+        Postings,
+        TextEnds,
+        Texts,
+        FacetEnds,
+        Facets,
+        FacetLists,
+        FacetBits,
     ]
 };
 
@@ -169,7 +185,11 @@ impl Segment {
     /// The graph, if there is one.
     pub fn links(&self) -> Option<PackedLinks<'_>> {
         let width = link_width(self.shape.vectors);
-        (self.shape.degree > 0).then(|| PackedLinks { degree: self.shape.degree, width, bytes: self.bytes(Section::Links) })
+        (self.shape.degree > 0).then(|| PackedLinks {
+            degree: self.shape.degree,
+            width,
+            bytes: self.bytes(Section::Links),
+        })
     }
 
     /// The adapter with this number.
@@ -287,10 +307,14 @@ fn read_header(file: &[u8]) -> Result<(Shape, Places), String> {
     if reader.array::<32>() != file.get(..read).map(|part| *blake3::hash(part).as_bytes()) {
         return Err("its header is damaged".into());
     }
-    let fits = |(at, size): &(usize, usize)| at % ALIGNMENT == 0 && at.checked_add(*size).is_some_and(|end| end <= file.len());
+    let fits =
+        |(at, size): &(usize, usize)| at % ALIGNMENT == 0 && at.checked_add(*size).is_some_and(|end| end <= file.len());
     if length != file.len() || !places.iter().all(fits) {
         return Err("is cut short".into());
     }
-    let small = shape.dim <= super::MAX_DIM && shape.vectors < 1 << 31 && shape.entries <= shape.vectors && shape.degree < 1 << 8;
+    let small = shape.dim <= super::MAX_DIM
+        && shape.vectors < 1 << 31
+        && shape.entries <= shape.vectors
+        && shape.degree < 1 << 8;
     if small { Ok((shape, places)) } else { Err("its header is out of range".into()) }
 }

@@ -59,7 +59,9 @@ impl State {
         let mut attempt = 1;
         loop {
             match Self::load_once(dir) {
-                Err(IndexError::Disk { source, .. }) if source.kind() == std::io::ErrorKind::NotFound && attempt < ATTEMPTS => {
+                Err(IndexError::Disk { source, .. })
+                    if source.kind() == std::io::ErrorKind::NotFound && attempt < ATTEMPTS =>
+                {
                     attempt += 1;
                 }
                 other => return other,

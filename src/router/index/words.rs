@@ -2,11 +2,11 @@
 
 /// Words too frequent to tell adapters apart.
 const STOP: [&str; 78] = [
-    "a", "about", "am", "an", "and", "any", "are", "as", "at", "be", "been", "but", "by", "can", "could", "d", "did", "do", "does",
-    "for", "from", "get", "had", "has", "have", "he", "her", "his", "how", "i", "if", "in", "into", "is", "it", "its", "ll", "m", "me",
-    "my", "no", "of", "on", "or", "our", "please", "re", "s", "she", "should", "so", "some", "t", "that", "the", "their", "them",
-    "then", "there", "these", "they", "this", "to", "up", "us", "ve", "was", "we", "were", "what", "which", "who", "will", "with",
-    "would", "you", "your", "yours",
+    "a", "about", "am", "an", "and", "any", "are", "as", "at", "be", "been", "but", "by", "can", "could", "d", "did",
+    "do", "does", "for", "from", "get", "had", "has", "have", "he", "her", "his", "how", "i", "if", "in", "into", "is",
+    "it", "its", "ll", "m", "me", "my", "no", "of", "on", "or", "our", "please", "re", "s", "she", "should", "so",
+    "some", "t", "that", "the", "their", "them", "then", "there", "these", "they", "this", "to", "up", "us", "ve",
+    "was", "we", "were", "what", "which", "who", "will", "with", "would", "you", "your", "yours",
 ];
 /// Bytes of a text that are read.
 pub(super) const MAX_TEXT: usize = 8 << 10;

@@ -26,7 +26,7 @@ pub(in crate::router::index) struct BuildOptions {
 impl Default for BuildOptions {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { degree: 24, slack: 40, beam: 80, alpha: 1.2, passes: 1, threads }
+        Self { degree: 24, slack: 40, beam: 96, alpha: 1.1, passes: 1, threads }
     }
 }
 
@@ -104,7 +104,8 @@ fn choose_all(
     options: &BuildOptions,
 ) -> Vec<Vec<u32>> {
     let share = batch.len().div_ceil(options.threads.max(1)).max(1);
-    let parts: Vec<_> = (batch.start..batch.end).step_by(share).map(|from| from..(from + share).min(batch.end)).collect();
+    let parts: Vec<_> =
+        (batch.start..batch.end).step_by(share).map(|from| from..(from + share).min(batch.end)).collect();
     let work = |part: std::ops::Range<usize>| {
         let mut scratch = Scratch::default();
         part.map(|node| choose_one(whole, graph, node as u32, known, options, &mut scratch)).collect::<Vec<_>>()
@@ -121,7 +122,9 @@ fn choose_one(
     scratch: &mut Scratch,
 ) -> Vec<u32> {
     if known <= EXACT {
-        let all = (0..known as u32).filter(|other| *other != node).map(|other| Ranked::new(whole.between(node, other), other));
+        let all = (0..known as u32)
+            .filter(|other| *other != node)
+            .map(|other| Ranked::new(whole.between(node, other), other));
         let mut all: Vec<Ranked> = all.collect();
         all.sort_unstable_by(|a, b| b.cmp(a));
         all.truncate(options.beam);
@@ -167,7 +170,8 @@ fn join(whole: &Whole<'_>, graph: &mut Growing, first: u32, chosen: &[Vec<u32>],
     wanted.sort_unstable();
     let share = wanted.len().div_ceil(options.threads.max(1)).max(1);
     let mut parts = Vec::new();
-    let (mut pairs, mut links, mut counts, mut offset) = (&wanted[..], &mut graph.links[..], &mut graph.counts[..], 0_usize);
+    let (mut pairs, mut links, mut counts, mut offset) =
+        (&wanted[..], &mut graph.links[..], &mut graph.counts[..], 0_usize);
     while !pairs.is_empty() {
         let border = pairs.get(share).map_or(u32::MAX, |(to, _)| *to + 1);
         let (now, later) = pairs.split_at(pairs.partition_point(|(to, _)| *to < border));
@@ -207,7 +211,8 @@ fn shrink(whole: &Whole<'_>, node: u32, list: &mut [u32], options: &BuildOptions
 
 fn finish(whole: &Whole<'_>, graph: Growing, options: &BuildOptions) -> Vec<u32> {
     let share = whole.rows.len().div_ceil(options.threads.max(1)).max(1);
-    let parts: Vec<_> = (0..whole.rows.len()).step_by(share).map(|from| from..(from + share).min(whole.rows.len())).collect();
+    let parts: Vec<_> =
+        (0..whole.rows.len()).step_by(share).map(|from| from..(from + share).min(whole.rows.len())).collect();
     let work = |part: std::ops::Range<usize>| {
         let mut packed = Vec::with_capacity(part.len() * options.degree);
         for node in part {

@@ -203,7 +203,9 @@ fn words_find_adapters_whatever_the_vector() {
         assert_eq!(found.iter().map(|c| c.digest).collect::<Vec<_>>(), [fact(33, 1).digest]);
         assert!(found[0].keyword > 0.5);
         assert!(index.search(&query(&[], "", &gate)).is_empty());
-        for hostile in [String::new(), "\0\u{7}\u{1b}".into(), "天 ü ß 🦀".into(), "word1 ".repeat(200_000), "x".repeat(1 << 20)] {
+        for hostile in
+            [String::new(), "\0\u{7}\u{1b}".into(), "天 ü ß 🦀".into(), "word1 ".repeat(200_000), "x".repeat(1 << 20)]
+        {
             assert!(index.search(&query(&vector(1), &hostile, &gate)).len() <= 2);
         }
         let bad = [vec![f32::NAN; DIM], vec![f32::INFINITY; DIM], vec![0.0; DIM], vec![1.0; DIM + 1]];

@@ -20,7 +20,13 @@ pub struct Fact {
 
 impl Fact {
     pub fn profile(&self) -> Profile<'_> {
-        Profile { digest: self.digest, text: &self.text, vectors: &self.vectors, attributes: &self.attributes, path: "" }
+        Profile {
+            digest: self.digest,
+            text: &self.text,
+            vectors: &self.vectors,
+            attributes: &self.attributes,
+            path: "",
+        }
     }
 }
 
