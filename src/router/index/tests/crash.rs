@@ -134,8 +134,9 @@ fn what_was_promised_outlives_kill_9_and_nothing_is_seen_half() {
         let mut child =
             command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped()).spawn().expect("started");
         let lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().expect("piped")));
-        let pairs = lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("promised ")?.parse::<u64>().ok());
-        promised = pairs.take(4 + 3 * round).last().or(promised);
+        let mut pairs =
+            lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("promised ")?.parse::<u64>().ok());
+        promised = pairs.by_ref().take(4 + 3 * round).last().or(promised);
         child.kill().expect("killed");
         child.wait().expect("gone");
         reader.renew().expect("read");
