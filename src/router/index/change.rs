@@ -310,7 +310,7 @@ fn add_segment(draft: &mut Draft, open: &Open) {
     for facet in 0..facets.len() as u32 {
         let mut bits = super::bits::Bits::none(segment.shape.entries);
         segment.add_facet(facet, &mut bits);
-        bits.iter().for_each(|entry| having[entry as usize].push(facet));
+        bits.iter().for_each(|entry| having.get_mut(entry as usize).into_iter().for_each(|list| list.push(facet)));
     }
     let rows = segment.rows();
     let mut codes = Vec::new();

@@ -52,7 +52,8 @@ impl Gate {
         self.requirements.is_empty()
     }
 
-    /// Whether an adapter with these attributes passes: the definition that the index's bitmaps must agree with.
+    /// Whether an adapter with these attributes passes: the definition that the index's bitmaps must agree with. For the
+    /// index, a profile's path counts as values of the attribute `path`.
     pub fn allows(&self, attributes: &[(String, String)]) -> bool {
         self.requirements.iter().all(|requirement| {
             let mut has_key = false;

@@ -106,11 +106,11 @@ pub(super) fn best(
         let _ = list.varint();
         'word: while let (Some(weight), Some(count)) = (list.u8(), list.varint()) {
             let more = f32::from(weight) * share;
-            let mut entry = 0;
+            let mut entry = 0_u32;
             for _ in 0..count {
                 let Some(step) = list.varint().filter(|_| left > 0) else { break 'word };
                 left -= 1;
-                entry += step;
+                entry = entry.wrapping_add(step);
                 if allowed.is_none_or(|allowed| allowed.has(entry)) {
                     sums.add(entry, more);
                 }
@@ -139,10 +139,10 @@ pub(super) fn numbers(segment: &Segment, asked: &Asked) -> Vec<(u32, f32)> {
 /// The exact score of one adapter.
 pub(super) fn score(segment: &Segment, entry: u32, numbers: &[(u32, f32)]) -> f32 {
     let mut text = Reader(segment.item(Section::TextEnds, Section::Texts, entry));
-    let (mut word, mut sum) = (0, 0.0);
+    let (mut word, mut sum) = (0_u32, 0.0);
     let mut wanted = numbers.iter().peekable();
     while let (Some(step), Some(weight)) = (text.varint(), text.u8()) {
-        word += step;
+        word = word.wrapping_add(step);
         while wanted.next_if(|(number, _)| *number < word).is_some() {}
         if let Some((_, share)) = wanted.next_if(|(number, _)| *number == word) {
             sum += f32::from(weight) * share;

@@ -1,6 +1,5 @@
 //! A search: near vectors by graph or scan, adapters by their words, both together scored exactly.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::admission::{self, DraftGate};
@@ -175,9 +174,11 @@ fn nearest(
     let exact = scratch.pool.iter().map(|ranked| Ranked::new(rows.cosine(probe, ranked.node()), owner(ranked.node())));
     let mut exact: Vec<Ranked> = exact.collect();
     exact.sort_unstable_by(|a, b| b.cmp(a));
-    let mut seen = HashMap::new();
-    let first = exact.iter().map(|ranked| ranked.node()).filter(|entry| seen.insert(*entry, ()).is_none());
-    entries.extend(first.take(limit));
+    for entry in exact.iter().map(|ranked| ranked.node()) {
+        if entries.len() < limit && !entries.contains(&entry) {
+            entries.push(entry);
+        }
+    }
 }
 
 fn in_tail(state: &State, query: &Query<'_>, asked: &Asked, probe: &Probe, found: &mut Vec<Candidate>) {

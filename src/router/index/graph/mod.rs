@@ -64,7 +64,7 @@ pub(super) trait Links {
 }
 
 /// The stored form: as many places for every node, of three bytes each while that is enough. A place that repeats the
-/// node itself is empty.
+/// node itself is empty; the search was there already.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PackedLinks<'a> {
     pub degree: usize,
@@ -80,10 +80,10 @@ impl Links for PackedLinks<'_> {
         let links = self.bytes.get(at..at + size).unwrap_or(&[]);
         if self.width == 3 {
             let number = |b: &[u8]| u32::from(b[0]) | u32::from(b[1]) << 8 | u32::from(b[2]) << 16;
-            out.extend(links.chunks_exact(3).map(number).take_while(|to| *to != node));
+            out.extend(links.chunks_exact(3).map(number));
         } else {
             let number = |b: &[u8]| u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-            out.extend(links.chunks_exact(4).map(number).take_while(|to| *to != node));
+            out.extend(links.chunks_exact(4).map(number));
         }
     }
 }

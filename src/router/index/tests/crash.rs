@@ -104,3 +104,47 @@ fn a_segment_cut_short_is_refused_by_name() {
     let error = Index::open(dir.path(), EMBEDDER, DIM).expect_err("refused");
     assert!(matches!(error, IndexError::Damaged { .. }) && error.to_string().contains(".seg"), "{error}");
 }
+
+/// The directory that a writer to be killed is to write to.
+const WRITER: &str = "SMOA_TEST_INDEX_WRITER";
+
+/// Run by the test below in a process of its own: puts pairs in for ever, and says when each is promised to last.
+#[test]
+fn a_writer() {
+    let Some(dir) = std::env::var_os(WRITER) else { return };
+    let index = open(std::path::Path::new(&dir));
+    for pair in index.len() as u64 / 2.. {
+        put(&index, &[fact(2 * pair, 1), fact(2 * pair + 1, 1)]);
+        writeln!(std::io::stderr(), "promised {pair}").expect("said");
+        if pair % 5 == 0 {
+            index.compact().expect("compacted");
+        }
+    }
+}
+
+#[test]
+fn what_was_promised_outlives_kill_9_and_nothing_is_seen_half() {
+    let dir = tempdir().expect("a temporary directory");
+    let name = format!("{}::a_writer", module_path!().split_once("::").expect("a path").1);
+    let reader = open(dir.path());
+    let mut promised = None;
+    for round in 0..6 {
+        let mut command = std::process::Command::new(std::env::current_exe().expect("this test"));
+        command.args(["--exact", &name, "--nocapture"]).env(WRITER, dir.path());
+        let mut child =
+            command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped()).spawn().expect("started");
+        let lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().expect("piped")));
+        let mut pairs =
+            lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("promised ")?.parse::<u64>().ok());
+        promised = pairs.by_ref().take(4 + 3 * round).last().or(promised);
+        child.kill().expect("killed");
+        child.wait().expect("gone");
+        reader.renew().expect("read");
+        for index in [&reader, &open(dir.path())] {
+            let last = promised.expect("something was promised");
+            assert!(index.len() as u64 >= 2 * (last + 1), "{} of {last}", index.len());
+            assert_eq!(index.len() % 2, 0, "half a pair");
+            assert!((0..2 * (last + 1)).all(|number| index.contains(&fact(number, 1).digest)));
+        }
+    }
+}

@@ -201,7 +201,7 @@ fn words_find_adapters_whatever_the_vector() {
         }
         let found = index.search(&query(&[], "the unique33 of all", &gate));
         assert_eq!(found.iter().map(|c| c.digest).collect::<Vec<_>>(), [fact(33, 1).digest]);
-        assert!(found[0].keyword > 0.5);
+        assert!(found[0].keyword > 0.2);
         assert!(index.search(&query(&[], "", &gate)).is_empty());
         for hostile in
             [String::new(), "\0\u{7}\u{1b}".into(), "天 ü ß 🦀".into(), "word1 ".repeat(200_000), "x".repeat(1 << 20)]

@@ -41,7 +41,7 @@ pub fn vector(seed: u64) -> Vec<f32> {
             (state >> 40) as f32 / (1_u64 << 24) as f32 - 0.5
         }
     };
-    let (mut centre, mut own) = (numbers(seed % 23), numbers(seed + 1000));
+    let (mut centre, mut own) = (numbers(seed % 23), numbers(seed.wrapping_add(1000)));
     let mut vector: Vec<f32> = (0..DIM).map(|_| 0.7 * centre() + own()).collect();
     let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
     vector.iter_mut().for_each(|x| *x /= norm);
