@@ -9,7 +9,7 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use ndarray::Array1;
 use smoa::adapter::AdapterDigest;
 use smoa::library::{Card, Library, Metadata, OnConflict, synthetic};
-use smoa::router::embed::StaticEmbedder;
+use smoa::router::embed::{Embedder, StaticEmbedder};
 use smoa::router::head::{Head, Plan, Row, Vectorizer, train};
 use smoa::router::index::synthetic::Generator;
 use smoa::router::{Catalogue, DecisionCache, Evidence, Facts, Policy, Strategy, Tuning, decide};

@@ -57,7 +57,8 @@ pub struct Applied {
     pub scale: f32,
 }
 
-/// Adapters held for a request, and what to call them.
+/// A request with its adapters held, and how they were chosen when the router chose them.
+type Choice = (ValidRequest, Vec<Chosen>, Option<Arc<Route>>);
 
 /// A whole answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,7 +133,7 @@ impl Pipeline {
     }
 
     /// Checks a request and pins its adapters, which the router chooses first where it is asked to.
-    fn choose(&self, asked: Request) -> Result<(ValidRequest, Vec<Chosen>, Option<Arc<Route>>), Failure> {
+    fn choose(&self, asked: Request) -> Result<Choice, Failure> {
         let vocabulary = self.ready.facts.vocabulary;
         if asked.route.is_none() {
             let valid = asked.validate(vocabulary)?;

@@ -15,7 +15,7 @@ impl Bits {
     /// All numbers below `limit`.
     pub fn all(limit: usize) -> Self {
         let mut words = vec![u64::MAX; limit.div_ceil(64)];
-        if let (Some(last), true) = (words.last_mut(), limit % 64 > 0) {
+        if let (Some(last), true) = (words.last_mut(), !limit.is_multiple_of(64)) {
             *last = (1 << (limit % 64)) - 1;
         }
         Self { words }

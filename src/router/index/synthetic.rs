@@ -284,7 +284,7 @@ impl Generator {
             2 => format!("{deed} {topic} {source} about {thing} in {tongue}"),
             3 => format!("for {audience}: {deed} the {thing} of a {other}, {manner}"),
             4 => format!("a {manner} helper for {topic}; {deed} {thing}, {other} and {far}"),
-            5 => format!("{thing}"),
+            5 => thing.to_string(),
             6 => format!("{deed} {other} when the {thing} is wrong, {topic} only"),
             7 => format!("turns {source} into {manner} {thing} notes for {audience} ({tongue})"),
             8 => format!("{deed} {thing} against {far}"),

@@ -23,6 +23,9 @@ pub(super) struct Cells {
     pub names: Vec<String>,
 }
 
+/// Patterns of keys with the schemas of their values.
+type Anchored = Vec<(Rc<Pattern>, Id)>;
+
 impl Lowering<'_, '_> {
     /// Cuts the keys of an object into pieces that do not overlap.
     pub(super) fn cells(&mut self, object: &Obj) -> Result<Cells, GrammarError> {
@@ -174,7 +177,7 @@ impl Lowering<'_, '_> {
         object: &Obj,
         mixed: &[usize],
         automata: &[Automaton],
-    ) -> Result<Option<Vec<(Rc<Pattern>, Id)>>, GrammarError> {
+    ) -> Result<Option<Anchored>, GrammarError> {
         let mut found = Vec::new();
         for &index in mixed {
             let (pattern, node) = &object.patterns[index];

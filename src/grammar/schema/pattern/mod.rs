@@ -38,13 +38,16 @@ impl PartialEq for Pattern {
     }
 }
 
+/// What must be found, and what must not be found.
+type Sides = (Vec<Rc<Pattern>>, Vec<Rc<Pattern>>);
+
 impl Pattern {
     fn of(source: String) -> Self {
         Pattern { source, texts: None, regex: OnceCell::new() }
     }
 
     /// A pattern of a schema: what must be found and what must not be found.
-    pub fn read(text: &str) -> Result<(Vec<Rc<Pattern>>, Vec<Rc<Pattern>>), String> {
+    pub fn read(text: &str) -> Result<Sides, String> {
         if text.len() > LONGEST {
             return Err(format!("is longer than {LONGEST} bytes"));
         }
@@ -124,7 +127,7 @@ impl Pattern {
 
 /// Parses and prints: checks the syntax, drops captures.
 fn normal(source: &str) -> Result<String, String> {
-    let hir = parse(source).map_err(|error| match error {
+    let hir = parse(source).map_err(|error| match *error {
         regex_syntax::Error::Parse(error) => error.kind().to_string(),
         regex_syntax::Error::Translate(error) => error.kind().to_string(),
         _ => "not a regular expression".to_owned(),
@@ -135,8 +138,8 @@ fn normal(source: &str) -> Result<String, String> {
     print::source(&hir)
 }
 
-fn parse(source: &str) -> Result<Hir, regex_syntax::Error> {
-    regex_syntax::ParserBuilder::new().nest_limit(60).build().parse(source)
+fn parse(source: &str) -> Result<Hir, Box<regex_syntax::Error>> {
+    regex_syntax::ParserBuilder::new().nest_limit(60).build().parse(source).map_err(Box::new)
 }
 
 /// Characters of the expression with repetitions written out.

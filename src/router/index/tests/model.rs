@@ -54,13 +54,13 @@ pub fn fact(number: u64, version: u64) -> Fact {
     let text = format!("unique{number} word{} word{} topic{} version{version}", seed % 17, seed % 7, seed % 3);
     let vectors = (0..1 + seed % 4).map(|i| vector(seed * 7 + i)).collect();
     let mut attributes = vec![("tenant".to_owned(), format!("t{}", seed % 5))];
-    if seed % 3 > 0 {
+    if !seed.is_multiple_of(3) {
         attributes.push(("region".to_owned(), ["eu", "us"][seed as usize % 2].to_owned()));
     }
-    if seed % 4 == 0 {
+    if seed.is_multiple_of(4) {
         attributes.push(("region".to_owned(), "mars".to_owned()));
     }
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         attributes.push(("path".to_owned(), ["law", "medicine"][seed as usize / 2 % 2].to_owned()));
     }
     Fact { digest: AdapterDigest::of(&number.to_le_bytes()), text, vectors, attributes }
