@@ -60,5 +60,6 @@ pub mod prompt;
 pub mod request;
 pub mod sampling;
 pub mod scheduler;
+pub mod serve;
 pub mod shelf;
 pub mod wire;

@@ -57,6 +57,8 @@ pub struct TemplateCaps {
     pub tools: bool,
     /// It wants the arguments of past calls as objects, not as text.
     pub object_arguments: bool,
+    /// It opens the thoughts itself, at the end of the prompt.
+    pub opens_thoughts: bool,
 }
 
 /// Reads the fields of a text completion but for its prompt, which may have several shapes: see
@@ -390,7 +392,7 @@ mod tests {
 
     #[test]
     fn a_forced_call_is_a_format() {
-        let caps = TemplateCaps { tools: true, object_arguments: true };
+        let caps = TemplateCaps { tools: true, object_arguments: true, opens_thoughts: false };
         let named = json!({"type": "function", "function": {"name": "b"}});
         let table = [
             (json!("required"), Some("{\"anyOf\":[")),

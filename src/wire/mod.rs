@@ -15,6 +15,7 @@ mod problem;
 mod responses;
 mod result;
 mod shape;
+mod strict;
 
 pub use anthropic::{Messages, messages_to_chat};
 pub use asked::{Call, MAX_ANSWERS, Telling, TemplateCaps, chat, completion};
@@ -28,3 +29,4 @@ pub use problem::{Problem, anthropic_error, context_error};
 pub use responses::{Responses, responses_to_chat};
 pub use result::{cut, error_value, result_value};
 pub use shape::{Frame, Head, Shape, adapters_value};
+pub use strict::strict_object;
