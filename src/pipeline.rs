@@ -232,8 +232,7 @@ impl Pipeline {
         tools: Option<serde_json::Value>,
         mut kwargs: serde_json::Map<String, serde_json::Value>,
     ) -> Result<Prompt, Failure> {
-        let add_generation_prompt =
-            kwargs.remove("add_generation_prompt").and_then(|v| v.as_bool()).unwrap_or(true);
+        let add_generation_prompt = kwargs.remove("add_generation_prompt").and_then(|v| v.as_bool()).unwrap_or(true);
         let begun = |m: &Message| m.role == Role::Assistant && !m.extras.contains_key("tool_calls");
         let begun = match messages.len() > 1 && add_generation_prompt && messages.last().is_some_and(begun) {
             true => messages.pop().map(|m| m.content),

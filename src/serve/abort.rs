@@ -30,7 +30,6 @@ impl Abort {
         state.aborted = true;
         state.tokens.iter().for_each(CancelToken::cancel);
     }
-
 }
 
 /// Ends the answer when it is dropped: held by whatever lives as long as the client listens.

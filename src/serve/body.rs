@@ -17,7 +17,8 @@ pub async fn bytes(headers: &HeaderMap, body: Body, bounds: &Bounds) -> Result<V
     if encoding.is_some_and(|e| !e.eq_ignore_ascii_case(b"identity")) {
         return Err(Problem::new(415, "invalid_request_error", "Content-Encoding: bodies must not be compressed"));
     }
-    let too_large = || Problem::new(413, "invalid_request_error", format!("the body is larger than {} bytes", bounds.body));
+    let too_large =
+        || Problem::new(413, "invalid_request_error", format!("the body is larger than {} bytes", bounds.body));
     let length = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
     if length.is_some_and(|n| n > bounds.body as u64) {
         return Err(too_large());

@@ -332,7 +332,9 @@ impl Out {
             chunk = match self.sender.try_send(chunk) {
                 Ok(()) => return Ok(()),
                 Err(mpsc::error::TrySendError::Closed(_)) => return Err(Broken::Gone),
-                Err(mpsc::error::TrySendError::Full(_)) if started.elapsed() > self.patience => return Err(Broken::Gone),
+                Err(mpsc::error::TrySendError::Full(_)) if started.elapsed() > self.patience => {
+                    return Err(Broken::Gone);
+                }
                 Err(mpsc::error::TrySendError::Full(chunk)) => chunk,
             };
             std::thread::sleep(Duration::from_millis(5));

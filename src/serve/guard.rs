@@ -64,14 +64,20 @@ fn admit(state: &State, request: &mut Request, foreign: bool) -> Result<(), Prob
     let host = host_of(request.headers(), request.uri());
     match (door, host) {
         (Door::Unix, _) => (),
-        (_, None) if request.version() >= Version::HTTP_11 => return Err(Problem::invalid("the Host header is missing")),
+        (_, None) if request.version() >= Version::HTTP_11 => {
+            return Err(Problem::invalid("the Host header is missing"));
+        }
         (Door::Loopback, Some(host)) if !is_loopback_name(host) => {
             let message = "the Host header does not name this machine; listen on an address of the network (--host) to be asked by name";
             return Err(Problem::new(403, "permission_error", message));
         }
         _ => (),
     }
-    if foreign && request.method() != Method::GET && request.method() != Method::HEAD && request.method() != Method::OPTIONS {
+    if foreign
+        && request.method() != Method::GET
+        && request.method() != Method::HEAD
+        && request.method() != Method::OPTIONS
+    {
         let message = "web pages of this origin may not ask; --cors-origins names those that may";
         return Err(Problem::new(403, "permission_error", message));
     }
@@ -153,7 +159,10 @@ fn preflight(allowed: bool) -> Response {
     let mut response = Response::default();
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE, OPTIONS"));
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("*, Authorization, Content-Type, X-Api-Key"));
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("*, Authorization, Content-Type, X-Api-Key"),
+    );
     response
 }
 
@@ -166,7 +175,16 @@ mod tests {
         for good in ["localhost", "LOCALHOST:80", "127.0.0.1", "127.0.0.1:8080", "[::1]", "[::1]:8080", "127.8.8.8:1"] {
             assert!(is_loopback_name(good), "{good}");
         }
-        for bad in ["evil.example", "localhost.evil.com", "notlocalhost", "10.0.0.1", "[::2]:80", "", "127.0.0.1.evil.com", "localhost:80@evil"] {
+        for bad in [
+            "evil.example",
+            "localhost.evil.com",
+            "notlocalhost",
+            "10.0.0.1",
+            "[::2]:80",
+            "",
+            "127.0.0.1.evil.com",
+            "localhost:80@evil",
+        ] {
             assert!(!is_loopback_name(bad), "{bad}");
         }
     }

@@ -134,9 +134,8 @@ fn unix(path: &Path) -> Result<Socket, Failure> {
 /// # Errors
 /// A file cannot be read, or holds no certificate or key.
 pub fn tls(files: &TlsFiles) -> Result<TlsAcceptor, Failure> {
-    let invalid = |path: &Path, e: &dyn std::fmt::Display| {
-        Failure::new(Code::InvalidFile, format!("'{}': {e}", path.display()))
-    };
+    let invalid =
+        |path: &Path, e: &dyn std::fmt::Display| Failure::new(Code::InvalidFile, format!("'{}': {e}", path.display()));
     let chain = CertificateDer::pem_file_iter(&files.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|e| invalid(&files.certificate, &e))?;
@@ -269,13 +268,8 @@ async fn accept_loop(listener: impl Accept, door: Door, mut serving: Serving, gr
     }
 }
 
-async fn serve<S>(
-    stream: S,
-    app: Router,
-    door: Door,
-    bounds: &Bounds,
-    watcher: hyper_util::server::graceful::Watcher,
-) where
+async fn serve<S>(stream: S, app: Router, door: Door, bounds: &Bounds, watcher: hyper_util::server::graceful::Watcher)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let app = TowerToHyperService::new(app);

@@ -130,7 +130,11 @@ impl Metrics {
         }
         let predicted = rate(recent.predicted, recent.predicted_time);
         for (name, help, value) in [
-            ("llamacpp:prompt_tokens_seconds", "Average prompt throughput in tokens/s.", rate(recent.prompt, recent.prompt_time)),
+            (
+                "llamacpp:prompt_tokens_seconds",
+                "Average prompt throughput in tokens/s.",
+                rate(recent.prompt, recent.prompt_time),
+            ),
             ("llamacpp:predicted_tokens_seconds", "Average generation throughput in tokens/s.", predicted),
             ("llamacpp:requests_processing", "Number of requests processing.", busy as f64),
             ("llamacpp:requests_deferred", "Number of requests deferred.", waiting as f64),
@@ -199,7 +203,13 @@ mod tests {
     #[test]
     fn the_text_has_help_type_and_value_of_each() {
         let m = Metrics::default();
-        let t = Timings { cache_n: 2, prompt_n: 3, predicted_n: 5, predicted: Duration::from_secs(2), ..Timings::default() };
+        let t = Timings {
+            cache_n: 2,
+            prompt_n: 3,
+            predicted_n: 5,
+            predicted: Duration::from_secs(2),
+            ..Timings::default()
+        };
         m.answered(&t, "stop", &["a\"b".into()]);
         m.responded(200);
         let seats = Seats::default();

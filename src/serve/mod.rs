@@ -52,8 +52,6 @@ impl Stop {
     }
 }
 
-/// HTTP threads; they only move bytes.
-const THREADS: usize = 2;
 /// Requests at the same time, running and waiting, over all connections.
 const MOST_BLOCKING: usize = 1024;
 
@@ -88,7 +86,7 @@ pub fn run(
 ) -> Result<(), Failure> {
     let tls = options.tls.as_ref().map(listen::tls).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(THREADS)
+        .worker_threads(options.threads)
         .max_blocking_threads(MOST_BLOCKING)
         .thread_name("http")
         .enable_all()

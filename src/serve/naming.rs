@@ -122,12 +122,18 @@ pub fn loose(state: &State, lora: &Value) -> Result<Vec<AdapterChoice>, Failure>
     let one = |(i, item): (usize, &Value)| {
         let id = item.get("id").and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
         let Some(adapter) = id.and_then(|id| state.options.loras.get(id)) else {
-            let what = item.get("id").map_or("is missing".into(), |v| format!("{v} is not one of the {count} adapters given at the start (--lora)"));
-            return Err(Failure::usage(format!("lora[{i}].id: {what}; adapters of the library are named in \"adapters\"")));
+            let what = item.get("id").map_or("is missing".into(), |v| {
+                format!("{v} is not one of the {count} adapters given at the start (--lora)")
+            });
+            return Err(Failure::usage(format!(
+                "lora[{i}].id: {what}; adapters of the library are named in \"adapters\""
+            )));
         };
         let scale = match item.get("scale") {
             None => 1.0,
-            Some(v) => v.as_f64().ok_or_else(|| Failure::usage(format!("lora[{i}].scale: must be a number, not {v}")))?,
+            Some(v) => {
+                v.as_f64().ok_or_else(|| Failure::usage(format!("lora[{i}].scale: must be a number, not {v}")))?
+            }
         };
         Ok(AdapterChoice::file(&adapter.path, scale as f32))
     };

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::{Map, Value};
+
 use super::keys::Keys;
 use crate::request::Request;
 
@@ -86,6 +88,8 @@ pub struct Options {
     pub admin_keys: Keys,
     /// Names of the model, the first one leading.
     pub alias: Vec<String>,
+    /// Tags of the model.
+    pub tags: Vec<String>,
     /// Before every route.
     pub prefix: String,
     /// `/metrics`.
@@ -106,6 +110,8 @@ pub struct Options {
     pub ping: Option<Duration>,
     /// What a request that is silent means.
     pub defaults: Request,
+    /// Fields that a chat request gets when it has none of its own.
+    pub chat_defaults: Map<String, Value>,
     /// Loose adapters.
     pub loras: Vec<LooseAdapter>,
     /// The adapter library.
@@ -116,8 +122,8 @@ pub struct Options {
     pub model: PathBuf,
     /// This build.
     pub version: String,
-    /// Where the server writes where it listens, for `smoa ps` and `smoa stop`.
-    pub run_file: Option<PathBuf>,
+    /// HTTP threads; they only move bytes.
+    pub threads: usize,
     /// Bounds.
     pub bounds: Bounds,
 }

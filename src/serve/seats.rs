@@ -114,9 +114,11 @@ impl Seats {
     pub fn describe(&self, context: usize) -> Value {
         let t = self.lock();
         let one = |(id, seat): (usize, &Seat)| {
-            let mut slot = json!({"id": id, "n_ctx": context, "speculative": false, "is_processing": seat.by.is_some()});
+            let mut slot =
+                json!({"id": id, "n_ctx": context, "speculative": false, "is_processing": seat.by.is_some()});
             let now = t.present.iter().find(|p| Some(p.id) == seat.by).map(Present::describe);
-            if let (Some(Value::Object(facts)), Some(slot)) = (now.or_else(|| seat.last.clone()), slot.as_object_mut()) {
+            if let (Some(Value::Object(facts)), Some(slot)) = (now.or_else(|| seat.last.clone()), slot.as_object_mut())
+            {
                 slot.extend(facts);
             }
             slot
@@ -174,7 +176,8 @@ impl Drop for Place {
         let gone = t.present.remove(at);
         if let Some(seat) = t.seats.iter_mut().find(|s| s.by == Some(self.id)) {
             let mut last = gone.describe();
-            last["next_token"] = json!([{"has_next_token": false, "has_new_line": false, "n_remain": -1, "n_decoded": 0}]);
+            last["next_token"] =
+                json!([{"has_next_token": false, "has_new_line": false, "n_remain": -1, "n_decoded": 0}]);
             *seat = Seat { by: None, last: Some(last) };
         }
         t.settle();

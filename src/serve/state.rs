@@ -143,8 +143,11 @@ impl State {
         if let Some(library) = self.library()? {
             return Ok(library);
         }
-        let folder: &PathBuf =
-            self.options.library.as_ref().ok_or_else(|| Failure::usage("there is no library: start with --library DIR"))?;
+        let folder: &PathBuf = self
+            .options
+            .library
+            .as_ref()
+            .ok_or_else(|| Failure::usage("there is no library: start with --library DIR"))?;
         let made = Arc::new(Library::create(folder).map_err(|e| library_failure(&e))?);
         *self.library.lock().unwrap_or_else(PoisonError::into_inner) = Some(made.clone());
         Ok(made)

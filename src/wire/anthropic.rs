@@ -94,9 +94,10 @@ fn text_of(field: &str, value: &Value) -> Result<String, FieldError> {
         Value::Array(blocks) => {
             let text = |(i, b): (usize, &Value)| match (b["type"].as_str(), b["text"].as_str()) {
                 (Some("text"), Some(text)) => Ok(text.to_string()),
-                (Some(kind @ ("image" | "document")), _) => {
-                    Err(FieldError::new(format!("{field}[{i}]"), format!("{kind} input is not supported: this model reads text")))
-                }
+                (Some(kind @ ("image" | "document")), _) => Err(FieldError::new(
+                    format!("{field}[{i}]"),
+                    format!("{kind} input is not supported: this model reads text"),
+                )),
                 _ => Err(expected(&format!("{field}[{i}]"), "a text block", b)),
             };
             let texts: Vec<String> = blocks.iter().enumerate().map(text).collect::<Result<_, _>>()?;
@@ -173,7 +174,8 @@ impl Messages {
         if std::mem::replace(&mut self.begun, true) {
             return Vec::new();
         }
-        let usage = json!({"cache_read_input_tokens": cached, "input_tokens": prompt - cached.min(prompt), "output_tokens": 0});
+        let usage =
+            json!({"cache_read_input_tokens": cached, "input_tokens": prompt - cached.min(prompt), "output_tokens": 0});
         let message = json!({
             "id": format!("msg_{}", self.head.nonce), "type": "message", "role": "assistant", "content": [],
             "model": self.head.model, "stop_reason": null, "stop_sequence": null, "usage": usage,
@@ -333,18 +335,28 @@ mod tests {
         });
         let Value::Object(body) = body else { panic!("an object") };
         let chat = Value::Object(messages_to_chat(body).expect("converted"));
-        let roles: Vec<&str> = chat["messages"].as_array().expect("messages").iter().filter_map(|m| m["role"].as_str()).collect();
+        let roles: Vec<&str> =
+            chat["messages"].as_array().expect("messages").iter().filter_map(|m| m["role"].as_str()).collect();
         assert_eq!(roles, ["system", "user", "assistant", "tool", "user"]);
         assert_eq!(chat["messages"][2]["tool_calls"][0]["function"]["arguments"], "{\"city\":\"Ulm\"}");
         assert_eq!(chat["tool_choice"]["function"]["name"], "get");
-        assert_eq!((&chat["stop"], &chat["max_tokens"], &chat["metadata"]), (&json!(["X"]), &json!(4096), &Value::Null));
+        assert_eq!(
+            (&chat["stop"], &chat["max_tokens"], &chat["metadata"]),
+            (&json!(["X"]), &json!(4096), &Value::Null)
+        );
     }
 
     #[test]
     fn images_and_server_tools_are_refused_by_name() {
         let table = [
-            (json!({"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}), "messages[0].content[0][0]: image"),
-            (json!({"messages": [], "tools": [{"type": "web_search_20250305", "name": "web"}]}), "tools[0].type: is a tool of"),
+            (
+                json!({"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}),
+                "messages[0].content[0][0]: image",
+            ),
+            (
+                json!({"messages": [], "tools": [{"type": "web_search_20250305", "name": "web"}]}),
+                "tools[0].type: is a tool of",
+            ),
             (json!({}), "messages: must be an array"),
             (json!({"messages": [], "tool_choice": {"type": "x"}}), "tool_choice.type: must be"),
         ];

@@ -153,7 +153,10 @@ fn telling(f: &mut Fields) -> Result<Telling, FieldError> {
     };
     let mut options = Fields::new(options);
     if f.bool("post_sampling_probs")? == Some(true) {
-        return Err(FieldError::new("post_sampling_probs", "is not supported; probabilities are those before sampling"));
+        return Err(FieldError::new(
+            "post_sampling_probs",
+            "is not supported; probabilities are those before sampling",
+        ));
     }
     let ping = match f.i64("sse_ping_interval")? {
         None => None,
@@ -460,7 +463,8 @@ mod tests {
 
     #[test]
     fn definitions_stay_at_the_root() {
-        let schema = json!({"type": "object", "properties": {"x": {"$ref": "#/$defs/X"}}, "$defs": {"X": {"type": "string"}}});
+        let schema =
+            json!({"type": "object", "properties": {"x": {"$ref": "#/$defs/X"}}, "$defs": {"X": {"type": "string"}}});
         let one = envelope(&[("a".into(), schema.clone())], true).expect("made");
         assert_eq!(one["$defs"]["X"]["type"], "string");
         let other = json!({"type": "object", "$defs": {"X": {"type": "number"}}});

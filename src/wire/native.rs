@@ -283,8 +283,16 @@ mod tests {
         for (value, expected, several) in table {
             assert_eq!(prompts("prompt", &value).expect("read"), (expected, several), "{value}");
         }
-        let bad = [json!(5), json!([]), json!([1, -1]), json!([1.5]), json!({}), json!([null]), json!(true),
-            json!({"prompt_string": "a", "multimodal_data": ["x"]})];
+        let bad = [
+            json!(5),
+            json!([]),
+            json!([1, -1]),
+            json!([1.5]),
+            json!({}),
+            json!([null]),
+            json!(true),
+            json!({"prompt_string": "a", "multimodal_data": ["x"]}),
+        ];
         for value in bad {
             assert!(prompts("prompt", &value).is_err(), "{value}");
         }

@@ -71,7 +71,9 @@ fn convert(body: Map<String, Value>, route: OllamaRoute) -> Result<Map<String, V
     match f.take("format") {
         None => (),
         Some(Value::String(s)) if s.is_empty() => (),
-        Some(Value::String(s)) if s == "json" => drop(chat.insert("response_format".into(), json!({"type": "json_object"}))),
+        Some(Value::String(s)) if s == "json" => {
+            drop(chat.insert("response_format".into(), json!({"type": "json_object"})))
+        }
         Some(schema @ Value::Object(_)) => drop(chat.insert("json_schema".into(), schema)),
         Some(other) => return Err(expected("format", "\"json\" or a JSON Schema", &other)),
     }

@@ -308,8 +308,7 @@ mod tests {
         let split = Split { tools: vec!["get".into()], only_calls: true, ..Split::default() };
         let telling = Telling { split, ..Telling::default() };
         let said = r#"{"name": "get", "arguments": {"a": 1}}"#;
-        let answer =
-            Answer { text: said.into(), tokens: vec![], probabilities: vec![], finished: finished() };
+        let answer = Answer { text: said.into(), tokens: vec![], probabilities: vec![], finished: finished() };
         let body = Chat::new(telling.clone(), 1).whole(&[answer]).expect("told");
         let message = &body["choices"][0]["message"];
         assert_eq!(message["tool_calls"][0]["function"], json!({"name": "get", "arguments": "{\"a\":1}"}));

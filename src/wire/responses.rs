@@ -109,7 +109,9 @@ fn input(items: &[Value], messages: &mut Vec<Value>) -> Result<(), FieldError> {
                 let text: String = parts.filter_map(|p| p["text"].as_str()).collect();
                 thoughts = Some(text).filter(|t| !t.is_empty());
             }
-            _ => return Err(expected(&format!("{at}.type"), "a message, a function call or its output", &item["type"])),
+            _ => {
+                return Err(expected(&format!("{at}.type"), "a message, a function call or its output", &item["type"]));
+            }
         }
     }
     Ok(())
@@ -283,7 +285,8 @@ impl Responses {
             self.item(kind, &mut out);
             let Some(open) = &mut self.open else { continue };
             open.text += &text;
-            let mut fields = json!({"item_id": open.id, "output_index": self.output.len(), "content_index": 0, "delta": text});
+            let mut fields =
+                json!({"item_id": open.id, "output_index": self.output.len(), "content_index": 0, "delta": text});
             if kind == "message" {
                 fields["logprobs"] = json!([]);
             }
@@ -406,7 +409,9 @@ mod tests {
         assert_eq!(messages[2]["tool_calls"].as_array().map(Vec::len), Some(2));
         assert_eq!(chat["response_format"]["schema"], json!({"type": "object"}));
         assert_eq!((&chat["max_tokens"], &chat["tools"][0]["function"]["name"]), (&json!(7), &json!("get")));
-        for bad in [json!({"input": "x", "previous_response_id": "r"}), json!({}), json!({"input": [{"type": "input_file"}]})] {
+        for bad in
+            [json!({"input": "x", "previous_response_id": "r"}), json!({}), json!({"input": [{"type": "input_file"}]})]
+        {
             let Value::Object(bad) = bad else { panic!("an object") };
             assert!(responses_to_chat(bad).is_err());
         }
@@ -428,7 +433,8 @@ mod tests {
             timings: Timings::default(),
         };
         frames.extend(r.finished(0, &end));
-        let values: Vec<&Value> = frames.iter().filter_map(|f| if let Frame::Named(_, v) = f { Some(v) } else { None }).collect();
+        let values: Vec<&Value> =
+            frames.iter().filter_map(|f| if let Frame::Named(_, v) = f { Some(v) } else { None }).collect();
         for (n, value) in values.iter().enumerate() {
             assert_eq!(value["sequence_number"], n);
         }

@@ -156,7 +156,10 @@ mod tests {
     fn a_prompt_that_several_answers_share_counts_once() {
         let t = Timings { cache_n: 1, prompt_n: 4, predicted_n: 3, ..Timings::default() };
         let u = usage(&[t, t, t], 1);
-        assert_eq!((&u["prompt_tokens"], &u["completion_tokens"], &u["total_tokens"]), (&json!(5), &json!(9), &json!(14)));
+        assert_eq!(
+            (&u["prompt_tokens"], &u["completion_tokens"], &u["total_tokens"]),
+            (&json!(5), &json!(9), &json!(14))
+        );
         assert_eq!(usage(&[t, t], 2)["prompt_tokens"], 10);
     }
 }

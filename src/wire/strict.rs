@@ -16,7 +16,9 @@ pub fn strict_object(text: &[u8], depth: usize) -> Result<Map<String, Value>, St
     match serde_json::from_slice::<Strict>(text) {
         Ok(Strict(Value::Object(map))) => Ok(map),
         Ok(_) => Err("the body must be a JSON object".into()),
-        Err(_) if text.iter().all(u8::is_ascii_whitespace) => Err("the body is empty; a JSON object is expected".into()),
+        Err(_) if text.iter().all(u8::is_ascii_whitespace) => {
+            Err("the body is empty; a JSON object is expected".into())
+        }
         Err(e) => Err(format!("the body is not valid JSON: {e}")),
     }
 }

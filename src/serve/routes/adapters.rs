@@ -14,20 +14,20 @@ use super::super::state::State;
 use super::super::{body, naming};
 use super::{Shared, aside, granted, read};
 use crate::adapter::Scale;
+use crate::error::{Code, Failure};
 use crate::gguf::{self, ModelFacts};
 use crate::import::{self, PeftFolder};
-use crate::library::{AdapterName, Card, Entry, Filter, Library, Measured, Metadata, OnConflict, Page, base_fingerprint};
+use crate::library::{
+    AdapterName, Card, Entry, Filter, Library, Measured, Metadata, OnConflict, Page, base_fingerprint,
+};
 use crate::mapped::Mapped;
 use crate::model_file::open_code;
-use crate::error::{Code, Failure};
 use crate::shelf::library_failure;
 use crate::wire::{Problem, strict_object};
 
 /// GET `/lora-adapters`: the adapters of the start and their weights.
 pub async fn loose(StateOf(state): Shared) -> Reply {
-    let one = |(id, (adapter, scale)): (usize, (&super::super::LooseAdapter, f32))| {
-        json!({"id": id, "path": adapter.path.display().to_string(), "scale": scale, "task_name": "", "prompt_prefix": ""})
-    };
+    let one = |(id, (adapter, scale)): (usize, (&super::super::LooseAdapter, f32))| json!({"id": id, "path": adapter.path.display().to_string(), "scale": scale, "task_name": "", "prompt_prefix": ""});
     let all: Value = state.options.loras.iter().zip(state.scales()).enumerate().map(one).collect();
     ok(&all)
 }
@@ -49,8 +49,12 @@ pub async fn set_loose(StateOf(state): Shared, request: HttpRequest) -> Reply {
         let id = item.get("id").and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
         let place = id.and_then(|id| scales.get_mut(id));
         let count = state.options.loras.len();
-        let place = place.ok_or_else(|| Problem::invalid(format!("[{i}].id: must be below {count}, the number of adapters")))?;
-        let scale = item.get("scale").and_then(Value::as_f64).ok_or_else(|| Problem::invalid(format!("[{i}].scale: must be a number")))?;
+        let place = place
+            .ok_or_else(|| Problem::invalid(format!("[{i}].id: must be below {count}, the number of adapters")))?;
+        let scale = item
+            .get("scale")
+            .and_then(Value::as_f64)
+            .ok_or_else(|| Problem::invalid(format!("[{i}].scale: must be a number")))?;
         *place = Scale::new(scale as f32).map_err(|e| Problem::invalid(format!("[{i}]: {e}")))?.get();
     }
     state.set_scales(scales);
@@ -276,7 +280,8 @@ pub async fn feedback(StateOf(state): Shared, request: HttpRequest) -> Reply {
         };
         let nonce = id.rsplit(['-', '_']).next().unwrap_or_default();
         let answered = state.recall(nonce);
-        let answered = answered.ok_or_else(|| Problem::not_found("id: there is no such answer, or its feedback has come already"))?;
+        let answered = answered
+            .ok_or_else(|| Problem::not_found("id: there is no such answer, or its feedback has come already"))?;
         if let Some(library) = state.library()? {
             for digest in &answered.adapters {
                 library.record_use(*digest, *success, answered.took);

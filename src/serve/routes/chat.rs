@@ -49,6 +49,17 @@ pub fn understand(
     if body.get("grammar").is_some_and(|g| !g.is_null()) && body.get("json_schema").is_some_and(|s| !s.is_null()) {
         return Err(Problem::invalid("json_schema: give one format, not also grammar").into());
     }
+    for (field, value) in &state.options.chat_defaults {
+        match (body.get_mut(field), value) {
+            (None | Some(Value::Null), value) => drop(body.insert(field.clone(), value.clone())),
+            (Some(Value::Object(own)), Value::Object(defaults)) => {
+                for (key, value) in defaults {
+                    own.entry(key).or_insert_with(|| value.clone());
+                }
+            }
+            _ => (),
+        }
+    }
     let (model, defaults) = naming::resolve(state, &mut body)?;
     let lora = body.remove("lora").filter(|v| !v.is_null());
     let named = body.get("adapters").is_some_and(|v| !v.is_null());

@@ -173,7 +173,9 @@ fn infill_prompt(state: &State, pipeline: &Pipeline, body: &mut Map<String, Valu
                 let name = match item.get("filename") {
                     None => "tmp",
                     Some(Value::String(name)) => name,
-                    Some(_) => return Err(Problem::invalid(format!("input_extra[{i}].filename: must be a text")).into()),
+                    Some(_) => {
+                        return Err(Problem::invalid(format!("input_extra[{i}].filename: must be a text")).into());
+                    }
                 };
                 let Some(Value::String(content)) = item.get("text") else {
                     return Err(Problem::invalid(format!("input_extra[{i}].text: must be a text")).into());

@@ -59,7 +59,10 @@ pub async fn props(StateOf(state): Shared) -> Reply {
 pub async fn set_props(StateOf(state): Shared) -> Reply {
     match state.options.props {
         true => ok(&json!({"success": true})),
-        false => Err(Problem::not_supported("This server does not support changing properties. Start it with `--props`").into()),
+        false => {
+            Err(Problem::not_supported("This server does not support changing properties. Start it with `--props`")
+                .into())
+        }
     }
 }
 
@@ -67,7 +70,9 @@ pub async fn set_props(StateOf(state): Shared) -> Reply {
 pub async fn metrics(StateOf(state): Shared, request: HttpRequest) -> Reply {
     unlimited(request.extensions())?;
     if !state.options.metrics {
-        return Err(Problem::not_supported("This server does not support metrics endpoint. Start it with `--metrics`").into());
+        return Err(
+            Problem::not_supported("This server does not support metrics endpoint. Start it with `--metrics`").into()
+        );
     }
     let name = state.model_name();
     let vllm = state.options.metrics_vllm.then_some(name.as_str());
@@ -111,7 +116,9 @@ pub struct SlotsQuery {
 pub async fn slots(StateOf(state): Shared, Query(query): Query<SlotsQuery>, request: HttpRequest) -> Reply {
     unlimited(request.extensions())?;
     if !state.options.slots {
-        return Err(Problem::not_supported("This server does not support slots endpoint. Start it with `--slots`").into());
+        return Err(
+            Problem::not_supported("This server does not support slots endpoint. Start it with `--slots`").into()
+        );
     }
     if query.fail_on_no_slot.is_some() && !state.seats.has_free() {
         return Err(Problem::new(503, "unavailable_error", "no slot available").into());
@@ -137,7 +144,7 @@ fn base_model(state: &State, pipeline: &Pipeline) -> Value {
     json!({
         "id": state.model_name(),
         "aliases": state.options.alias,
-        "tags": [],
+        "tags": state.options.tags,
         "object": "model",
         "created": state.metrics.started_at(),
         "owned_by": "smoa",

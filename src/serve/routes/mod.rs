@@ -68,19 +68,13 @@ pub fn app(state: Arc<State>) -> Router {
     add(&["/api/show"], post(ollama::show));
     add(&["/api/ps"], get(ollama::ps));
     add(&["/api/version"], get(ollama::version));
-    add(
-        &["/embedding", "/embeddings", "/v1/embeddings", "/api/embed", "/api/embeddings"],
-        post(info::no_embeddings),
-    );
+    add(&["/embedding", "/embeddings", "/v1/embeddings", "/api/embed", "/api/embeddings"], post(info::no_embeddings));
     add(&["/rerank", "/reranking", "/v1/rerank", "/v1/reranking"], post(info::no_rerank));
     add(&["/audio/transcriptions", "/v1/audio/transcriptions"], post(info::no_audio));
     if state.options.page {
         add(&["/", "/index.html"], get(page::page));
     }
-    routes
-        .fallback(nothing_here)
-        .layer(axum::middleware::from_fn_with_state(state.clone(), guard))
-        .with_state(state)
+    routes.fallback(nothing_here).layer(axum::middleware::from_fn_with_state(state.clone(), guard)).with_state(state)
 }
 
 async fn nothing_here() -> Reply {

@@ -57,7 +57,8 @@ fn understood(
         let asked = completion::understand(state, pipeline, body, grant)?;
         let shape = Box::new(wire::Ollama::new(route, asked.call.telling.clone()));
         let call = single(asked.call)?;
-        let requests = asked.inputs.into_iter().take(1).map(|input| Request { input, ..call.request.clone() }).collect();
+        let requests =
+            asked.inputs.into_iter().take(1).map(|input| Request { input, ..call.request.clone() }).collect();
         return Ok(Plan { requests, shape, telling: call.telling, content_type: NDJSON, model: asked.model });
     }
     let (call, model) = openai::understand(state, pipeline, body, grant)?;

@@ -72,7 +72,8 @@ pub async fn detokenize(StateOf(state): Shared, request: HttpRequest) -> Reply {
         let tokens = match body.get("tokens") {
             None | Some(Value::Null) => Vec::new(),
             Some(Value::Array(items)) => {
-                let id = |v: &Value| v.as_u64().and_then(|n| Token::try_from(n).ok()).filter(|n| (*n as usize) < vocabulary);
+                let id =
+                    |v: &Value| v.as_u64().and_then(|n| Token::try_from(n).ok()).filter(|n| (*n as usize) < vocabulary);
                 let wrong = |v: &Value| Problem::invalid(format!("tokens: {v} is not a token below {vocabulary}"));
                 items.iter().map(|v| id(v).ok_or_else(|| wrong(v))).collect::<Result<Vec<_>, _>>()?
             }
@@ -120,12 +121,7 @@ fn counted(n: usize) -> Reply {
 }
 
 /// How many tokens a chat request would be.
-pub fn count(
-    state: &State,
-    pipeline: &Pipeline,
-    body: Map<String, Value>,
-    grant: &Grant,
-) -> Result<usize, Refusal> {
+pub fn count(state: &State, pipeline: &Pipeline, body: Map<String, Value>, grant: &Grant) -> Result<usize, Refusal> {
     let (call, _) = chat::understand(state, pipeline, body, grant)?;
     Ok(pipeline.prompt_tokens(call.request.input)?.len())
 }
