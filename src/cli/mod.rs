@@ -3,6 +3,7 @@
 mod adapter;
 mod args;
 mod chat;
+mod config;
 mod doctor;
 mod exit;
 mod flags;
@@ -68,6 +69,7 @@ enum Command {
     Adapter(adapter::AdapterCommand),
     Grammar(grammar::GrammarCommand),
     Model(models::ModelCommand),
+    Config(config::ConfigCommand),
     Doctor(Box<doctor::DoctorArgs>),
     Completions(meta::CompletionsArgs),
     Man(meta::ManArgs),
@@ -82,7 +84,10 @@ pub struct Context {
 
 /// Runs the program with the arguments of the process and gives its exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args = with_command(spelling::expand(args));
+    let args = match config::apply(with_command(spelling::expand(args))) {
+        Ok(args) => args,
+        Err(failure) => return finish(Err(failure.into()), &Printer::new(false, false)),
+    };
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(e) => return report_usage(&e),
@@ -99,6 +104,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Adapter(command) => adapter::run(command, &context),
         Command::Grammar(command) => grammar::run(command, &context),
         Command::Model(command) => models::run(command, &context),
+        Command::Config(command) => config::run(&command, &context),
         Command::Doctor(args) => doctor::run(*args, &context),
         Command::Completions(args) => meta::completions(&args, &context),
         Command::Man(args) => meta::man(&args, &context),

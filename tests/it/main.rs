@@ -6,13 +6,17 @@
 //! - `bad_inputs`: the table of wrong files, flags, formats and pipes, with their exit codes
 //! - `library`: adapters by name: import, listing, removal, requests that use them
 //! - `adapter_rows`: the table of wrong adapters and damaged libraries, and the kinds of adapters
+//! - `http`, `serve`, `serve_bad`: the server through its socket: routes, streams, keys, bad requests, start and stop
 //! - `tidy`: the architecture table of ARCHITECTURE.md against the `use` lines
 
 mod adapter_rows;
 mod answers;
 mod bad_inputs;
 mod batch;
+mod http;
 mod lanes;
 mod library;
+mod serve;
+mod serve_bad;
 mod support;
 mod tidy;
