@@ -170,7 +170,7 @@ impl Work {
             nonce: nonce.clone(),
             created: self.state.metrics.now(),
             model: plan.model.clone(),
-            fingerprint: format!("b{}", self.state.options.version),
+            fingerprint: self.state.fingerprint(),
             adapters: leading.adapters.clone(),
             warnings: leading.warnings.clone(),
         });

@@ -105,6 +105,11 @@ impl State {
         hasher.finalize().to_hex()[..24].to_string()
     }
 
+    /// `system_fingerprint`: the version, in llama-server's form.
+    pub fn fingerprint(&self) -> String {
+        format!("b{}", self.options.version.split_whitespace().next().unwrap_or_default())
+    }
+
     /// The model's leading name.
     pub fn model_name(&self) -> String {
         let file = self.options.model.file_stem().map(|s| s.to_string_lossy().into_owned());
