@@ -92,9 +92,9 @@ pub fn apply(args: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
             continue;
         }
         let is_switch = matches!(arg.get_action(), ArgAction::SetTrue | ArgAction::Count);
-        for text in spelled(key, value, is_switch).map_err(|what| {
-            Failure::usage(format!("config '{}': {key}: {what}", path.display()))
-        })? {
+        for text in spelled(key, value, is_switch)
+            .map_err(|what| Failure::usage(format!("config '{}': {key}: {what}", path.display())))?
+        {
             added.push(OsString::from(text));
         }
     }
@@ -109,7 +109,11 @@ fn flags_of<'t>(table: &'t Table, name: &str, path: &Path) -> Result<Vec<(&'t st
     for (key, value) in table {
         match value {
             Value::Table(_) if !SECTIONS.contains(&key.as_str()) => {
-                let message = format!("config '{}': there is no section [{key}]; there are {}", path.display(), SECTIONS.join(", "));
+                let message = format!(
+                    "config '{}': there is no section [{key}]; there are {}",
+                    path.display(),
+                    SECTIONS.join(", ")
+                );
                 return Err(Failure::usage(message));
             }
             Value::Table(section) if key == name => all.extend(section.iter().map(|(k, v)| (k.as_str(), v, true))),
@@ -220,7 +224,8 @@ fn private(path: &Path) -> std::io::Result<std::fs::File> {
 
 fn others_read(path: &Path) -> bool {
     #[cfg(unix)]
-    return std::fs::metadata(path).is_ok_and(|m| std::os::unix::fs::PermissionsExt::mode(&m.permissions()) & 0o077 != 0);
+    return std::fs::metadata(path)
+        .is_ok_and(|m| std::os::unix::fs::PermissionsExt::mode(&m.permissions()) & 0o077 != 0);
     #[cfg(not(unix))]
     return false;
 }

@@ -304,6 +304,17 @@ impl Work {
     }
 
     fn count(&self, running: &Running, finished: &Finished) {
+        let t = &finished.timings;
+        tracing::info!(
+            reason = finished.reason.name(),
+            adapters = running.adapters.len(),
+            cached = t.cache_n,
+            prompt = t.prompt_n,
+            predicted = t.predicted_n,
+            queued_ms = t.queued.as_millis(),
+            ms = running.started.elapsed().as_millis(),
+            "answer"
+        );
         self.state.metrics.answered(&finished.timings, finished.reason.name(), &running.names);
     }
 

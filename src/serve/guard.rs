@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State as Shared};
+use axum::extract::{MatchedPath, Request, State as Shared};
 use axum::http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -36,6 +36,9 @@ pub async fn guard(Shared(state): Shared<Arc<State>>, mut request: Request, next
     let own = host_of(request.headers(), request.uri()).map(str::to_owned);
     let allowed = origin.as_ref().is_some_and(|o| origin_allowed(&state, o, own.as_deref()));
     let method = request.method().clone();
+    let started = std::time::Instant::now();
+    // The route, not the path: a path may hold the name of an adapter.
+    let route = request.extensions().get::<MatchedPath>().map(|m| m.as_str().to_owned());
     let mut response = match admit(&state, &mut request, origin.is_some() && !allowed) {
         Ok(()) if method == Method::OPTIONS => preflight(origin.is_none() || allowed),
         Ok(()) => next.run(request).await,
@@ -55,7 +58,10 @@ pub async fn guard(Shared(state): Shared<Arc<State>>, mut request: Request, next
         headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         headers.insert(header::VARY, HeaderValue::from_static("Origin"));
     }
-    state.metrics.responded(response.status().as_u16());
+    let status = response.status().as_u16();
+    state.metrics.responded(status);
+    let route = route.unwrap_or_else(|| "(none)".into());
+    tracing::info!(%method, %route, status, ms = started.elapsed().as_millis(), "request");
     response
 }
 

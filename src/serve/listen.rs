@@ -134,8 +134,10 @@ fn unix(path: &Path) -> Result<Socket, Failure> {
 /// # Errors
 /// A file cannot be read, or holds no certificate or key.
 pub fn tls(files: &TlsFiles) -> Result<TlsAcceptor, Failure> {
-    let invalid =
-        |path: &Path, e: &dyn std::fmt::Display| Failure::new(Code::InvalidFile, format!("'{}': {e}", path.display()));
+    let invalid = |path: &Path, e: &dyn std::fmt::Display| {
+        let code = if path.exists() { Code::InvalidFile } else { Code::NotFound };
+        Failure::new(code, format!("'{}': {e}", path.display()))
+    };
     let chain = CertificateDer::pem_file_iter(&files.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|e| invalid(&files.certificate, &e))?;

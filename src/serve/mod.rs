@@ -58,8 +58,9 @@ const MOST_BLOCKING: usize = 1024;
 /// Binds all addresses.
 ///
 /// # Errors
-/// An address is none or is taken; or one can be reached from other machines while there is no key.
+/// TLS files are refused; an address is none or is taken; or one can be reached from other machines while there is no key.
 pub fn bind(options: &Options) -> Result<Vec<Socket>, Failure> {
+    options.tls.as_ref().map(listen::tls).transpose()?;
     let mut sockets = Vec::new();
     for listen in &options.listen {
         sockets.extend(Socket::bind(listen)?);

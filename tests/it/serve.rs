@@ -132,10 +132,19 @@ fn openai_answers_whole_and_streamed_are_the_same() {
     assert_eq!((&last["choices"], &last["usage"]["completion_tokens"]), (&json!([]), &u["completion_tokens"]));
     assert!(events.iter().all(|e| e["id"] == events[0]["id"]));
 
-    let n = s.post("/v1/chat/completions", &chat("Say something.", &json!({"n": 2, "temperature": 1, "seed": 5, "cache_prompt": false}))).ok();
+    let n = s
+        .post(
+            "/v1/chat/completions",
+            &chat("Say something.", &json!({"n": 2, "temperature": 1, "seed": 5, "cache_prompt": false})),
+        )
+        .ok();
     assert_eq!(n["choices"].as_array().map(Vec::len), Some(2));
-    let again =
-        s.post("/v1/chat/completions", &chat("Say something.", &json!({"n": 2, "temperature": 1, "seed": 5, "cache_prompt": false}))).ok();
+    let again = s
+        .post(
+            "/v1/chat/completions",
+            &chat("Say something.", &json!({"n": 2, "temperature": 1, "seed": 5, "cache_prompt": false})),
+        )
+        .ok();
     assert_eq!(n["choices"], again["choices"], "the same seed, the same answers");
     let logs = s.post("/v1/chat/completions", &chat("Hi", &json!({"logprobs": true, "top_logprobs": 3}))).ok();
     let content = logs["choices"][0]["logprobs"]["content"].as_array().expect("logprobs").clone();
