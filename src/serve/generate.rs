@@ -20,8 +20,9 @@ use super::seats::{Facts, Place};
 use super::state::{Answered, State};
 use crate::error::{Code, Failure};
 use crate::event::{Event, FinishReason, Finished};
-use crate::pipeline::{Answer, Pipeline, Ticket};
+use crate::pipeline::{Answer, Pipeline};
 use crate::request::Request;
+use crate::shelf::UseNote;
 use crate::wire::{Head, Problem, Shape, Telling, context_error, settings};
 
 /// Chunks of a stream that may wait for their reader.
@@ -131,7 +132,8 @@ impl Work {
         if plan.telling.stream {
             self.stream(plan, running, first);
         } else {
-            let _ = first.send(self.whole(plan, &running).map(Begun::Whole));
+            let mut running = running;
+            let _ = first.send(self.whole(plan, &mut running).map(Begun::Whole));
         }
     }
 
@@ -177,10 +179,11 @@ impl Work {
         let names = leading.adapters.iter().map(|a| a.name.clone()).collect();
         let adapters = leading.adapters.iter().map(|a| a.digest).collect();
         let count = tickets.len();
-        Ok(Running { events: Events::of(tickets), places, count, names, nonce, adapters, started })
+        let (events, uses) = tickets.into_iter().map(|t| (t.events, t.uses)).unzip();
+        Ok(Running { events: Events::of(events), uses, places, count, names, nonce, adapters, started })
     }
 
-    fn whole(&self, mut plan: Plan, running: &Running) -> Result<serde_json::Value, Refusal> {
+    fn whole(&self, mut plan: Plan, running: &mut Running) -> Result<serde_json::Value, Refusal> {
         let mut answers: Vec<(String, Vec<u32>, Vec<_>)> = vec![Default::default(); running.count];
         let mut finished: Vec<Option<Finished>> = vec![None; running.count];
         while finished.iter().any(Option::is_none) {
@@ -218,7 +221,7 @@ impl Work {
     }
 
     /// Waits for the first event, so that what fails before it is an HTTP error; then streams.
-    fn stream(&self, mut plan: Plan, running: Running, first: oneshot::Sender<Result<Begun, Refusal>>) {
+    fn stream(&self, mut plan: Plan, mut running: Running, first: oneshot::Sender<Result<Begun, Refusal>>) {
         let next = loop {
             match running.events.next(Duration::MAX) {
                 Ok((_, Event::Failed(failure))) => return drop(first.send(Err(failure.into()))),
@@ -232,7 +235,7 @@ impl Work {
             return self.abort.abort();
         }
         let out = Out { sender, patience: self.state.options.bounds.reader };
-        if let Err(broken) = self.tell(&mut plan, &running, next, &out) {
+        if let Err(broken) = self.tell(&mut plan, &mut running, next, &out) {
             self.abort.abort();
             if let Broken::Failed(failure) = broken {
                 let body = Problem::from(failure).body();
@@ -242,7 +245,7 @@ impl Work {
         }
     }
 
-    fn tell(&self, plan: &mut Plan, running: &Running, next: (usize, Event), out: &Out) -> Result<(), Broken> {
+    fn tell(&self, plan: &mut Plan, running: &mut Running, next: (usize, Event), out: &Out) -> Result<(), Broken> {
         let ping = plan.telling.ping.unwrap_or(self.state.options.ping).filter(|_| plan.content_type == SSE);
         let mut next = Some(next);
         let mut left = running.count;
@@ -318,7 +321,9 @@ impl Work {
         self.state.metrics.answered(&finished.timings, finished.reason.name(), &running.names);
     }
 
-    fn remember(&self, running: &Running) {
+    /// All answers are complete: their adapters' use counts as a good one.
+    fn remember(&self, running: &mut Running) {
+        running.uses.iter_mut().for_each(UseNote::succeeded);
         let answered = Answered { adapters: running.adapters.clone(), took: running.started.elapsed() };
         self.state.remember(running.nonce.clone(), answered);
     }
@@ -360,6 +365,8 @@ struct Running {
     count: usize,
     names: Vec<String>,
     nonce: String,
+    /// Counted when this is dropped.
+    uses: Vec<UseNote>,
     adapters: Vec<crate::adapter::AdapterDigest>,
     started: Instant,
 }
@@ -382,17 +389,17 @@ enum Events {
 }
 
 impl Events {
-    fn of(mut tickets: Vec<Ticket>) -> Self {
-        if tickets.len() == 1 {
-            return Events::One(tickets.remove(0).events);
+    fn of(mut events: Vec<Receiver<Event>>) -> Self {
+        if events.len() == 1 {
+            return Events::One(events.remove(0));
         }
-        let (sender, events) = channel();
-        for (index, ticket) in tickets.into_iter().enumerate() {
+        let (sender, merged) = channel();
+        for (index, one) in events.into_iter().enumerate() {
             let sender = sender.clone();
             // Ends with the last event of its answer, or when nobody takes them any more.
-            std::thread::spawn(move || ticket.events.iter().try_for_each(|e| sender.send((index, e)).ok()));
+            std::thread::spawn(move || one.iter().try_for_each(|e| sender.send((index, e)).ok()));
         }
-        Events::Many(events)
+        Events::Many(merged)
     }
 
     fn next(&self, patience: Duration) -> Result<(usize, Event), RecvTimeoutError> {

