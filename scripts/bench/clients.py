@@ -139,7 +139,7 @@ class Colour(BaseModel):
 @check("7 openai parse (pydantic, strict), 20 seeds")
 def _():
     for seed in range(20):
-        r = oai.chat.completions.parse(model=MODEL, messages=ASK, response_format=Colour, seed=seed, temperature=1, max_tokens=200)
+        r = oai.chat.completions.parse(model=MODEL, messages=ASK, response_format=Colour, seed=seed, temperature=1, max_tokens=100)
         if r.choices[0].finish_reason == "stop":
             assert isinstance(r.choices[0].message.parsed, Colour), r
 

@@ -257,10 +257,9 @@ fn adapter_at(path: &FilePath, model: &FilePath, base: &ModelFacts) -> Result<(V
         let peft = PeftFolder { config, weights: weights.bytes() };
         let options = import::Options::default();
         let imported = import::import_peft(&peft, base, Some(&base_weights), &options).map_err(|e| invalid(&e))?;
-        let facts = gguf::check_adapter(&imported.gguf, base).map_err(|e| invalid(&e))?;
-        let mut measured = Measured::of(&facts, measured);
+        let mut measured = Measured::of(&imported.facts, measured);
         measured.relative_error = imported.relative_error.map(f64::from);
-        let card = Card { origin: Some(format!("PEFT {:?}", imported.kind)), ..Card::default() };
+        let card = Card { origin: Some(format!("PEFT {}", imported.kind)), ..Card::default() };
         return Ok((imported.gguf, Metadata { card, measured }));
     }
     let map = open(path)?;
