@@ -204,8 +204,9 @@ pub async fn accept(
     let mut ended = std::pin::pin!(graceful.shutdown());
     if tokio::time::timeout(drain, ended.as_mut()).await.is_err() {
         late();
-        // Streams are ended with an error event; a reader that does not take it is left.
-        let _ = tokio::time::timeout(Duration::from_secs(2), ended).await;
+        // Streams are ended with an error event, after the engine's step under way; a reader that does not take it is
+        // left.
+        let _ = tokio::time::timeout(Duration::from_secs(10), ended).await;
     }
 }
 
