@@ -62,5 +62,6 @@ pub mod router;
 pub mod routing;
 pub mod sampling;
 pub mod scheduler;
+pub mod serve;
 pub mod shelf;
 pub mod wire;

@@ -13,7 +13,7 @@ use crate::event::{Event, Finished, TokenProbability};
 use crate::gguf::ModelFacts;
 use crate::grammar::{Compiler, GrammarError, Source};
 use crate::lease::{self, Chosen};
-use crate::prompt::{ChatTemplate, CivilTime, Prompt, RenderOptions, Role};
+use crate::prompt::{ChatTemplate, CivilTime, Message, Prompt, RenderOptions, Role};
 use crate::request::{AdapterChoice, AdapterSource, Input, Request, ValidRequest};
 use crate::router::Route;
 use crate::routing::Ask;
@@ -44,6 +44,14 @@ pub struct Ticket {
     pub warnings: Vec<String>,
     /// Counts their use when the ticket is dropped; [`Ticket::wait`] tells it how the answer ended.
     pub uses: UseNote,
+}
+
+/// A request that is ready to be queued.
+struct Prepared {
+    job: Job,
+    ticket: Ticket,
+    /// Adapters whose use is counted once it is queued.
+    from_library: Vec<AdapterDigest>,
 }
 
 /// An adapter that a request runs under.
@@ -99,6 +107,23 @@ impl Pipeline {
     /// # Errors
     /// The request, an adapter or the format is refused: nothing has been generated then.
     pub fn submit(&self, request: Request) -> Result<Ticket, Failure> {
+        let prepared = self.prepare(request)?;
+        self.worker.submit(prepared.job)?;
+        Ok(Ticket { uses: self.shelf.note(prepared.from_library), ..prepared.ticket })
+    }
+
+    /// As [`Pipeline::submit`], but does not wait for the queue.
+    ///
+    /// # Errors
+    /// Also [`Code::Busy`] when the queue is full.
+    pub fn try_submit(&self, request: Request) -> Result<Ticket, Failure> {
+        let prepared = self.prepare(request)?;
+        self.worker.try_submit(prepared.job)?;
+        Ok(Ticket { uses: self.shelf.note(prepared.from_library), ..prepared.ticket })
+    }
+
+    /// Everything that can be refused before a request is queued.
+    fn prepare(&self, request: Request) -> Result<Prepared, Failure> {
         let submitted = Instant::now();
         let (request, chosen, route) = self.choose(request)?;
         let idle = chosen.iter().filter(|(f, _)| f.facts().all_zero);
@@ -114,7 +139,7 @@ impl Pipeline {
         let lease = Lease { sets, files: chosen.into_iter().map(|(file, _)| file).collect() };
         let (sender, events) = channel();
         let cancel = CancelToken::default();
-        self.worker.submit(Job {
+        let job = Job {
             prompt,
             lease,
             matcher,
@@ -125,11 +150,12 @@ impl Pipeline {
             events: sender,
             cancel: cancel.clone(),
             submitted,
-        })?;
+        };
         let named = |choice: &AdapterChoice| matches!(choice.source, AdapterSource::Name(_));
         let from_library = request.adapters.iter().zip(&adapters).filter(|(choice, _)| named(choice));
-        let uses = self.shelf.note(from_library.map(|(_, applied)| applied.digest).collect());
-        Ok(Ticket { events, cancel, adapters, route, warnings, uses })
+        let from_library = from_library.map(|(_, applied)| applied.digest).collect();
+        let uses = self.shelf.note(Vec::new());
+        Ok(Prepared { job, ticket: Ticket { events, cancel, adapters, route, warnings, uses }, from_library })
     }
 
     /// Checks a request and pins its adapters, which the router chooses first where it is asked to.
@@ -205,6 +231,11 @@ impl Pipeline {
         self.compile(source).map(drop)
     }
 
+    /// What the model file says.
+    pub fn base(&self) -> &ModelFacts {
+        &self.base
+    }
+
     /// Fixed properties of the engine.
     pub fn facts(&self) -> &EngineFacts {
         &self.ready.facts
@@ -220,17 +251,7 @@ impl Pipeline {
     /// # Errors
     /// The template refuses it, it is empty, or it does not fit into the context.
     pub fn tokens(&self, input: Input) -> Result<Vec<Token>, Failure> {
-        let tokens = match input {
-            Input::Tokens(tokens) => tokens,
-            Input::Raw(text) => self.ready.tokenizer.tokenize(&Prompt::raw(text), true),
-            Input::Chat { messages, tools, kwargs } => {
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                let now = i64::try_from(now.as_secs()).ok().map(CivilTime::from_unix);
-                let options = RenderOptions { add_generation_prompt: true, tools, kwargs, now };
-                let prompt = self.template.render(&messages, &options).map_err(|e| Failure::usage(e.to_string()))?;
-                self.ready.tokenizer.tokenize(&prompt, true)
-            }
-        };
+        let tokens = self.prompt_tokens(input)?;
         self.check_length(tokens.len())?;
         Ok(tokens)
     }
@@ -244,6 +265,47 @@ impl Pipeline {
             ))),
             _ => Ok(()),
         }
+    }
+
+    /// The tokens a conversation or text becomes, whether or not they fit into the context.
+    ///
+    /// # Errors
+    /// The template refuses it.
+    pub fn prompt_tokens(&self, input: Input) -> Result<Vec<Token>, Failure> {
+        Ok(match input {
+            Input::Tokens(tokens) => tokens,
+            Input::Raw(text) => self.ready.tokenizer.tokenize(&Prompt::raw(text), true),
+            Input::Chat { messages, tools, kwargs } => {
+                self.ready.tokenizer.tokenize(&self.render(messages, tools, kwargs)?, true)
+            }
+        })
+    }
+
+    /// Puts a conversation through the chat template. One that ends with an assistant's words is continued there.
+    /// `add_generation_prompt` among the variables says whether the prompt ends with the opening of an answer.
+    ///
+    /// # Errors
+    /// The template refuses it.
+    pub fn render(
+        &self,
+        mut messages: Vec<Message>,
+        tools: Option<serde_json::Value>,
+        mut kwargs: serde_json::Map<String, serde_json::Value>,
+    ) -> Result<Prompt, Failure> {
+        let add_generation_prompt = kwargs.remove("add_generation_prompt").and_then(|v| v.as_bool()).unwrap_or(true);
+        let begun = |m: &Message| m.role == Role::Assistant && !m.extras.contains_key("tool_calls");
+        let begun = match messages.len() > 1 && add_generation_prompt && messages.last().is_some_and(begun) {
+            true => messages.pop().map(|m| m.content),
+            false => None,
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(now.as_secs()).ok().map(CivilTime::from_unix);
+        let options = RenderOptions { add_generation_prompt, tools, kwargs, now };
+        let prompt = self.template.render(&messages, &options).map_err(|e| Failure::usage(e.to_string()))?;
+        Ok(match begun {
+            Some(text) => prompt.followed_by(text),
+            None => prompt,
+        })
     }
 
     /// Opens and checks the adapters; what they hold does not change while the request runs.

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::args::{AdapterArgs, ModelArgs};
 use super::exit::Outcome;
+use super::printer::Output;
 use super::start::model_path;
 use super::{Context, meta};
 use crate::engine::llama::{Backend, devices, system_info};
@@ -20,6 +21,9 @@ pub struct DoctorArgs {
     /// One JSON object per finding
     #[arg(long)]
     json: bool,
+    /// List llama-server's flags and what each means to `smoa serve`
+    #[arg(long)]
+    flags: bool,
     #[command(flatten)]
     adapters: AdapterArgs,
     #[command(flatten)]
@@ -44,6 +48,9 @@ struct Finding {
 /// # Errors
 /// [`Code::Other`] when something deserves a look, [`Code::InvalidFile`] when something is wrong.
 pub fn run(args: DoctorArgs, context: &Context) -> Result<(), Outcome> {
+    if args.flags {
+        return Ok(list_flags(args.json, context)?);
+    }
     let mut findings = build_findings();
     let (model, facts) = model_findings(&args.model);
     findings.extend(model);
@@ -67,6 +74,18 @@ pub fn run(args: DoctorArgs, context: &Context) -> Result<(), Outcome> {
         Some(Level::Warning) => Err(Outcome::Silent(Code::Other)),
         _ => Ok(()),
     }
+}
+
+fn list_flags(json: bool, context: &Context) -> Result<(), Output> {
+    for (names, variable, meaning) in super::flags::FLAGS {
+        let (word, why) = meaning.words();
+        let line = match json {
+            true => json!({"flags": names, "variable": variable, "meaning": word, "note": why}).to_string(),
+            false => format!("{word:<8} {:<44} {why}", names.join(", ")),
+        };
+        context.printer.line(line.trim_end())?;
+    }
+    Ok(())
 }
 
 fn build_findings() -> Vec<Finding> {

@@ -3,16 +3,21 @@
 mod adapter;
 mod args;
 mod chat;
+mod config;
 mod doctor;
 mod embedder;
 mod exit;
+mod flags;
 mod grammar;
 mod jsonl;
+mod logs;
 mod meta;
 mod models;
 mod printer;
 mod route;
 mod run;
+mod running;
+mod serve;
 mod signals;
 mod spelling;
 mod start;
@@ -60,9 +65,14 @@ enum Command {
     #[command(alias = "cli")]
     Chat(Box<chat::ChatArgs>),
     Route(route::RouteCommand),
+    #[command(alias = "server")]
+    Serve(Box<serve::ServeArgs>),
+    Ps(running::PsArgs),
+    Stop(running::StopArgs),
     Adapter(adapter::AdapterCommand),
     Grammar(grammar::GrammarCommand),
     Model(models::ModelCommand),
+    Config(config::ConfigCommand),
     Doctor(Box<doctor::DoctorArgs>),
     Completions(meta::CompletionsArgs),
     Man(meta::ManArgs),
@@ -77,7 +87,10 @@ pub struct Context {
 
 /// Runs the program with the arguments of the process and gives its exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args = with_command(spelling::expand(args));
+    let args = match config::apply(with_command(spelling::expand(args))) {
+        Ok(args) => args,
+        Err(failure) => return finish(Err(failure.into()), &Printer::new(false, false)),
+    };
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(e) => return report_usage(&e),
@@ -89,9 +102,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run(args) => run::run(*args, &context),
         Command::Chat(args) => chat::run(*args, &context),
         Command::Route(command) => route::run(command, &context),
+        Command::Serve(args) => serve::run(*args, &context),
+        Command::Ps(args) => running::ps(&args, &context),
+        Command::Stop(args) => running::stop(&args, &context),
         Command::Adapter(command) => adapter::run(command, &context),
         Command::Grammar(command) => grammar::run(command, &context),
         Command::Model(command) => models::run(command, &context),
+        Command::Config(command) => config::run(&command, &context),
         Command::Doctor(args) => doctor::run(*args, &context),
         Command::Completions(args) => meta::completions(&args, &context),
         Command::Man(args) => meta::man(&args, &context),
@@ -108,6 +125,17 @@ fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
         let cli = Cli::command();
         name == "help" || cli.get_subcommands().any(|c| c.get_name() == name || c.get_all_aliases().any(|a| a == name))
     };
+    if named_llama_server(&args) {
+        args.insert(1, "serve".into());
+    }
+    if args.get(1).is_some_and(|a| a == "serve" || a == "server") {
+        // What is always so here needs no flag.
+        let mut verbatim = false;
+        args.retain(|a| {
+            verbatim |= a == "--";
+            verbatim || !a.to_str().is_some_and(flags::is_always)
+        });
+    }
     match args.get(1).map(|a| a.to_string_lossy().into_owned()) {
         Some(first) if known(&first) || ["-h", "--help", "-V", "--version"].contains(&first.as_str()) => return args,
         _ => (),
@@ -126,6 +154,12 @@ fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
     args
 }
 
+/// Whether the program was started under llama-server's name, and not with one of our commands.
+fn named_llama_server(args: &[OsString]) -> bool {
+    let name = args.first().map(|a| std::path::Path::new(a).file_stem().unwrap_or_default().to_owned());
+    name.is_some_and(|n| n == "llama-server") && args.get(1).is_none_or(|a| a.to_string_lossy().starts_with('-'))
+}
+
 /// Help and version as clap writes them; every other parse error as one line and exit code 2.
 fn report_usage(e: &clap::Error) -> ExitCode {
     use clap::error::ErrorKind as Kind;
@@ -139,6 +173,14 @@ fn report_usage(e: &clap::Error) -> ExitCode {
             return ExitCode::from(2);
         }
         _ => (),
+    }
+    if e.kind() == Kind::UnknownArgument
+        && let Some(clap::error::ContextValue::String(flag)) = e.get(clap::error::ContextKind::InvalidArg)
+        && let Some(why) = flags::refused(flag)
+    {
+        let message =
+            format!("{flag} is a flag of llama-server that smoa does not have: {why}; see smoa doctor --flags");
+        return finish(Err(Outcome::Failed(Failure::usage(message))), &Printer::new(false, false));
     }
     let text = e.render().to_string();
     let lines = text.lines().map(str::trim).take_while(|l| !l.starts_with("Usage:") && !l.starts_with("For more"));

@@ -38,8 +38,9 @@ pub fn expand(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
 
 fn long(text: &str) -> Option<String> {
     let (name, value) = text.split_once('=').map_or((text, None), |(n, v)| (n, Some(v)));
-    let (_, long) = SPELLINGS.iter().find(|(short, _)| *short == name)?;
-    Some(value.map_or((*long).to_string(), |v| format!("{long}={v}")))
+    let known = SPELLINGS.iter().find(|(short, _)| *short == name).map(|(_, long)| *long);
+    let long = known.or_else(|| super::flags::long(name))?;
+    Some(value.map_or(long.to_string(), |v| format!("{long}={v}")))
 }
 
 #[cfg(test)]

@@ -53,6 +53,13 @@ impl Prompt {
         self.pieces.iter().map(Piece::text).collect()
     }
 
+    /// The prompt with text after it that is never parsed for control tokens: an answer already begun.
+    #[must_use]
+    pub fn followed_by(mut self, text: String) -> Self {
+        self.push(Piece::Literal(text));
+        self
+    }
+
     /// Adds a piece at the end; an empty one is left out, and one of the same trust as the last
     /// is joined to it.
     pub(super) fn push(&mut self, piece: Piece) {

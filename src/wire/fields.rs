@@ -37,6 +37,16 @@ impl Fields {
         Self(object)
     }
 
+    /// What has not been taken.
+    pub(super) fn into_inner(self) -> Map<String, Value> {
+        self.0
+    }
+
+    /// Puts a field in.
+    pub(super) fn put(&mut self, name: &str, value: Value) {
+        self.0.insert(name.to_string(), value);
+    }
+
     /// Takes a field out.
     pub(super) fn take(&mut self, name: &str) -> Option<Value> {
         self.0.remove(name).filter(|v| !v.is_null())

@@ -43,6 +43,15 @@ pub fn parse(line: &str, defaults: &Request) -> Result<Asked, LineError> {
     let Value::Object(object) = value else {
         return Err(bad(Value::Null, "a line must hold a JSON object".into()));
     };
+    parse_object(object, defaults)
+}
+
+/// As [`parse`], of an object that has been read already.
+///
+/// # Errors
+/// A field is wrong.
+pub fn parse_object(object: Map<String, Value>, defaults: &Request) -> Result<Asked, LineError> {
+    let bad = |id: Value, message: String| LineError { id, failure: Failure::usage(message) };
     let id = object.get("id").cloned().unwrap_or(Value::Null);
     let mut fields = Fields::new(object);
     let mut request = defaults.clone();

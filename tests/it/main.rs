@@ -7,14 +7,18 @@
 //! - `library`: adapters by name: import, listing, removal, requests that use them
 //! - `adapter_rows`: the table of wrong adapters and damaged libraries, and the kinds of adapters
 //! - `route`: adapters chosen by the router
+//! - `http`, `serve`, `serve_bad`: the server through its socket: routes, streams, keys, bad requests, start and stop
 //! - `tidy`: the architecture table of ARCHITECTURE.md against the `use` lines
 
 mod adapter_rows;
 mod answers;
 mod bad_inputs;
 mod batch;
+mod http;
 mod lanes;
 mod library;
 mod route;
+mod serve;
+mod serve_bad;
 mod support;
 mod tidy;

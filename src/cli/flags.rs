@@ -1,0 +1,349 @@
+//! The flags of llama-server at the pinned llama.cpp, and what each means here. `smoa doctor --flags` lists them; one
+//! that is not here is refused by its name, on the command line and in the environment.
+
+/// What a flag of llama-server means to `smoa serve`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// The same.
+    Same,
+    /// It is always so; the flag is taken.
+    Always(&'static str),
+    /// It is refused.
+    Refused(&'static str),
+}
+
+impl Meaning {
+    /// A word for it, and the reason.
+    pub const fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Meaning::Same => ("same", ""),
+            Meaning::Always(why) => ("always", why),
+            Meaning::Refused(why) => ("refused", why),
+        }
+    }
+}
+
+use Meaning::{Always, Refused, Same};
+
+/// Spellings, environment variable (or nothing), meaning. Made from llama-server's own list.
+#[rustfmt::skip]
+pub const FLAGS: &[(&[&str], &str, Meaning)] = &[
+    (&["-h", "--help", "--usage"], "", Same),
+    (&["--version"], "", Same),
+    (&["-cl", "--cache-list"], "", Refused("nothing is downloaded: fetch the file and give -m")),
+    (&["--completion-bash"], "", Refused("see smoa completions bash")),
+    (&["-t", "--threads"], "LLAMA_ARG_THREADS", Same),
+    (&["-tb", "--threads-batch"], "", Same),
+    (&["-C", "--cpu-mask"], "", Refused("threads are placed by the system")),
+    (&["-Cr", "--cpu-range"], "", Refused("threads are placed by the system")),
+    (&["--cpu-strict"], "", Refused("threads are placed by the system")),
+    (&["--prio"], "", Refused("threads are placed by the system")),
+    (&["--poll"], "", Refused("threads are placed by the system")),
+    (&["-Cb", "--cpu-mask-batch"], "", Refused("threads are placed by the system")),
+    (&["-Crb", "--cpu-range-batch"], "", Refused("threads are placed by the system")),
+    (&["--cpu-strict-batch"], "", Refused("threads are placed by the system")),
+    (&["--prio-batch"], "", Refused("threads are placed by the system")),
+    (&["--poll-batch"], "", Refused("threads are placed by the system")),
+    (&["-c", "--ctx-size"], "LLAMA_ARG_CTX_SIZE", Same),
+    (&["-n", "--predict", "--n-predict"], "LLAMA_ARG_N_PREDICT", Same),
+    (&["-b", "--batch-size"], "LLAMA_ARG_BATCH", Same),
+    (&["-ub", "--ubatch-size"], "LLAMA_ARG_UBATCH", Same),
+    (&["--keep"], "", Same),
+    (&["--swa-full"], "LLAMA_ARG_SWA_FULL", Refused("not in this version")),
+    (&["-fa", "--flash-attn"], "LLAMA_ARG_FLASH_ATTN", Same),
+    (&["--perf"], "LLAMA_ARG_PERF", Refused("not in this version")),
+    (&["--no-perf"], "", Always("llama.cpp does not measure here")),
+    (&["-e", "--escape"], "", Always("only texts of the command line would be meant")),
+    (&["--no-escape"], "", Refused("not in this version")),
+    (&["--rope-scaling"], "LLAMA_ARG_ROPE_SCALING_TYPE", Same),
+    (&["--rope-scale"], "LLAMA_ARG_ROPE_SCALE", Same),
+    (&["--rope-freq-base"], "LLAMA_ARG_ROPE_FREQ_BASE", Same),
+    (&["--rope-freq-scale"], "LLAMA_ARG_ROPE_FREQ_SCALE", Same),
+    (&["--yarn-orig-ctx"], "LLAMA_ARG_YARN_ORIG_CTX", Same),
+    (&["--yarn-ext-factor"], "LLAMA_ARG_YARN_EXT_FACTOR", Same),
+    (&["--yarn-attn-factor"], "LLAMA_ARG_YARN_ATTN_FACTOR", Same),
+    (&["--yarn-beta-slow"], "LLAMA_ARG_YARN_BETA_SLOW", Same),
+    (&["--yarn-beta-fast"], "LLAMA_ARG_YARN_BETA_FAST", Same),
+    (&["-kvo", "--kv-offload"], "LLAMA_ARG_KV_OFFLOAD", Always("the cache is where the layers are")),
+    (&["-nkvo", "--no-kv-offload"], "", Refused("not in this version")),
+    (&["--repack"], "LLAMA_ARG_REPACK", Always("weights are repacked where llama.cpp can")),
+    (&["-nr", "--no-repack"], "", Refused("not in this version")),
+    (&["--no-host"], "LLAMA_ARG_NO_HOST", Refused("not in this version")),
+    (&["-ctk", "--cache-type-k"], "LLAMA_ARG_CACHE_TYPE_K", Same),
+    (&["-ctv", "--cache-type-v"], "LLAMA_ARG_CACHE_TYPE_V", Same),
+    (&["-dt", "--defrag-thold"], "LLAMA_ARG_DEFRAG_THOLD", Refused("not in this version")),
+    (&["--rpc"], "LLAMA_ARG_RPC", Refused("not in this version")),
+    (&["-lm", "--load-mode"], "LLAMA_ARG_LOAD_MODE", Refused("see --no-mmap and --mlock")),
+    (&["-lzm", "--lazy-mode"], "LLAMA_ARG_LAZY_MODE", Refused("see --no-mmap and --mlock")),
+    (&["--numa"], "LLAMA_ARG_NUMA", Refused("threads are placed by the system")),
+    (&["-dev", "--device"], "LLAMA_ARG_DEVICE", Same),
+    (&["--list-devices"], "", Same),
+    (&["-ot", "--override-tensor"], "LLAMA_ARG_OVERRIDE_TENSOR", Refused("not in this version")),
+    (&["-cmoe", "--cpu-moe"], "LLAMA_ARG_CPU_MOE", Refused("not in this version")),
+    (&["-ncmoe", "--n-cpu-moe"], "LLAMA_ARG_N_CPU_MOE", Refused("not in this version")),
+    (&["-ncffn", "--n-cpu-ffn"], "LLAMA_ARG_N_CPU_FFN", Refused("not in this version")),
+    (&["-ngl", "--gpu-layers", "--n-gpu-layers"], "LLAMA_ARG_N_GPU_LAYERS", Same),
+    (&["-sm", "--split-mode"], "LLAMA_ARG_SPLIT_MODE", Same),
+    (&["-ts", "--tensor-split"], "LLAMA_ARG_TENSOR_SPLIT", Same),
+    (&["-mg", "--main-gpu"], "LLAMA_ARG_MAIN_GPU", Same),
+    (&["-fit", "--fit"], "LLAMA_ARG_FIT", Refused("give -c and -ngl")),
+    (&["-fitt", "--fit-target"], "LLAMA_ARG_FIT_TARGET", Refused("give -c and -ngl")),
+    (&["-fitc", "--fit-ctx"], "LLAMA_ARG_FIT_CTX", Refused("give -c and -ngl")),
+    (&["--check-tensors"], "", Refused("not in this version")),
+    (&["--override-kv"], "", Refused("not in this version")),
+    (&["--op-offload"], "", Always("as llama.cpp decides")),
+    (&["--no-op-offload"], "", Refused("not in this version")),
+    (&["--lora"], "", Same),
+    (&["--lora-scaled"], "", Same),
+    (&["--control-vector"], "", Refused("control vectors are not in this version")),
+    (&["--control-vector-scaled"], "", Refused("control vectors are not in this version")),
+    (&["--control-vector-layer-range"], "", Refused("control vectors are not in this version")),
+    (&["-m", "--model"], "LLAMA_ARG_MODEL", Same),
+    (&["-mu", "--model-url"], "LLAMA_ARG_MODEL_URL", Refused("nothing is downloaded: fetch the file and give -m")),
+    (&["-dr", "--docker-repo"], "LLAMA_ARG_DOCKER_REPO", Refused("nothing is downloaded: fetch the file and give -m")),
+    (&["-hf", "-hfr", "--hf-repo"], "LLAMA_ARG_HF_REPO", Refused("nothing is downloaded: fetch the file and give -m")),
+    (&["-hff", "--hf-file"], "LLAMA_ARG_HF_FILE", Refused("nothing is downloaded: fetch the file and give -m")),
+    (&["-hft", "--hf-token"], "HF_TOKEN", Refused("nothing is downloaded: fetch the file and give -m")),
+    (&["--log-disable"], "", Same),
+    (&["--log-file"], "LLAMA_ARG_LOG_FILE", Same),
+    (&["--log-jsonl"], "LLAMA_ARG_LOG_JSONL", Same),
+    (&["--no-log-jsonl"], "", Refused("see --log-file, --log-jsonl, --log-verbosity and --log-disable")),
+    (&["--log-colors"], "LLAMA_ARG_LOG_COLORS", Refused("see --log-file, --log-jsonl, --log-verbosity and --log-disable")),
+    (&["-v", "--verbose", "--log-verbose"], "", Same),
+    (&["--offline"], "LLAMA_ARG_OFFLINE", Always("the network is never used")),
+    (&["-lv", "--verbosity", "--log-verbosity"], "LLAMA_ARG_LOG_VERBOSITY", Same),
+    (&["--log-prefix", "--no-log-prefix"], "LLAMA_ARG_LOG_PREFIX", Refused("see --log-file, --log-jsonl, --log-verbosity and --log-disable")),
+    (&["--log-timestamps", "--no-log-timestamps"], "LLAMA_ARG_LOG_TIMESTAMPS", Refused("see --log-file, --log-jsonl, --log-verbosity and --log-disable")),
+    (&["--spec-draft-type-k", "-ctkd", "--cache-type-k-draft"], "LLAMA_ARG_SPEC_DRAFT_CACHE_TYPE_K", Refused("speculative decoding is not in this version")),
+    (&["--spec-draft-type-v", "-ctvd", "--cache-type-v-draft"], "LLAMA_ARG_SPEC_DRAFT_CACHE_TYPE_V", Refused("speculative decoding is not in this version")),
+    (&["--samplers"], "", Same),
+    (&["-s", "--seed"], "", Same),
+    (&["--sampler-seq", "--sampling-seq"], "", Same),
+    (&["--ignore-eos"], "", Same),
+    (&["--temp", "--temperature"], "LLAMA_ARG_TEMPERATURE", Same),
+    (&["--top-k"], "LLAMA_ARG_TOP_K", Same),
+    (&["--top-p"], "LLAMA_ARG_TOP_P", Same),
+    (&["--min-p"], "LLAMA_ARG_MIN_P", Same),
+    (&["--top-nsigma", "--top-n-sigma"], "", Same),
+    (&["--xtc-probability"], "", Same),
+    (&["--xtc-threshold"], "", Same),
+    (&["--typical", "--typical-p"], "", Same),
+    (&["--repeat-last-n"], "", Same),
+    (&["--repeat-penalty"], "LLAMA_ARG_REPEAT_PENALTY", Same),
+    (&["--presence-penalty"], "LLAMA_ARG_PRESENCE_PENALTY", Same),
+    (&["--frequency-penalty"], "LLAMA_ARG_FREQUENCY_PENALTY", Same),
+    (&["--dry-multiplier"], "", Same),
+    (&["--dry-base"], "", Same),
+    (&["--dry-allowed-length"], "", Same),
+    (&["--dry-penalty-last-n"], "", Same),
+    (&["--dry-sequence-breaker"], "", Same),
+    (&["--adaptive-target"], "", Refused("this sampler is not in this version")),
+    (&["--adaptive-decay"], "", Refused("this sampler is not in this version")),
+    (&["--dynatemp-range"], "", Same),
+    (&["--dynatemp-exp"], "", Same),
+    (&["--mirostat"], "", Same),
+    (&["--mirostat-lr"], "", Same),
+    (&["--mirostat-ent"], "", Same),
+    (&["-l", "--logit-bias"], "", Same),
+    (&["--grammar"], "", Same),
+    (&["--grammar-file"], "", Same),
+    (&["-j", "--json-schema"], "", Same),
+    (&["-jf", "--json-schema-file"], "", Same),
+    (&["-bs", "--backend-sampling"], "LLAMA_ARG_BACKEND_SAMPLING", Refused("this sampler is not in this version")),
+    (&["-lcs", "--lookup-cache-static"], "", Refused("speculative decoding is not in this version")),
+    (&["-lcd", "--lookup-cache-dynamic"], "", Refused("speculative decoding is not in this version")),
+    (&["--kv-unified-per-slot"], "LLAMA_ARG_KV_UNIFIED_PER_SLOT", Refused("the cache is always one for all sequences")),
+    (&["-ctxcp", "--ctx-checkpoints", "--swa-checkpoints"], "LLAMA_ARG_CTX_CHECKPOINTS", Refused("prefixes are kept in the context only")),
+    (&["-cms", "--checkpoint-min-step"], "LLAMA_ARG_CHECKPOINT_MIN_SPACING_NT", Refused("prefixes are kept in the context only")),
+    (&["-cram", "--cache-ram"], "LLAMA_ARG_CACHE_RAM", Refused("prefixes are kept in the context only")),
+    (&["-kvu", "--kv-unified"], "LLAMA_ARG_KV_UNIFIED", Always("the cache is always one for all sequences")),
+    (&["-no-kvu", "--no-kv-unified"], "", Refused("the cache is always one for all sequences")),
+    (&["--cache-idle-slots", "--no-cache-idle-slots"], "LLAMA_ARG_CACHE_IDLE_SLOTS", Refused("prefixes are kept in the context only")),
+    (&["--context-shift", "--no-context-shift"], "LLAMA_ARG_CONTEXT_SHIFT", Same),
+    (&["-r", "--reverse-prompt"], "", Same),
+    (&["-sp", "--special"], "", Refused("not in this version")),
+    (&["--warmup"], "", Refused("not in this version")),
+    (&["--no-warmup"], "", Always("there is no warm-up run")),
+    (&["--spm-infill"], "", Refused("not in this version")),
+    (&["--pooling"], "LLAMA_ARG_POOLING", Refused("the model generates text only")),
+    (&["-np", "--parallel"], "LLAMA_ARG_N_PARALLEL", Same),
+    (&["-cb", "--cont-batching"], "LLAMA_ARG_CONT_BATCHING", Always("requests are always batched")),
+    (&["-nocb", "--no-cont-batching"], "", Refused("requests are always batched")),
+    (&["-mm", "--mmproj"], "LLAMA_ARG_MMPROJ", Refused("the model reads text only")),
+    (&["-mmu", "--mmproj-url"], "LLAMA_ARG_MMPROJ_URL", Refused("the model reads text only")),
+    (&["--mmproj-auto"], "LLAMA_ARG_MMPROJ_AUTO", Refused("the model reads text only")),
+    (&["--no-mmproj", "--no-mmproj-auto"], "", Always("there is no projector")),
+    (&["--mmproj-offload", "--no-mmproj-offload"], "LLAMA_ARG_MMPROJ_OFFLOAD", Refused("the model reads text only")),
+    (&["-mmdev", "--mmproj-device"], "MTMD_BACKEND_DEVICE", Refused("the model reads text only")),
+    (&["--image-min-tokens"], "LLAMA_ARG_IMAGE_MIN_TOKENS", Refused("the model reads text only")),
+    (&["--image-max-tokens"], "LLAMA_ARG_IMAGE_MAX_TOKENS", Refused("the model reads text only")),
+    (&["--mtmd-batch-max-tokens"], "LLAMA_ARG_MTMD_BATCH_MAX_TOKENS", Refused("the model reads text only")),
+    (&["--video-fps"], "LLAMA_ARG_VIDEO_FPS", Refused("the model reads text only")),
+    (&["--video-timestamp-interval"], "LLAMA_ARG_VIDEO_TIMESTAMP_INTERVAL", Refused("the model reads text only")),
+    (&["--video-ffmpeg-dir"], "LLAMA_ARG_VIDEO_FFMPEG_DIR", Refused("the model reads text only")),
+    (&["-a", "--alias"], "LLAMA_ARG_ALIAS", Same),
+    (&["--tags"], "LLAMA_ARG_TAGS", Same),
+    (&["--embd-normalize"], "", Refused("the model generates text only")),
+    (&["--host"], "LLAMA_ARG_HOST", Same),
+    (&["--port"], "LLAMA_ARG_PORT", Same),
+    (&["--reuse-port"], "LLAMA_ARG_REUSE_PORT", Refused("not in this version")),
+    (&["--path"], "LLAMA_ARG_STATIC_PATH", Refused("files are not served")),
+    (&["--cors-origins"], "LLAMA_ARG_CORS_ORIGINS", Same),
+    (&["--cors-methods"], "LLAMA_ARG_CORS_METHODS", Refused("see --cors-origins")),
+    (&["--cors-headers"], "LLAMA_ARG_CORS_HEADERS", Refused("see --cors-origins")),
+    (&["--cors-credentials", "--no-cors-credentials"], "LLAMA_ARG_CORS_CREDENTIALS", Refused("see --cors-origins")),
+    (&["--api-prefix"], "LLAMA_ARG_API_PREFIX", Same),
+    (&["--ui-config", "--webui-config"], "LLAMA_ARG_UI_CONFIG", Refused("the page has no settings")),
+    (&["--ui-config-file", "--webui-config-file"], "LLAMA_ARG_UI_CONFIG_FILE", Refused("the page has no settings")),
+    (&["--ui-mcp-proxy", "--webui-mcp-proxy", "--no-ui-mcp-proxy", "--no-webui-mcp-proxy"], "LLAMA_ARG_UI_MCP_PROXY", Refused("the server runs no tools")),
+    (&["--tools"], "LLAMA_ARG_TOOLS", Refused("the server runs no tools")),
+    (&["--tools-runtime"], "LLAMA_ARG_TOOLS_RUNTIME", Refused("the server runs no tools")),
+    (&["--mcp-servers-config"], "LLAMA_ARG_MCP_SERVERS_CONFIG", Refused("the server runs no tools")),
+    (&["--mcp-servers-json"], "LLAMA_ARG_MCP_SERVERS_JSON", Refused("the server runs no tools")),
+    (&["-ag", "--agent"], "LLAMA_ARG_AGENT", Refused("the server runs no tools")),
+    (&["-no-ag", "--no-agent"], "", Always("there are no tools")),
+    (&["--ui", "--webui", "--no-ui", "--no-webui"], "LLAMA_ARG_UI", Same),
+    (&["--embedding", "--embeddings"], "LLAMA_ARG_EMBEDDINGS", Refused("the model generates text only")),
+    (&["--rerank", "--reranking"], "LLAMA_ARG_RERANKING", Refused("the model generates text only")),
+    (&["--api-key"], "LLAMA_API_KEY", Same),
+    (&["--api-key-file"], "LLAMA_ARG_API_KEY_FILE", Same),
+    (&["--ssl-key-file"], "LLAMA_ARG_SSL_KEY_FILE", Same),
+    (&["--ssl-cert-file"], "LLAMA_ARG_SSL_CERT_FILE", Same),
+    (&["--chat-template-kwargs"], "LLAMA_ARG_CHAT_TEMPLATE_KWARGS", Same),
+    (&["-to", "--timeout"], "LLAMA_ARG_TIMEOUT", Same),
+    (&["--sse-ping-interval"], "LLAMA_ARG_SSE_PING_INTERVAL", Same),
+    (&["--threads-http"], "LLAMA_ARG_THREADS_HTTP", Same),
+    (&["--cache-prompt", "--no-cache-prompt"], "LLAMA_ARG_CACHE_PROMPT", Same),
+    (&["--cache-reuse"], "LLAMA_ARG_CACHE_REUSE", Refused("prefixes are kept in the context only")),
+    (&["--metrics"], "LLAMA_ARG_ENDPOINT_METRICS", Same),
+    (&["--props"], "LLAMA_ARG_ENDPOINT_PROPS", Same),
+    (&["--slots", "--no-slots"], "LLAMA_ARG_ENDPOINT_SLOTS", Same),
+    (&["--slot-save-path"], "", Refused("a cached prefix is found by its tokens and adapters; slots are not saved")),
+    (&["--media-path"], "", Refused("the model reads text only")),
+    (&["--models-dir"], "LLAMA_ARG_MODELS_DIR", Refused("one process serves one model")),
+    (&["--models-preset"], "LLAMA_ARG_MODELS_PRESET", Refused("one process serves one model")),
+    (&["--models-max"], "LLAMA_ARG_MODELS_MAX", Refused("one process serves one model")),
+    (&["--models-autoload", "--no-models-autoload"], "LLAMA_ARG_MODELS_AUTOLOAD", Refused("one process serves one model")),
+    (&["--jinja"], "LLAMA_ARG_JINJA", Always("templates are always Jinja")),
+    (&["--no-jinja"], "", Refused("templates are always Jinja")),
+    (&["--reasoning-format"], "LLAMA_ARG_THINK", Same),
+    (&["-rea", "--reasoning"], "LLAMA_ARG_REASONING", Same),
+    (&["--reasoning-effort"], "LLAMA_ARG_REASONING_EFFORT", Same),
+    (&["--reasoning-budget"], "LLAMA_ARG_THINK_BUDGET", Same),
+    (&["--reasoning-budget-message"], "LLAMA_ARG_THINK_BUDGET_MESSAGE", Refused("see --reasoning and --reasoning-format")),
+    (&["--reasoning-preserve", "--no-reasoning-preserve"], "LLAMA_ARG_REASONING_PRESERVE", Refused("see --reasoning and --reasoning-format")),
+    (&["--chat-template"], "LLAMA_ARG_CHAT_TEMPLATE", Same),
+    (&["--chat-template-file"], "LLAMA_ARG_CHAT_TEMPLATE_FILE", Same),
+    (&["--skip-chat-parsing", "--no-skip-chat-parsing"], "LLAMA_ARG_SKIP_CHAT_PARSING", Refused("not in this version")),
+    (&["--prefill-assistant"], "LLAMA_ARG_PREFILL_ASSISTANT", Always("a last message of the assistant is always continued")),
+    (&["--no-prefill-assistant"], "", Refused("not in this version")),
+    (&["-sps", "--slot-prompt-similarity"], "", Refused("a cached prefix is found by its tokens and adapters")),
+    (&["--lora-init-without-apply"], "", Same),
+    (&["--sleep-idle-seconds"], "", Refused("not in this version")),
+    (&["--log-prompts-dir"], "", Refused("see --log-file, --log-jsonl, --log-verbosity and --log-disable")),
+    (&["--spec-draft-hf", "-hfd", "-hfrd", "--hf-repo-draft"], "LLAMA_ARG_SPEC_DRAFT_HF_REPO", Refused("speculative decoding is not in this version")),
+    (&["--spec-draft-threads", "-td", "--threads-draft"], "", Refused("speculative decoding is not in this version")),
+    (&["--spec-draft-threads-batch", "-tbd", "--threads-batch-draft"], "", Refused("speculative decoding is not in this version")),
+    (&["--spec-draft-cpu-mask", "-Cd", "--cpu-mask-draft"], "", Refused("speculative decoding is not in this version")),
+    (&["--spec-draft-cpu-range", "-Crd", "--cpu-range-draft"], "", Refused("speculative decoding is not in this version")),
+    (&["--spec-draft-cpu-strict", "--cpu-strict-draft"], "", Refused("speculative decoding is not in this version")),
+    (&["--spec-draft-prio", "--prio-draft"], "", Refused("speculative decoding is not in this version")),
+    (&["--spec-draft-poll", "--poll-draft"], "", Refused("speculative decoding is not in this version")),
+    (&["--spec-draft-cpu-mask-batch", "-Cbd", "--cpu-mask-batch-draft"], "", Refused("speculative decoding is not in this version")),
+    (&["--spec-draft-cpu-strict-batch", "--cpu-strict-batch-draft"], "", Refused("speculative decoding is not in this version")),
+    (&["--spec-draft-prio-batch", "--prio-batch-draft"], "", Refused("speculative decoding is not in this version")),
+    (&["--spec-draft-poll-batch", "--poll-batch-draft"], "", Refused("speculative decoding is not in this version")),
+    (&["--spec-draft-override-tensor", "-otd", "--override-tensor-draft"], "", Refused("speculative decoding is not in this version")),
+    (&["--spec-draft-cpu-moe", "-cmoed", "--cpu-moe-draft"], "LLAMA_ARG_SPEC_DRAFT_CPU_MOE", Refused("speculative decoding is not in this version")),
+    (&["--spec-draft-n-cpu-moe", "--spec-draft-ncmoe", "-ncmoed", "--n-cpu-moe-draft"], "LLAMA_ARG_SPEC_DRAFT_N_CPU_MOE", Refused("speculative decoding is not in this version")),
+    (&["--spec-draft-n-max"], "LLAMA_ARG_SPEC_DRAFT_N_MAX", Refused("speculative decoding is not in this version")),
+    (&["--spec-draft-n-min"], "LLAMA_ARG_SPEC_DRAFT_N_MIN", Refused("speculative decoding is not in this version")),
+    (&["--spec-synth-len"], "LLAMA_ARG_SPEC_SYNTH_LEN", Refused("speculative decoding is not in this version")),
+    (&["--spec-synth-rates"], "LLAMA_ARG_SPEC_SYNTH_RATES", Refused("speculative decoding is not in this version")),
+    (&["--spec-draft-p-split", "--draft-p-split"], "LLAMA_ARG_SPEC_DRAFT_P_SPLIT", Refused("speculative decoding is not in this version")),
+    (&["--spec-draft-p-min", "--draft-p-min"], "LLAMA_ARG_SPEC_DRAFT_P_MIN", Refused("speculative decoding is not in this version")),
+    (&["--spec-draft-backend-sampling", "--no-spec-draft-backend-sampling"], "LLAMA_ARG_SPEC_DRAFT_BACKEND_SAMPLING", Refused("speculative decoding is not in this version")),
+    (&["--spec-draft-device", "-devd", "--device-draft"], "", Refused("speculative decoding is not in this version")),
+    (&["--spec-draft-ngl", "-ngld", "--gpu-layers-draft", "--n-gpu-layers-draft"], "LLAMA_ARG_N_GPU_LAYERS_DRAFT", Refused("speculative decoding is not in this version")),
+    (&["--spec-draft-model", "-md", "--model-draft"], "LLAMA_ARG_SPEC_DRAFT_MODEL", Refused("speculative decoding is not in this version")),
+    (&["--spec-type"], "LLAMA_ARG_SPEC_TYPE", Refused("speculative decoding is not in this version")),
+    (&["--spec-ngram-mod-n-min"], "", Refused("speculative decoding is not in this version")),
+    (&["--spec-ngram-mod-n-max"], "", Refused("speculative decoding is not in this version")),
+    (&["--spec-ngram-mod-n-match"], "", Refused("speculative decoding is not in this version")),
+    (&["--spec-ngram-simple-size-n"], "", Refused("speculative decoding is not in this version")),
+    (&["--spec-ngram-simple-size-m"], "", Refused("speculative decoding is not in this version")),
+    (&["--spec-ngram-simple-min-hits"], "", Refused("speculative decoding is not in this version")),
+    (&["--spec-ngram-map-k-size-n"], "", Refused("speculative decoding is not in this version")),
+    (&["--spec-ngram-map-k-size-m"], "", Refused("speculative decoding is not in this version")),
+    (&["--spec-ngram-map-k-min-hits"], "", Refused("speculative decoding is not in this version")),
+    (&["--spec-ngram-map-k4v-size-n"], "", Refused("speculative decoding is not in this version")),
+    (&["--spec-ngram-map-k4v-size-m"], "", Refused("speculative decoding is not in this version")),
+    (&["--spec-ngram-map-k4v-min-hits"], "", Refused("speculative decoding is not in this version")),
+    (&["--draft", "--draft-n", "--draft-max"], "LLAMA_ARG_DRAFT_MAX", Refused("speculative decoding is not in this version")),
+    (&["--draft-min", "--draft-n-min"], "LLAMA_ARG_DRAFT_MIN", Refused("speculative decoding is not in this version")),
+    (&["--spec-ngram-size-n"], "", Refused("speculative decoding is not in this version")),
+    (&["--spec-ngram-size-m"], "", Refused("speculative decoding is not in this version")),
+    (&["--spec-ngram-min-hits"], "", Refused("speculative decoding is not in this version")),
+    (&["--embd-gemma-default"], "", Refused("nothing is downloaded: fetch the file and give -m")),
+    (&["--fim-qwen-1.5b-default"], "", Refused("nothing is downloaded: fetch the file and give -m")),
+    (&["--fim-qwen-3b-default"], "", Refused("nothing is downloaded: fetch the file and give -m")),
+    (&["--fim-qwen-7b-default"], "", Refused("nothing is downloaded: fetch the file and give -m")),
+    (&["--fim-qwen-7b-spec"], "", Refused("nothing is downloaded: fetch the file and give -m")),
+    (&["--fim-qwen-14b-spec"], "", Refused("nothing is downloaded: fetch the file and give -m")),
+    (&["--fim-qwen-30b-default"], "", Refused("nothing is downloaded: fetch the file and give -m")),
+    (&["--gpt-oss-20b-default"], "", Refused("nothing is downloaded: fetch the file and give -m")),
+    (&["--gpt-oss-120b-default"], "", Refused("nothing is downloaded: fetch the file and give -m")),
+    (&["--vision-gemma-4b-default"], "", Refused("the model reads text only")),
+    (&["--vision-gemma-12b-default"], "", Refused("the model reads text only")),
+    (&["--spec-default"], "", Refused("speculative decoding is not in this version")),
+];
+
+/// The row that has this spelling.
+pub fn find(name: &str) -> Option<&'static (&'static [&'static str], &'static str, Meaning)> {
+    FLAGS.iter().find(|(names, ..)| names.contains(&name))
+}
+
+/// Why a flag is refused, when it is.
+pub fn refused(name: &str) -> Option<&'static str> {
+    match find(name)?.2 {
+        Refused(why) => Some(why),
+        Same | Always(_) => None,
+    }
+}
+
+/// Whether the flag asks for what is always so.
+pub fn is_always(name: &str) -> bool {
+    find(name).is_some_and(|(.., meaning)| matches!(meaning, Always(_)))
+}
+
+/// The long spelling of a flag with one dash and several letters. Without it, `-mm FILE` would be read as `-m m`.
+pub fn long(name: &str) -> Option<&'static str> {
+    let (names, ..) = find(name).filter(|_| name.len() > 2 && !name.starts_with("--"))?;
+    names.iter().copied().find(|n| n.starts_with("--"))
+}
+
+/// The first variable of the environment that stands for a refused flag: `(variable, flag, why)`.
+pub fn refused_variable(is_set: impl Fn(&str) -> bool) -> Option<(&'static str, &'static str, &'static str)> {
+    FLAGS.iter().find_map(|(names, variable, meaning)| match meaning {
+        Refused(why) if !variable.is_empty() && is_set(variable) => Some((*variable, names[0], *why)),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flag_is_there_once() {
+        let mut seen = std::collections::HashSet::new();
+        for (names, ..) in FLAGS {
+            for name in *names {
+                assert!(name.starts_with('-') && seen.insert(name), "{name}");
+            }
+        }
+        assert!(refused("--mmproj").is_some() && refused("--port").is_none() && refused("--no-such-flag").is_none());
+        assert_eq!(long("-mm"), Some("--mmproj"));
+        assert_eq!(refused_variable(|v| v == "LLAMA_ARG_MMPROJ").map(|f| f.0), Some("LLAMA_ARG_MMPROJ"));
+    }
+}

@@ -1,0 +1,63 @@
+//! The server's log: what happened, never what was said. No prompt, no answer and no key is written at any level.
+
+use std::fs::OpenOptions;
+use std::path::PathBuf;
+
+use clap::Args;
+use tracing::level_filters::LevelFilter;
+
+use crate::error::{Code, Failure};
+
+/// Where the log goes, and how much of it.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Log")]
+pub struct LogArgs {
+    /// No log
+    #[arg(long)]
+    log_disable: bool,
+    /// Append the log to a file instead of standard error
+    #[arg(long, value_name = "FILE", env = "LLAMA_ARG_LOG_FILE")]
+    log_file: Option<PathBuf>,
+    /// One JSON object per line
+    #[arg(long, env = "LLAMA_ARG_LOG_JSONL", action = clap::ArgAction::SetTrue,
+        value_parser = clap::builder::BoolishValueParser::new())]
+    log_jsonl: bool,
+    /// 0 nothing, 1 errors, 2 warnings, 3 requests (default), 4 connections, 5 everything [short: -lv]
+    #[arg(long, alias = "verbosity", value_name = "N", env = "LLAMA_ARG_LOG_VERBOSITY", default_value_t = 3)]
+    log_verbosity: u8,
+}
+
+impl LogArgs {
+    /// Starts logging.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn start(&self) -> Result<(), Failure> {
+        let level = match self.log_verbosity {
+            _ if self.log_disable => LevelFilter::OFF,
+            0 => LevelFilter::OFF,
+            1 => LevelFilter::ERROR,
+            2 => LevelFilter::WARN,
+            3 => LevelFilter::INFO,
+            4 => LevelFilter::DEBUG,
+            _ => LevelFilter::TRACE,
+        };
+        let builder = tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_target(false);
+        // A second start in one process (tests) keeps the first log.
+        let _ = match &self.log_file {
+            Some(path) => {
+                let file = OpenOptions::new().create(true).append(true).open(path);
+                let file =
+                    file.map_err(|e| Failure::new(Code::Other, format!("--log-file '{}': {e}", path.display())))?;
+                let file = std::sync::Mutex::new(file);
+                match self.log_jsonl {
+                    true => builder.json().with_writer(file).try_init(),
+                    false => builder.with_writer(file).try_init(),
+                }
+            }
+            None if self.log_jsonl => builder.json().with_writer(std::io::stderr).try_init(),
+            None => builder.with_writer(std::io::stderr).try_init(),
+        };
+        Ok(())
+    }
+}

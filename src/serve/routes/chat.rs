@@ -1,0 +1,136 @@
+//! Chat in OpenAI's form, and the Responses API on top of it.
+
+use std::sync::Arc;
+
+use axum::extract::{Request as HttpRequest, State as StateOf};
+use serde_json::{Map, Value};
+
+use super::super::generate::{self, Plan, SSE};
+use super::super::keys::Grant;
+use super::super::naming;
+use super::super::reply::{Refusal, Reply};
+use super::super::state::State;
+use super::{Shared, read};
+use crate::error::Failure;
+use crate::pipeline::Pipeline;
+use crate::request::{Input, Request};
+use crate::wire::{self, Call, Problem};
+
+/// POST `/v1/chat/completions`.
+pub async fn chat(StateOf(state): Shared, request: HttpRequest) -> Reply {
+    let (body, grant) = read(&state, request).await?;
+    generate::run(state, move |state, pipeline| {
+        let (call, model) = understand(state, pipeline, body, &grant)?;
+        let shape = Box::new(wire::Chat::new(call.telling.clone(), call.answers));
+        plan(state, call, shape, SSE, model)
+    })
+    .await
+}
+
+/// POST `/v1/responses`.
+pub async fn responses(StateOf(state): Shared, request: HttpRequest) -> Reply {
+    let (body, grant) = read(&state, request).await?;
+    generate::run(state, move |state, pipeline| {
+        let (body, echo) = wire::responses_to_chat(body)?;
+        let (call, model) = understand(state, pipeline, body, &grant)?;
+        let shape = Box::new(wire::Responses::new(call.telling.clone(), echo));
+        plan(state, single(call)?, shape, SSE, model)
+    })
+    .await
+}
+
+/// A chat request understood: what is asked, and the name of the model that answers.
+pub fn understand(
+    state: &State,
+    pipeline: &Pipeline,
+    mut body: Map<String, Value>,
+    grant: &Grant,
+) -> Result<(Call, String), Refusal> {
+    if body.get("grammar").is_some_and(|g| !g.is_null()) && body.get("json_schema").is_some_and(|s| !s.is_null()) {
+        return Err(Problem::invalid("json_schema: give one format, not also grammar").into());
+    }
+    for (field, value) in &state.options.chat_defaults {
+        match (body.get_mut(field), value) {
+            (None | Some(Value::Null), value) => drop(body.insert(field.clone(), value.clone())),
+            (Some(Value::Object(own)), Value::Object(defaults)) => {
+                for (key, value) in defaults {
+                    own.entry(key).or_insert_with(|| value.clone());
+                }
+            }
+            _ => (),
+        }
+    }
+    let (model, defaults) = naming::resolve(state, &mut body)?;
+    let lora = body.remove("lora").filter(|v| !v.is_null());
+    let named = body.get("adapters").is_some_and(|v| !v.is_null());
+    let caps = state.caps(pipeline);
+    let mut call = wire::chat(body, &defaults, caps)?;
+    with_loose(state, &mut call.request, lora.as_ref(), named)?;
+    naming::permit(state, grant, &call.request)?;
+    if call.telling.split.reasoning
+        && caps.opens_thoughts
+        && let Input::Chat { messages, tools, kwargs } = &call.request.input
+    {
+        let prompt = pipeline.render(messages.clone(), tools.clone(), kwargs.clone())?;
+        call.telling.split.thinking = prompt.text().trim_end().ends_with("<think>");
+    }
+    Ok((call, model))
+}
+
+/// Applies `lora`: what it names, and nothing that the server would apply by itself.
+pub fn with_loose(state: &State, request: &mut Request, lora: Option<&Value>, named: bool) -> Result<(), Failure> {
+    let Some(lora) = lora else { return Ok(()) };
+    let chosen = naming::loose(state, lora)?;
+    if !named {
+        request.adapters.clear();
+    }
+    request.adapters.extend(chosen);
+    Ok(())
+}
+
+/// A call of an API that knows no several answers.
+///
+/// # Errors
+/// Several were asked for.
+pub fn single(call: Call) -> Result<Call, Refusal> {
+    match call.answers {
+        1 => Ok(call),
+        _ => Err(Problem::invalid("n: this route gives one answer").into()),
+    }
+}
+
+/// One request per answer.
+pub fn plan(
+    state: &State,
+    call: Call,
+    shape: Box<dyn wire::Shape>,
+    content_type: &'static str,
+    model: String,
+) -> Result<Plan, Refusal> {
+    let requests = repeat(state, vec![call.request], call.answers)?;
+    Ok(Plan { requests, shape, telling: call.telling, content_type, model })
+}
+
+/// Each request so many times; a seed grows by one with each.
+pub fn repeat(state: &State, requests: Vec<Request>, times: usize) -> Result<Vec<Request>, Refusal> {
+    let most = state.options.bounds.answers;
+    if requests.len() * times > most {
+        return Err(Problem::invalid(format!("prompt: a request may have at most {most} answers in all")).into());
+    }
+    let again = |request: Request| {
+        (0..times).map(move |i| {
+            let mut request = request.clone();
+            let step = u32::try_from(i).unwrap_or(0);
+            request.sampling.seed = request.sampling.seed.map(|s| s.wrapping_add(step));
+            request
+        })
+    };
+    Ok(requests.into_iter().flat_map(again).collect())
+}
+
+/// Kept so that plans can be sent to their thread.
+const _: fn() = || {
+    fn sent<T: Send>() {}
+    sent::<Plan>();
+    sent::<Arc<State>>();
+};
