@@ -28,6 +28,7 @@ mod regex;
 mod report;
 mod schema;
 mod trie;
+mod unique;
 mod vocabulary;
 
 #[cfg(test)]
