@@ -21,6 +21,7 @@ use super::plan::Plan;
 use super::report::SchemaReport;
 use super::schema::{self, SchemaMode};
 use super::tools::{self, ToolCalls};
+use super::unique::{Follower, UniqueArrays};
 use super::vocabulary::Vocabulary;
 
 /// White space that may stand between two parts of a JSON value: none, one blank, or a new line with indentation.
@@ -57,6 +58,8 @@ pub(super) struct Template {
     /// Bytes of the rewritten schema.
     size: usize,
     references: usize,
+    /// Arrays whose items must differ, if there are any.
+    unique: Option<Arc<UniqueArrays>>,
 }
 
 /// Rewrites and compiles a schema.
@@ -74,11 +77,12 @@ pub(super) fn from_schema(
         let grammar = grammar(rewritten.value);
         let matcher = parser(factory, &grammar).map_err(|error| at_origin(error, &rewritten.origins))?;
         let report = SchemaReport::new(rewritten.notes, rewritten.unchecked, rewritten.original)?;
-        Ok((grammar, matcher, size, report))
+        let unique = (!rewritten.unique.is_empty()).then(|| Arc::new(rewritten.unique));
+        Ok((grammar, matcher, size, report, unique))
     })?;
-    let (grammar, matcher, size, report) = compiled;
+    let (grammar, matcher, size, report, unique) = compiled;
     let vocabulary = Arc::clone(vocabulary);
-    Ok((Template { vocabulary, grammar, matcher, bytes: OnceLock::new(), size, references }, report))
+    Ok((Template { vocabulary, grammar, matcher, bytes: OnceLock::new(), size, references, unique }, report))
 }
 
 /// The engine's form of a rewritten schema.
@@ -116,7 +120,16 @@ pub(super) fn from_calls(
         let mut schemas = Vec::with_capacity(calls.tools.len());
         for (index, tool) in calls.tools.iter().enumerate() {
             let schema = schema::rewrite(&tool.parameters, SchemaMode::Strict, limits);
-            schemas.push(schema.map_err(|error| of_tool(error, index, &tool.name))?.value);
+            let schema = schema.map_err(|error| of_tool(error, index, &tool.name))?;
+            if !schema.unique.is_empty() {
+                let error = GrammarError::Schema {
+                    pointer: String::new(),
+                    keyword: Some("uniqueItems".to_owned()),
+                    message: "cannot be enforced inside a tool call".to_owned(),
+                };
+                return Err(of_tool(error, index, &tool.name));
+            }
+            schemas.push(schema.value);
         }
         let text = tools::grammar(calls, schemas, &options());
         let size = text.len();
@@ -125,7 +138,7 @@ pub(super) fn from_calls(
         Ok((grammar, matcher, size))
     })?;
     let vocabulary = Arc::clone(vocabulary);
-    Ok(Template { vocabulary, grammar, matcher, bytes: OnceLock::new(), size, references })
+    Ok(Template { vocabulary, grammar, matcher, bytes: OnceLock::new(), size, references, unique: None })
 }
 
 /// An error in the schema of one tool, with the tool's place and name.
@@ -219,6 +232,7 @@ impl Template {
         Guided {
             vocabulary: Arc::clone(&self.vocabulary),
             matcher: self.matcher.deep_clone(),
+            follower: self.unique.clone().map(Follower::new),
             mask: None,
             unmasked: 0,
             finished: false,
@@ -238,9 +252,19 @@ impl Template {
                 self.bytes.get_or_init(|| matcher)
             }
         };
-        match_bytes(matcher.deep_clone(), text, RENEW)
+        let result = match_bytes(matcher.deep_clone(), text, RENEW)
             // The work limit was for too many bytes at once.
-            .or_else(|_| match_bytes(matcher.deep_clone(), text, 1))
+            .or_else(|_| match_bytes(matcher.deep_clone(), text, 1))?;
+        if let Some(arrays) = &self.unique {
+            let taken = if let MatchResult::Rejected { at } = result { at } else { text.len() };
+            let mut follower = Follower::new(Arc::clone(arrays));
+            for (at, byte) in text[..taken].iter().enumerate() {
+                if follower.feed(&[*byte]).is_err() {
+                    return Ok(MatchResult::Rejected { at });
+                }
+            }
+        }
+        Ok(result)
     }
 
     /// Bytes held, roughly: the engine does not tell. Its automata take some hundred times the text.
@@ -280,6 +304,7 @@ fn match_bytes(mut matcher: Matcher, text: &[u8], step: usize) -> Result<MatchRe
 pub(super) struct Guided {
     pub(super) vocabulary: Arc<Vocabulary>,
     pub(super) matcher: Matcher,
+    pub(super) follower: Option<Follower>,
     /// The mask here, if it is known.
     pub(super) mask: Option<TokenMask>,
     /// Tokens accepted since the last mask.
@@ -301,7 +326,9 @@ impl Guided {
         if !self.vocabulary.is_text(token) || self.matcher.is_stopped() {
             return Ok(false);
         }
-        self.matcher.validate_tokens(&[token]).map(|count| count == 1).map_err(|error| engine(&error))
+        let piece = self.vocabulary.piece(token);
+        let follows = self.follower.as_ref().is_none_or(|follower| follower.allows(piece));
+        Ok(follows && self.matcher.validate_tokens(&[token]).map_err(|error| engine(&error))? == 1)
     }
 
     pub fn accept(&mut self, token: u32) -> Result<(), MatcherError> {
@@ -316,6 +343,9 @@ impl Guided {
         self.mask = None;
         self.matcher.consume_token(token).map_err(|error| engine(&error))?;
         self.plan.follow(token);
+        if let Some(follower) = &mut self.follower {
+            follower.feed(self.vocabulary.piece(token)).map_err(|_| MatcherError::Refused { token })?;
+        }
         self.unmasked += 1;
         if self.unmasked >= RENEW && !self.matcher.is_stopped() {
             self.mask = Some(self.compute_mask()?);
@@ -345,6 +375,12 @@ impl Guided {
                 TokenMask::from_words(set.as_slice(), tokens)
             }
         };
+        if let Some(follower) = &self.follower {
+            let piece = |token: &u32| self.vocabulary.piece(*token);
+            let concerned = mask.iter().filter(|token| follower.concerns(piece(token)));
+            let refused: Vec<u32> = concerned.filter(|token| !follower.allows(piece(token))).collect();
+            refused.into_iter().for_each(|token| mask.remove(token));
+        }
         for &end in self.vocabulary.end_tokens() {
             match complete {
                 true => mask.insert(end),

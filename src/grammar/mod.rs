@@ -33,6 +33,7 @@ mod report;
 mod schema;
 pub mod tools;
 mod trie;
+mod unique;
 mod vocabulary;
 
 #[cfg(test)]

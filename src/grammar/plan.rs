@@ -55,7 +55,8 @@ impl Guided {
     /// See [`Matcher::forced_bytes`](super::Matcher::forced_bytes).
     pub fn forced_bytes(&mut self) -> Result<Vec<u8>, MatcherError> {
         self.check()?;
-        if self.matcher.is_stopped() {
+        // What the engine has no choice about may still repeat an item that must not be repeated.
+        if self.matcher.is_stopped() || self.follower.is_some() {
             return Ok(Vec::new());
         }
         let forced = self.matcher.compute_ff_bytes();
@@ -68,6 +69,9 @@ impl Guided {
         self.check()?;
         // How the bytes are cut is nothing to the engine.
         let tokens = cut(&self.vocabulary, bytes).ok_or(MatcherError::DeadEnd)?;
+        if self.follower.as_ref().is_some_and(|follower| !follower.allows(bytes)) {
+            return Err(MatcherError::RefusedText { at: 0 });
+        }
         let mut taken = self.matcher.clone();
         let count = taken.try_consume_tokens(&tokens).map_err(|error| engine(&error))?;
         if count < tokens.len() {
@@ -75,6 +79,9 @@ impl Guided {
             return Err(MatcherError::RefusedText { at });
         }
         self.matcher = taken;
+        if let Some(follower) = &mut self.follower {
+            follower.feed(bytes).map_err(|_| MatcherError::RefusedText { at: 0 })?;
+        }
         self.mask = None;
         self.plan.forget();
         Ok(())
@@ -89,8 +96,9 @@ impl Guided {
         if self.matcher.is_stopped() {
             return Ok(tokens.is_empty());
         }
+        let follows = self.follower.as_ref().is_none_or(|follower| follower.allows(bytes));
         let count = self.matcher.validate_tokens(&tokens).map_err(|error| engine(&error))?;
-        Ok(count == tokens.len())
+        Ok(follows && count == tokens.len())
     }
 
     /// See [`Matcher::tokens_to_finish`](super::Matcher::tokens_to_finish).
@@ -160,7 +168,12 @@ impl Guided {
     }
 
     /// Makes sure that the way holds; `false` if none is found.
+    ///
+    /// None where items must not be repeated: a way is found on a copy of the engine, which does not know of that.
     fn way(&mut self) -> Result<bool, MatcherError> {
+        if self.follower.is_some() {
+            return Ok(false);
+        }
         if self.plan.holds {
             return Ok(true);
         }

@@ -12,7 +12,7 @@ use super::{SchemaNote, meet, negate};
 const DEPTH: usize = 5;
 
 /// Pieces of one branch of `oneOf` that are kept exactly.
-const PIECES: usize = 4;
+const PIECES: usize = 1;
 
 /// The values of `parts` that exactly one of the nodes admits.
 ///

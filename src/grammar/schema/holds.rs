@@ -7,7 +7,7 @@ use super::graph::Graph;
 use super::part::{Arr, Keys, Obj, Part, Text};
 
 /// Equality of JSON values: numbers by value, objects without order.
-pub(super) fn same(a: &Value, b: &Value) -> bool {
+pub(in crate::grammar) fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => match (a.is_f64(), b.is_f64()) {
             (false, false) => a == b,

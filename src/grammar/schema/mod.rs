@@ -39,6 +39,8 @@ use serde_json::Value;
 
 use super::error::GrammarError;
 use super::limits::Limits;
+use super::unique::UniqueArrays;
+pub(super) use holds::same;
 
 /// What to do with a keyword that cannot be enforced token by token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -71,6 +73,8 @@ pub(super) struct Rewritten {
     pub notes: Vec<SchemaNote>,
     /// What is left to the check at the end. Empty in [`SchemaMode::Strict`].
     pub unchecked: Vec<SchemaNote>,
+    /// Arrays whose items must differ.
+    pub unique: UniqueArrays,
     /// JSON pointers into the schema, by the names of the definitions in `value`.
     pub origins: HashMap<String, String>,
     /// The schema as it was read.
@@ -95,8 +99,8 @@ pub(super) fn rewrite(text: &str, mode: SchemaMode, limits: &Limits) -> Result<R
     let document = document::Document::new(&original);
     let mut graph = graph::Graph::new(&document);
     let root = graph.schema(document.root.clone());
-    let write::Written { value, notes, unchecked, origins } = write::write(&mut graph, root, mode)?;
-    Ok(Rewritten { value, notes, unchecked, origins, original })
+    let write::Written { value, notes, unchecked, unique, origins } = write::write(&mut graph, root, mode)?;
+    Ok(Rewritten { value, notes, unchecked, unique, origins, original })
 }
 
 fn refuse(pointer: &str, keyword: Option<&str>, message: impl Into<String>) -> GrammarError {

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Map, Value, json};
 
 use super::super::error::GrammarError;
+use super::super::unique::UniqueArrays;
 use super::graph::{Expr, Graph, Id};
 use super::lower::{Low, LowObj, Lowering};
 use super::part::Kind;
@@ -34,6 +35,7 @@ pub(super) struct Written {
     pub value: Value,
     pub notes: Vec<SchemaNote>,
     pub unchecked: Vec<SchemaNote>,
+    pub unique: UniqueArrays,
     /// JSON pointers of the original, by the names of definitions.
     pub origins: HashMap<String, String>,
 }
@@ -91,7 +93,8 @@ pub(super) fn write(graph: &mut Graph<'_>, root: Id, mode: SchemaMode) -> Result
         }
     }
     let origins = writer.names.iter().map(|(id, name)| (name.clone(), graph.pointer(*id))).collect();
-    Ok(Written { value, notes, unchecked, origins })
+    let unique = unique(&writer.nodes, root);
+    Ok(Written { value, notes, unchecked, unique, origins })
 }
 
 fn below(part: &Low) -> Vec<Id> {
@@ -103,6 +106,61 @@ fn below(part: &Low) -> Vec<Id> {
             props.chain(object.patterns.iter().map(|(_, id)| *id)).chain([object.rest]).collect()
         }
     }
+}
+
+/// Where the arrays stand whose items must differ.
+fn unique(nodes: &HashMap<Id, Vec<Low>>, root: Id) -> UniqueArrays {
+    let of = |id: &Id| {
+        nodes.get(id).into_iter().flatten().find_map(|part| match part {
+            Low::Array { unique, .. } => unique.clone(),
+            _ => None,
+        })
+    };
+    let mut found = UniqueArrays { root: of(&root).is_some(), ..UniqueArrays::default() };
+    for part in nodes.values().flatten() {
+        match part {
+            Low::Array { prefix, rest, .. } => found.all |= prefix.iter().chain([rest]).any(|id| of(id).is_some()),
+            Low::Object(object) => {
+                let unnamed = object.patterns.iter().map(|(_, id)| id).chain([&object.rest]);
+                found.all |= unnamed.into_iter().any(|id| of(id).is_some());
+                for (name, id) in &object.props {
+                    if let Some(values) = of(id) {
+                        // Two lists under one key: no list, then.
+                        let known = found.keys.entry(name.clone()).or_insert_with(|| values.clone());
+                        if *known != values {
+                            *known = None;
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    // A list holds for the arrays it was made for, not for others under the same key.
+    for part in nodes.values().flatten() {
+        if let Low::Object(object) = part {
+            for (name, id) in object.props.iter().filter(|(_, id)| of(id).is_none() && *id != Id::FALSE) {
+                let arrays = *id == Id::TRUE
+                    || nodes
+                        .get(id)
+                        .into_iter()
+                        .flatten()
+                        .any(|part| matches!(part, Low::Array { .. } | Low::Values(_)));
+                if let (true, Some(values)) = (arrays, found.keys.get_mut(name)) {
+                    *values = None;
+                }
+            }
+        }
+    }
+    // Unnamed keys can be called so too.
+    if nodes
+        .values()
+        .flatten()
+        .any(|part| matches!(part, Low::Object(o) if o.rest != Id::FALSE || !o.patterns.is_empty()))
+    {
+        found.keys.values_mut().for_each(|values| *values = None);
+    }
+    found
 }
 
 /// Adds the type that an author plainly had in mind.
@@ -154,7 +212,7 @@ fn finite(part: &Low, alive: &HashSet<Id>) -> bool {
     match part {
         Low::Values(values) => !values.is_empty(),
         Low::Leaf(_) => true,
-        Low::Array { prefix, rest, min, max } => {
+        Low::Array { prefix, rest, min, max, .. } => {
             let needed = usize::try_from(*min).unwrap_or(usize::MAX);
             max.is_none_or(|max| *min <= max)
                 && prefix.iter().take(needed).all(|id| alive.contains(id))
@@ -236,7 +294,7 @@ impl Writer {
         match part {
             Low::Values(values) => json!({"enum": values}),
             Low::Leaf(leaf) => leaf.clone(),
-            Low::Array { prefix, rest, min, max } => {
+            Low::Array { prefix, rest, min, max, .. } => {
                 let mut array = Map::from_iter([("type".into(), "array".into())]);
                 if !prefix.is_empty() {
                     let items: Vec<Value> = prefix.iter().map(|id| self.node(*id, level)).collect();

@@ -62,7 +62,7 @@ impl Lowering<'_, '_> {
             array.prefix.truncate(usize::try_from(max).unwrap_or(usize::MAX));
         }
         let Arr { prefix, rest, min, max, .. } = array;
-        Ok(vec![Low::Array { prefix, rest, min, max }])
+        Ok(vec![Low::Array { prefix, rest, min, max, unique: None }])
     }
 
     /// Arrays without a repetition, or with one.
@@ -77,6 +77,21 @@ impl Lowering<'_, '_> {
             if let Some(lists) = self.arrangements(&array)? {
                 return Ok(if lists.is_empty() { Vec::new() } else { vec![Low::Values(lists)] });
             }
+        }
+        if array.repeats.is_none() {
+            // Followed beside the engine. A list of values that runs out ends the array.
+            let values = self.listed(&array)?;
+            if let Some(values) = &values {
+                array.max = super::super::meet::least(array.max, Some(values.len() as u64));
+            }
+            array.unique = None;
+            let mut found = self.plain(array)?;
+            for low in &mut found {
+                if let Low::Array { unique, .. } = low {
+                    *unique = Some(values.clone());
+                }
+            }
+            return Ok(found);
         }
         if self.lose(&origin, array.repeats.is_some()) {
             array.unique = None;
@@ -98,6 +113,25 @@ impl Lowering<'_, '_> {
             }
         }
         Ok(true)
+    }
+
+    /// All values of the items, if they are few and plain.
+    fn listed(&mut self, array: &Arr) -> Result<Option<Vec<Value>>, GrammarError> {
+        let mut values = Vec::new();
+        if array.prefix.is_empty() {
+            for part in self.graph.expand(array.rest)?.iter() {
+                match part {
+                    Part::Values(more) => values.extend(more.iter().cloned()),
+                    Part::Number(num) => match num.list(LISTED) {
+                        Some(more) => values.extend(more),
+                        None => return Ok(None),
+                    },
+                    _ => return Ok(None),
+                }
+            }
+        }
+        let plain = !values.is_empty() && values.iter().all(|value| !value.is_array() && !value.is_object());
+        Ok(plain.then_some(values))
     }
 
     /// All arrays of different values, if every item is from a short list.

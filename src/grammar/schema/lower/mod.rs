@@ -29,9 +29,13 @@ pub(super) enum Low {
         rest: Id,
         min: u64,
         max: Option<u64>,
+        unique: Option<Unique>,
     },
     Object(LowObj),
 }
+
+/// That the items of an array differ, with all values an item can have, if they are few.
+pub(super) type Unique = Option<Vec<Value>>;
 
 /// An object in the engine's words: patterns do not overlap, and bounds stand only where the engine counts.
 #[derive(Debug, Clone, PartialEq)]

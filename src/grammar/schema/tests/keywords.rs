@@ -114,6 +114,12 @@ fn unique_items() {
         &["[\"a\",1]", "[]"],
         &["[1]"],
     );
+    check(r#"{"type":"array","items":{"type":"integer"},"uniqueItems":true}"#, &["[1,11,2]", "[]"], &["[1,2,1]"]);
+    check(
+        r#"{"type":"object","properties":{"a":{"type":"array","uniqueItems":true},"b":{"type":"array"}}}"#,
+        &[r#"{"a":["x",{"y":1}],"b":[1,1]}"#],
+        &[r#"{"a":["x","x"]}"#, r#"{"a":[{"y":[1]},{"y":[1]}]}"#],
+    );
 }
 
 #[test]

@@ -46,3 +46,21 @@ fn nothing_invalid_is_accepted() {
     assert!(compiled_ones > 200, "{compiled_ones}");
     assert!(accepted * 10 > valid_ones * 6, "{accepted} of {valid_ones}");
 }
+
+/// What cannot be enforced is refused, or checked at the end when the request says so.
+#[test]
+fn what_is_left_open_is_checked_at_the_end() {
+    let text = r#"{"type":"array","items":{"type":"integer"},"not":{"uniqueItems":true}}"#;
+    let compiler = Compiler::new(super::super::tests::toy());
+    assert!(compiler.compile(&Source::JsonSchema(text.to_owned())).is_err());
+    let compiled = compiler.compile(&Source::CheckedSchema(text.to_owned())).unwrap();
+    let report = compiled.schema().unwrap();
+    assert_eq!(report.unchecked().len(), 1);
+    assert_eq!(report.unchecked()[0].pointer, "/not/uniqueItems");
+    assert!(accepts(&compiled, &serde_json::json!([1, 2])) && !accepts(&compiled, &serde_json::json!(["a"])));
+    assert!(report.check("[1, 1]").is_ok());
+    assert!(report.check("[1, 2]").is_err() && report.check("[1,").is_err());
+    let enforced = compiler.compile(&Source::CheckedSchema("{}".to_owned())).unwrap();
+    assert!(enforced.schema().unwrap().unchecked().is_empty());
+    assert!(enforced.schema().unwrap().check("anything").is_ok());
+}
