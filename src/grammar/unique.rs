@@ -208,7 +208,8 @@ impl Follower {
             return Ok(());
         };
         let begun = self.text[*start..].trim_ascii_end();
-        let fresh = |text: &&String| !items.iter().any(|item| item.to_string() == **text);
+        let spelled: Vec<String> = items.iter().map(ToString::to_string).collect();
+        let fresh = |text: &&String| !spelled.contains(text);
         match texts.iter().filter(fresh).any(|text| text.as_bytes().starts_with(begun)) {
             true => Ok(()),
             false => Err(Repeated),

@@ -547,7 +547,7 @@ mod tests {
             ),
             (r#"{"id": 1, "prompt": "x", "lora": [{"id": 0}]}"#, "lora[0].id: adapters have no number"),
             (r#"{"id": 1, "prompt": "x", "lora": [{"scale": 1}]}"#, "lora[0].path: is missing"),
-            (r#"{"id": 1, "prompt": "x", "adapters": "auto"}"#, "adapters: automatic routing is not"),
+            (r#"{"id": 1, "prompt": "x", "adapters": "some"}"#, "adapters: must be"),
             (r#"{"id": 1, "prompt": "x", "samplers": ["top_q"]}"#, "samplers: unknown sampler 'top_q'"),
             (r#"{"id": 1, "prompt": "x", "n": 2}"#, "n: several answers"),
             (r#"{"id": 1, "prompt": "x", "response_format": {"type": "sound"}}"#, "response_format.type: must be"),

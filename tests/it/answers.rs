@@ -43,7 +43,9 @@ fn every_ready_format_holds() {
     let app = App::new();
     let names = app.run(&["grammar", "ls"], "").ok();
     let names: Vec<String> =
-        names.text().lines().filter_map(|l| l.split_whitespace().next()).map(String::from).collect();
+        names.text().lines().filter(|l| !l.starts_with(' ')).filter_map(|l| l.split_whitespace().next()).map(String::from).collect();
+    // Those with parameters are the grammar module's own tests.
+    let names: Vec<String> = names.into_iter().filter(|name| !name.ends_with("(...)")).collect();
     for needed in [
         "json",
         "json-object",

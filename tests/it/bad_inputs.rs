@@ -133,7 +133,11 @@ fn a_damaged_adapters() {
         &|w| w.tensor("output_norm.weight.lora_a", TensorType::F16, &[n, 4], zeros(n * 4)),
         "output_norm",
     );
-    add("a12-invocation", &|w| w.set("adapter.alora.invocation_tokens", vec![1u32].as_slice()), "activated LoRA");
+    add(
+        "a12-invocation",
+        &|w| w.set("adapter.alora.invocation_tokens", vec![u32::MAX].as_slice()),
+        "adapter.alora.invocation_tokens",
+    );
     for (name, bytes, words) in table {
         let path = app.write(&format!("{name}.gguf"), bytes);
         refused(&app.answer(&["--lora", path.to_str().expect("UTF-8"), "hi"], ""), 4, words);
