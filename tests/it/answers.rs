@@ -42,8 +42,13 @@ fn a_seed_makes_sampling_repeatable() {
 fn every_ready_format_holds() {
     let app = App::new();
     let names = app.run(&["grammar", "ls"], "").ok();
-    let names: Vec<String> =
-        names.text().lines().filter(|l| !l.starts_with(' ')).filter_map(|l| l.split_whitespace().next()).map(String::from).collect();
+    let names: Vec<String> = names
+        .text()
+        .lines()
+        .filter(|l| !l.starts_with(' '))
+        .filter_map(|l| l.split_whitespace().next())
+        .map(String::from)
+        .collect();
     // Those with parameters are the grammar module's own tests.
     let names: Vec<String> = names.into_iter().filter(|name| !name.ends_with("(...)")).collect();
     for needed in [
