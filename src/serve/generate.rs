@@ -174,6 +174,7 @@ impl Work {
             model: plan.model.clone(),
             fingerprint: self.state.fingerprint(),
             adapters: leading.adapters.clone(),
+            route: leading.route.clone(),
             warnings: leading.warnings.clone(),
         });
         let names = leading.adapters.iter().map(|a| a.name.clone()).collect();

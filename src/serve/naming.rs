@@ -148,6 +148,11 @@ pub fn permit(state: &State, grant: &Grant, request: &Request) -> Result<(), Pro
     if grant.adapters.is_none() {
         return Ok(());
     }
+    if request.route.is_some() {
+        return Err(Problem::invalid(
+            "adapters: this key may use some adapters only, and cannot have them chosen; name one",
+        ));
+    }
     for adapter in &request.adapters {
         match &adapter.source {
             AdapterSource::Name(name) if grant.allows(name) => (),

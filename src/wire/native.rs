@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::asked::Telling;
 use super::fields::{FieldError, expected};
-use super::shape::{Frame, Head, Shape, adapters_value, logprobs, timings};
+use super::shape::{Frame, Head, Shape, logprobs, timings};
 use crate::engine::Token;
 use crate::error::Failure;
 use crate::event::{FinishReason, Finished, TokenEvent};
@@ -169,9 +169,9 @@ impl Native {
             "stopping_word": finished.stopping_text.as_deref().unwrap_or_default(),
             "tokens_cached": (read + t.predicted_n).saturating_sub(1),
             "timings": timings(t),
-            "adapters": adapters_value(&self.head.adapters),
         });
         let Value::Object(mut object) = value else { return Map::new() };
+        self.head.tell(&mut object);
         if let Some(complete) = finished.format_complete {
             object.insert("format_complete".into(), complete.into());
         }

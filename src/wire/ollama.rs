@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::asked::Telling;
 use super::deltas::{Delta, Parts, Splitter};
 use super::fields::{FieldError, Fields, expected};
-use super::shape::{Frame, Head, Shape, adapters_value};
+use super::shape::{Frame, Head, Shape};
 use crate::error::Failure;
 use crate::event::{FinishReason, Finished, TokenEvent};
 use crate::pipeline::Answer;
@@ -189,7 +189,7 @@ impl Ollama {
         body.insert("done".into(), true.into());
         body.insert("done_reason".into(), reason.into());
         numbers.into_iter().for_each(|(name, n)| drop(body.insert(name.into(), n.into())));
-        body.insert("adapters".into(), adapters_value(&self.head.adapters));
+        self.head.tell(body);
     }
 }
 

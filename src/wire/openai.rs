@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::asked::Telling;
 use super::deltas::{Delta, Parts, Splitter};
-use super::shape::{Frame, Head, Shape, adapters_value, finish_reason, logprobs, timings, usage};
+use super::shape::{Frame, Head, Shape, finish_reason, logprobs, timings, usage};
 use crate::error::Failure;
 use crate::event::{Finished, Timings, TokenEvent};
 use crate::pipeline::Answer;
@@ -106,7 +106,7 @@ impl Shape for Chat {
         self.finished.push(finished.timings);
         let is_last = self.finished.len() == self.answers.len();
         if is_last {
-            last.insert("adapters".into(), adapters_value(&self.head.adapters));
+            self.head.tell(&mut last);
         }
         if is_last && !self.telling.include_usage {
             last.insert("timings".into(), timings(&finished.timings));
@@ -183,7 +183,7 @@ fn whole(head: &Head, object: &str, choices: Vec<Value>, answers: &[Answer], pro
     if let Some(t) = all.last() {
         body.insert("timings".into(), timings(t));
     }
-    body.insert("adapters".into(), adapters_value(&head.adapters));
+    head.tell(&mut body);
     if let Some(complete) = answers.iter().find_map(|a| a.finished.format_complete) {
         body.insert("format_complete".into(), complete.into());
     }
@@ -239,7 +239,7 @@ impl Shape for Completions {
         if self.finished.len() == self.answers {
             last.insert("usage".into(), usage(&self.finished, self.prompts));
             last.insert("timings".into(), timings(&finished.timings));
-            last.insert("adapters".into(), adapters_value(&self.head.adapters));
+            self.head.tell(&mut last);
         }
         vec![Frame::Data(last.into())]
     }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::asked::Telling;
 use super::deltas::{Delta, Parts, Splitter};
 use super::fields::{FieldError, Fields, expected};
-use super::shape::{Frame, Head, Shape, adapters_value};
+use super::shape::{Frame, Head, Shape};
 use crate::error::Failure;
 use crate::event::{FinishReason, Finished, TokenEvent};
 use crate::pipeline::Answer;
@@ -189,7 +189,7 @@ impl Responses {
         r.extend(self.echo.clone());
         r.insert("previous_response_id".into(), Value::Null);
         r.insert("store".into(), false.into());
-        r.insert("adapters".into(), adapters_value(&self.head.adapters));
+        self.head.tell(&mut r);
         let usage = finished.map(|f| {
             let t = &f.timings;
             let read = t.cache_n + t.prompt_n;

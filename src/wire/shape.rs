@@ -1,10 +1,14 @@
 //! What every way of answering has in common: frames of a stream, the head of a response, token counts.
 
-use serde_json::{Value, json};
+use std::sync::Arc;
 
+use serde_json::{Map, Value, json};
+
+use super::result::route_value;
 use crate::error::Failure;
 use crate::event::{Candidate, FinishReason, Finished, Timings, TokenEvent, TokenProbability};
 use crate::pipeline::{Answer, Applied};
+use crate::router::Route;
 
 /// One piece of a streamed response, before it is spelled as bytes.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,8 +48,20 @@ pub struct Head {
     pub fingerprint: String,
     /// The adapters the answer runs under.
     pub adapters: Vec<Applied>,
+    /// How they were chosen, when the router chose them.
+    pub route: Option<Arc<Route>>,
     /// What the caller should know, one line each.
     pub warnings: Vec<String>,
+}
+
+impl Head {
+    /// Adds to the body of an answer which adapters it ran under, and how they were chosen.
+    pub fn tell(&self, body: &mut Map<String, Value>) {
+        body.insert("adapters".into(), adapters_value(&self.adapters));
+        if let Some(route) = &self.route {
+            body.insert("route".into(), route_value(route));
+        }
+    }
 }
 
 /// One API's way of telling answers. Answers of one request have indices from 0.
