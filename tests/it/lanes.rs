@@ -130,7 +130,8 @@ fn a_mixed_batch_gives_the_very_logits_of_cold_runs() {
         for (step, (found, expected)) in found[sequence].iter().zip(&expected).enumerate() {
             let error = distance(found, expected);
             println!("sequence {sequence} step {step}: {error:.1e}");
-            if cfg!(target_feature = "fma") {
+            // With F32 weights the base itself sums one row and several in different orders.
+            if cfg!(target_feature = "fma") && !facts().file_type.contains("F32") {
                 assert!(found == expected, "sequence {sequence} step {step}: error {error:e}, wanted the same bits");
             }
             assert!(error < 2e-2, "sequence {sequence} step {step}: {error:e}");
