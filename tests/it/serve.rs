@@ -459,13 +459,31 @@ fn begun(s: &Server, tokens: usize) -> std::net::TcpStream {
     stream
 }
 
+/// Two greedy answers with `n_probs` are the same, token by token, up to a place where the best two were as good as equal:
+/// llama.cpp's attention sums in another order when a step has one row and a long cache
+/// (`ggml_compute_forward_flash_attn_ext_f16`, `use_split_kv_path`), so a neighbour may tip a tie.
+fn same_but_for_ties(one: &Value, other: &Value) {
+    let steps = |v: &Value| v["completion_probabilities"].as_array().expect("probabilities").clone();
+    let (one, other) = (steps(one), steps(other));
+    for (i, (a, b)) in one.iter().zip(&other).enumerate() {
+        let best = |n: usize| b["top_logprobs"][n]["logprob"].as_f64().expect("a number");
+        if a["id"] != b["id"] {
+            let margin = best(0) - best(1);
+            assert!(margin < 0.1, "token {i}: {} and {}, {margin} nats apart", a["token"], b["token"]);
+            return;
+        }
+        let (x, y) = (a["logprob"].as_f64().expect("a number"), b["logprob"].as_f64().expect("a number"));
+        assert!((x - y).abs() < 0.1, "token {i} {}: {x} and {y}", a["token"]);
+    }
+    assert_eq!(one.len(), other.len());
+}
+
 #[test]
 fn a_client_that_goes_frees_its_slot() {
     let app = App::new();
     let s = app.serve(&["-np", "2"]);
-    let undisturbed = s
-        .post("/completion", &json!({"prompt": "A day", "n_predict": 40, "temperature": 0, "cache_prompt": false}))
-        .ok();
+    let mine = json!({"prompt": "A day", "n_predict": 40, "temperature": 0, "cache_prompt": false, "n_probs": 2});
+    let undisturbed = s.post("/completion", &mine).ok();
     // While an answer is decoded.
     drop(begun(&s, 1500));
     assert!(s.idle_after() < Duration::from_secs(2));
@@ -483,14 +501,11 @@ fn a_client_that_goes_frees_its_slot() {
     assert!(s.idle_after() < Duration::from_secs(2));
     // A neighbour is not touched.
     let neighbour = std::thread::scope(|scope| {
-        let mine = scope.spawn(|| {
-            s.post("/completion", &json!({"prompt": "A day", "n_predict": 40, "temperature": 0, "cache_prompt": false}))
-                .ok()
-        });
+        let mine = scope.spawn(|| s.post("/completion", &mine).ok());
         drop(begun(&s, 1500));
         mine.join().expect("answered")
     });
-    assert_eq!(neighbour["content"], undisturbed["content"]);
+    same_but_for_ties(&neighbour, &undisturbed);
     // Connections that come and go leave nothing behind.
     let before = s.descriptors();
     for _ in 0..300 {
