@@ -186,23 +186,21 @@ impl Pipeline {
         ))
     }
 
-    /// What the router would choose for a request: by its last user message, or its raw text.
+    /// What the router would choose for a request: by its system and last user message, or its raw text.
     ///
     /// # Errors
     /// There is no library, it cannot be routed over, or the request has no text.
     pub fn route(&self, request: &Request) -> Result<Arc<Route>, Failure> {
         let text = match &request.input {
-            Input::Chat { messages, .. } => {
-                messages.iter().rfind(|m| m.role == Role::User).map(|m| m.content.as_str()).unwrap_or_default()
-            }
-            Input::Raw(text) => text,
+            Input::Chat { messages, .. } => routed_text(messages),
+            Input::Raw(text) => text.clone(),
             Input::Tokens(_) => {
                 return Err(Failure::usage("adapters auto needs a text; a prompt of token ids has none"));
             }
         };
         let routing = request.route.clone().unwrap_or_default();
         let ask = Ask {
-            text: text.to_owned(),
+            text,
             metadata: routing.metadata,
             strict: false,
             strategy: routing.strategy,
@@ -328,6 +326,22 @@ impl Pipeline {
     }
 }
 
+/// Most bytes of the system messages that the router looks at: enough for instructions and a list of tools, too few for
+/// a manual to drown the question.
+const ROUTED_SYSTEM: usize = 2_000;
+
+/// What the router reads of a conversation: the system messages, which often name the task, and the last question.
+fn routed_text(messages: &[Message]) -> String {
+    let mut text = String::new();
+    for message in messages.iter().filter(|m| m.role == Role::System) {
+        text.push_str(&message.content);
+        text.push('\n');
+    }
+    text.truncate(text.floor_char_boundary(ROUTED_SYSTEM));
+    let question = messages.iter().rfind(|m| m.role == Role::User).map(|m| m.content.as_str());
+    text + question.unwrap_or_default()
+}
+
 fn applied(chosen: &[Chosen]) -> Vec<Applied> {
     let one = |(file, scale): &Chosen| Applied { name: file.label(), digest: file.digest(), scale: scale.get() };
     chosen.iter().map(one).collect()
@@ -380,3 +394,26 @@ const _: fn() = || {
     fn shared<T: Send + Sync>() {}
     shared::<Arc<Pipeline>>();
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_router_reads_instructions_and_the_last_question() {
+        let say = |role, content: &str| Message::new(role, content);
+        let (system, user, answer) = (Role::System, Role::User, Role::Assistant);
+        let long = "\u{e9}".repeat(ROUTED_SYSTEM);
+        let kept = format!("{}Q", "\u{e9}".repeat(ROUTED_SYSTEM / 2));
+        for (messages, expected) in [
+            (vec![say(user, "Q")], "Q"),
+            (vec![say(system, "Write SQL."), say(user, "Q")], "Write SQL.\nQ"),
+            (vec![say(system, "S"), say(user, "first"), say(answer, "A"), say(user, "last")], "S\nlast"),
+            (vec![say(system, &long), say(user, "Q")], kept.as_str()),
+            (vec![say(answer, "A")], ""),
+            (Vec::new(), ""),
+        ] {
+            assert_eq!(routed_text(&messages), expected);
+        }
+    }
+}
