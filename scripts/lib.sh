@@ -5,6 +5,7 @@
 #   fetch_model     gets the default model and checks it; sets SMOA_DEFAULT_MODEL
 #   cargo_env       sets the flags that every cargo call shares; fills CARGO_ARGS
 #   build_release   builds the release binary; sets SMOA_BIN
+#   starter_library makes an adapter library of models/adapters and trains its router; sets SMOA_STARTER
 #
 # Environment:
 #   SMOA_PORTABLE=1    build for any CPU of this kind instead of for this very machine
@@ -12,6 +13,7 @@
 #   SMOA_NO_INSTALL=1  install nothing: say what is missing and stop
 #   SMOA_MODEL_DIR     where the default model is kept (models/)
 #   SMOA_TOOLS         where tools from Python wheels are kept (.tools/)
+#   SMOA_STARTER       where the library of the starter adapters is kept (models/starter-library/)
 #   CARGO_TARGET_DIR   as everywhere with cargo
 #
 # Written for bash 3.2 and newer, since macOS has nothing later.
@@ -403,4 +405,21 @@ found = [m["executable"] for m in map(json.loads, sys.stdin)
          if m.get("reason") == "compiler-artifact" and m.get("executable") and m["target"]["name"] == "smoa"]
 print(found[-1]) if found else sys.exit("smoa: cargo named no binary")')
   say "  $SMOA_BIN"
+}
+
+# starter_library: the adapters of models/adapters in a library of their own, with a trained router. Needs the default
+# model and SMOA_BIN. Made anew when an adapter or a card changes.
+starter_library() {
+  local from="$SMOA_ROOT/models/adapters" stamp mark
+  export SMOA_STARTER=${SMOA_STARTER:-$SMOA_ROOT/models/starter-library}
+  stamp=$SMOA_STARTER.ok
+  mark=$(cat "$from"/*.gguf "$from"/*.toml "$from"/*.jsonl | cksum)
+  if [[ -d $SMOA_STARTER && -f $stamp && $(cat "$stamp") == "$mark" ]]; then
+    say "  $(basename "$SMOA_STARTER") is there"
+    return
+  fi
+  rm -rf "$SMOA_STARTER" "$stamp"
+  "$SMOA_BIN" adapter add "$from" --library "$SMOA_STARTER" -m "$SMOA_DEFAULT_MODEL"
+  "$SMOA_BIN" adapter train-router "$from/general.train.jsonl" --library "$SMOA_STARTER"
+  printf '%s\n' "$mark" >"$stamp"
 }

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# From a fresh checkout to an answer: tools, model, build, then one `smoa run`.
+# From a fresh checkout to an answer: tools, model, build, adapters, then one `smoa run`.
 #
-#   scripts/run.sh                         classifies the mood of a sentence (format "sentiment")
-#   scripts/run.sh "Three uses of a brick" answers as a list (format "markdown-list")
+#   scripts/run.sh                         a question about a table; the router finds the adapter for SQL
+#   scripts/run.sh "Three uses of a brick" your prompt; what no adapter is for, the plain model answers
 #   scripts/run.sh "..." -- --temp 0.7     everything after -- goes to smoa as it is
 #
 # The answer alone is on stdout; stdin is not read (`smoa run` itself takes it as content).
-# Environment: SMOA_FORMAT=NAME takes another format, SMOA_FORMAT= none; SMOA_MODEL=FILE another model;
-# see scripts/lib.sh for the rest.
+# Environment: SMOA_FORMAT=NAME a format for the answer (without it, the one its adapter's card names); SMOA_MODEL=FILE
+# another model, then without the starter adapters, which are for the default one; see scripts/lib.sh for the rest.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -27,7 +27,7 @@ quoted() {
 usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 
 prompt=
-format=${SMOA_FORMAT-sentiment}
+format=${SMOA_FORMAT-}
 given=0
 while (($#)); do
   case $1 in
@@ -45,12 +45,12 @@ while (($#)); do
         exit 2
       }
       prompt=$1 given=1
-      format=${SMOA_FORMAT-markdown-list}
       shift
       ;;
   esac
 done
-((given)) || prompt="Is this review positive, negative or neutral? \"I loved every minute of this film and told all my friends.\""
+((given)) || prompt="CREATE TABLE t (city TEXT, country TEXT, population REAL)
+Which cities of Peru have a population of more than 500000?"
 
 step "tools" need_tools
 if [[ -n ${SMOA_MODEL:-} ]]; then
@@ -60,8 +60,13 @@ else
   model=$SMOA_DEFAULT_MODEL
 fi
 step "build" build_release
+adapters=()
+if [[ -z ${SMOA_MODEL:-} ]]; then
+  step "adapters" starter_library
+  adapters=(--library "$SMOA_STARTER" --adapter auto -v)
+fi
 
-command=("$SMOA_BIN" run -m "$model" ${format:+--format "$format"} "$@" "$prompt")
+command=("$SMOA_BIN" run -m "$model" ${adapters[@]+"${adapters[@]}"} ${format:+--format "$format"} "$@" "$prompt")
 say "$(quoted "${command[@]}")"
 start=$(now_ms)
 status=0

@@ -19,6 +19,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 EXAMPLES = 24
 LONGEST = 900
+# The cards' tiers of train.py's; `light` is a LoRA small enough for the repository.
+TIERS = {"ultralight": "ultralight", "light": "medium", "medium": "medium", "heavy": "heavy"}
 
 
 def quoted(value) -> str:
@@ -64,7 +66,7 @@ def main():
         "title": said["title"],
         "description": said["description"],
         "specialization": "task",
-        "tier": report.get("tier", "light").split("-")[0].replace("light", "medium").replace("ultramedium", "ultralight"),
+        "tier": TIERS[report.get("tier", "light").split("-")[0]],
         "path": said["path"],
         "tags": said["tags"] + (["share-alike"] if said.get("share_alike") else []),
         "domains": said["domains"],

@@ -41,7 +41,7 @@ def arguments() -> argparse.Namespace:
     p.add_argument("--first", type=int, help="first adapted layer")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--rows", type=int, help="only the first rows of the training file")
-    p.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help="only rows whose meta says so")
+    p.add_argument("--where", metavar="REGEX", help="only rows whose question has a match")
     p.add_argument("--checks", type=int, default=4, help="looks at the development set; the best one is kept")
     p.add_argument("--patience", type=int, default=2, help="stop after so many looks without gain")
     p.add_argument("--threads", type=int, default=2)
@@ -100,10 +100,9 @@ def train(args):
     device = base.pick_device(args.device)
     dtype = getattr(torch, args.dtype)
     started = time.time()
-    where = dict(pair.split("=", 1) for pair in args.where)
     folder = args.data / args.task
-    train_rows = data.read(folder / "train.jsonl", args.rows, where)
-    dev_rows = data.read(folder / "dev.jsonl", None, where)
+    train_rows = data.read(folder / "train.jsonl", args.rows, args.where)
+    dev_rows = data.read(folder / "dev.jsonl", None, args.where)
     if not train_rows or not dev_rows:
         raise SystemExit(f"{folder}: no rows left")
     model, tokenizer = base.load(args.model, dtype)
@@ -190,7 +189,7 @@ def train(args):
     report = {
         "task": args.task, "tier": args.tier, "kind": chosen.kind, "rank": chosen.rank, "alpha": chosen.alpha,
         "first": chosen.first, "soft": chosen.soft, "rate": chosen.rate, "epochs": args.epochs, "batch": args.batch,
-        "seed": args.seed, "rows": len(rows), "where": where, "parameters": sum(p.numel() for p in params),
+        "seed": args.seed, "rows": len(rows), "where": args.where, "parameters": sum(p.numel() for p in params),
         "steps": step + 1, "dev_loss": round(best, 4), "seconds": round(time.time() - began, 1),
         "tokens_per_second": round(seen / (time.time() - began), 1), "dtype": args.dtype, "log": log,
     }

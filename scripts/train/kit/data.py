@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,11 +56,11 @@ class Batch:
     targets: torch.Tensor
 
 
-def read(path: Path, limit: int | None = None, where: dict[str, str] | None = None) -> list[dict]:
-    """The rows of a file; `where` keeps those whose `meta` has these values."""
+def read(path: Path, limit: int | None = None, where: str | None = None) -> list[dict]:
+    """The rows of a file; `where` keeps those in whose question the expression has a match."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    for key, value in (where or {}).items():
-        rows = [row for row in rows if str(row.get("meta", {}).get(key)) == value]
+    if where:
+        rows = [row for row in rows if re.search(where, row["messages"][-2]["content"])]
     return rows[:limit]
 
 

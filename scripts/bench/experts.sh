@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# What the starter library is worth: for each task the plain base (as it is, with three examples, with the format), the
+# task's adapter (and with the format), the router's choice, five adapters mixed evenly, and a random adapter.
+#
+#   scripts/bench/experts.sh --data DATA --out DIR [--limit N] [TASK]...
+#
+# DATA/TASK/dev.jsonl are the rows asked (the first N), DATA/TASK/train.jsonl gives the examples. Tasks: all adapters of
+# models/adapters. DIR gets TASK.KIND.json of `smoa eval` and table.md; what is there is not run again.
+# Environment: PYTHON, one with gguf and numpy (for the random adapter); SMOA_BIN, the program, built when not given.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR/.. source=lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+data=${SMOA_EXPERTS:-} out='' limit=() tasks=()
+while (($#)); do
+  case $1 in
+    -h | --help)
+      sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+      exit
+      ;;
+    --data) data=$2 && shift ;;
+    --out) out=$2 && shift ;;
+    --limit) limit=(--limit "$2") && shift ;;
+    *) tasks+=("$1") ;;
+  esac
+  shift
+done
+[[ -d $data && -n $out ]] || die "--data and --out are needed; see --help"
+cards=$SMOA_ROOT/models/adapters
+if ((${#tasks[@]} == 0)); then
+  for file in "$cards"/*.gguf; do tasks+=("$(basename "$file" .gguf)"); done
+fi
+[[ -n ${SMOA_DEFAULT_MODEL:-} ]] || fetch_model
+[[ -n ${SMOA_BIN:-} ]] || build_release
+starter_library
+mkdir -p "$out"
+random=$out/random-1.gguf
+[[ -f $random ]] || "${PYTHON:-python3}" "$SMOA_ROOT/scripts/bench/random_lora.py" "$SMOA_DEFAULT_MODEL" "$out" \
+  --count 1 --rank 4 >&2
+
+# The metric and most tokens of an answer.
+metric() { sed -n "/^\[$1\]/,/^metric/s/^metric = \"\(.*\)\"/\1/p" "$SMOA_ROOT/scripts/train/tasks.toml"; }
+longest() { case $1 in label) echo 24 ;; number) echo 40 ;; sql) echo 64 ;; cypher) echo 128 ;; *) echo 96 ;; esac; }
+
+# eval_to NAME ARGUMENT...: one call of `smoa eval` for $task, its table on stderr.
+eval_to() {
+  local to=$out/$task.$1.json
+  shift
+  [[ -f $to ]] && return
+  "$SMOA_BIN" eval -m "$SMOA_DEFAULT_MODEL" --library "$SMOA_STARTER" --task "$data/$task/dev.jsonl" \
+    --metric "$kind" -n "$(longest "$kind")" ${limit[@]+"${limit[@]}"} --json "$to.part" "$@" >&2
+  mv "$to.part" "$to"
+}
+
+for task in "${tasks[@]}"; do
+  kind=$(metric "$task")
+  format=$(sed -n 's/^default_format = "\(.*\)"/\1/p' "$cards/$task.toml")
+  mix=$task
+  others=("$cards"/*.gguf)
+  at=0
+  for ((i = 0; i < ${#others[@]}; i++)); do [[ ${others[i]} == */$task.gguf ]] && at=$i; done
+  for ((i = 1; i <= 4; i++)); do mix+="=0.2+$(basename "${others[(at + i) % ${#others[@]}]}" .gguf)"; done
+  say "$task ($kind)"
+  eval_to plain --adapter "$task" --adapter auto --adapter none --adapter "$mix=0.2" --adapter "$random"
+  eval_to shots --adapter none --shots 3 --shots-from "$data/$task/train.jsonl"
+  if [[ -n $format ]]; then eval_to format --adapter "$task" --adapter none --format "$format"; fi
+done
+python3 "$SMOA_ROOT/scripts/bench/experts_table.py" "$out" | tee "$out/table.md"
