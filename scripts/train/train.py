@@ -41,6 +41,7 @@ def arguments() -> argparse.Namespace:
     p.add_argument("--first", type=int, help="first adapted layer")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--rows", type=int, help="only the first rows of the training file")
+    p.add_argument("--dev-rows", type=int, default=64, help="only the first rows of the development file (%(default)s)")
     p.add_argument("--where", metavar="REGEX", help="only rows whose question has a match")
     p.add_argument("--checks", type=int, default=4, help="looks at the development set; the best one is kept")
     p.add_argument("--patience", type=int, default=2, help="stop after so many looks without gain")
@@ -102,7 +103,7 @@ def train(args):
     started = time.time()
     folder = args.data / args.task
     train_rows = data.read(folder / "train.jsonl", args.rows, args.where)
-    dev_rows = data.read(folder / "dev.jsonl", None, args.where)
+    dev_rows = data.read(folder / "dev.jsonl", args.dev_rows, args.where)
     if not train_rows or not dev_rows:
         raise SystemExit(f"{folder}: no rows left")
     model, tokenizer = base.load(args.model, dtype)

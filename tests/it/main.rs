@@ -8,6 +8,7 @@
 //! - `adapter_rows`: the table of wrong adapters and damaged libraries, and the kinds of adapters
 //! - `route`: adapters chosen by the router
 //! - `http`, `serve`, `serve_bad`: the server through its socket: routes, streams, keys, bad requests, start and stop
+//! - `starter`: the shipped adapters: routed to, and at work
 //! - `tidy`: the architecture table of ARCHITECTURE.md against the `use` lines
 
 mod adapter_rows;
@@ -20,5 +21,6 @@ mod library;
 mod route;
 mod serve;
 mod serve_bad;
+mod starter;
 mod support;
 mod tidy;
