@@ -47,7 +47,7 @@ def arguments() -> argparse.Namespace:
     p.add_argument("--patience", type=int, default=2, help="stop after so many looks without gain")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--device", default="auto")
-    p.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
+    p.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32", "nf4"], help="of the frozen base")
     p.add_argument("--steps", type=int, help="stop after so many steps (a smoke run)")
     p.add_argument("--check", action="store_true", help="compare the fast pass with the model's own, and stop")
     args = p.parse_args()
@@ -99,7 +99,7 @@ def check(model, trunk: Trunk, rows, groups):
 def train(args):
     torch.set_num_threads(args.threads)
     device = base.pick_device(args.device)
-    dtype = getattr(torch, args.dtype)
+    dtype = torch.bfloat16 if args.dtype == "nf4" else getattr(torch, args.dtype)
     started = time.time()
     folder = args.data / args.task
     train_rows = data.read(folder / "train.jsonl", args.rows, args.where)
@@ -107,7 +107,7 @@ def train(args):
     if not train_rows or not dev_rows:
         raise SystemExit(f"{folder}: no rows left")
     model, tokenizer = base.load(args.model, dtype)
-    model.to(device)
+    model = (base.to_nf4(model) if args.dtype == "nf4" else model).to(device)
     chosen = presets.preset(args.tier, rank=args.rank, alpha=args.alpha, rate=args.rate, first=args.first)
     rows, dev = data.tokenize(train_rows, tokenizer), data.tokenize(dev_rows, tokenizer)
     groups, dev_groups = data.group(rows, args.batch), data.group(dev, 64)

@@ -13,7 +13,7 @@ import json
 import random
 import re
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
@@ -54,6 +54,13 @@ class Batch:
     back: torch.Tensor
     scored: torch.Tensor
     targets: torch.Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        if self.ids.device == device:
+            return self
+        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.type == "torch.Tensor"}
+        return replace(self, **moved)
 
 
 def read(path: Path, limit: int | None = None, where: str | None = None) -> list[dict]:

@@ -87,7 +87,7 @@ class Trunk:
         return h + mlp.down_proj(F.silu(mlp.gate_proj(x)) * mlp.up_proj(x))
 
     def run(self, h, first: int, last: int, prefix: int, batch: Batch):
-        positions = torch.cat((torch.arange(prefix), batch.positions + self.soft_rows))
+        positions = torch.cat((torch.arange(prefix, device=self.device), batch.positions + self.soft_rows))
         cos, sin = self.cos[positions], self.sin[positions]
         longest = len(batch.where) // len(batch.lengths)
         mask = torch.ones(longest, prefix + longest, dtype=torch.bool, device=self.device).tril(prefix)
@@ -123,6 +123,7 @@ class Trunk:
         if self.first == 0 or self.soft is not None:
             return
         for one in batches(rows, groups, size, None):
+            one = one.to(self.device)
             key = ("prefix", id(groups), one.group)
             known = self.kept.pop(key, None)
             h, prefix = self.start(rows, groups, one)
@@ -135,6 +136,7 @@ class Trunk:
 
     def losses(self, rows: list[Row], groups: list[Group], batch: Batch) -> torch.Tensor:
         """The loss of each answer token of the batch, in nats: [answer tokens]."""
+        batch = batch.to(self.device)
         h, prefix = self.start(rows, groups, batch)
         kept = self.first if ("prefix", id(groups), batch.group) in self.kept else 0
         h = self.run(h, kept, len(self.layers), prefix, batch)
