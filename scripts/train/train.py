@@ -41,6 +41,7 @@ def arguments() -> argparse.Namespace:
     p.add_argument("--first", type=int, help="first adapted layer")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--rows", type=int, help="only the first rows of the training file")
+    p.add_argument("--part", metavar="K/N", help="every N-th row from the K-th on: the share of one client of N")
     p.add_argument("--dev-rows", type=int, default=64, help="only the first rows of the development file (%(default)s)")
     p.add_argument("--where", metavar="REGEX", help="only rows whose question has a match")
     p.add_argument("--checks", type=int, default=4, help="looks at the development set; the best one is kept")
@@ -104,6 +105,9 @@ def train(args):
     folder = args.data / args.task
     train_rows = data.read(folder / "train.jsonl", args.rows, args.where)
     dev_rows = data.read(folder / "dev.jsonl", args.dev_rows, args.where)
+    if args.part:
+        at, parts = (int(n) for n in args.part.split("/"))
+        train_rows = train_rows[at - 1 :: parts]
     if not train_rows or not dev_rows:
         raise SystemExit(f"{folder}: no rows left")
     model, tokenizer = base.load(args.model, dtype)
@@ -190,7 +194,7 @@ def train(args):
     report = {
         "task": args.task, "tier": args.tier, "kind": chosen.kind, "rank": chosen.rank, "alpha": chosen.alpha,
         "first": chosen.first, "soft": chosen.soft, "rate": chosen.rate, "epochs": args.epochs, "batch": args.batch,
-        "seed": args.seed, "rows": len(rows), "where": args.where, "parameters": sum(p.numel() for p in params),
+        "seed": args.seed, "rows": len(rows), "where": args.where, "part": args.part, "parameters": sum(p.numel() for p in params),
         "steps": step + 1, "dev_loss": round(best, 4), "seconds": round(time.time() - began, 1),
         "tokens_per_second": round(seen / (time.time() - began), 1), "dtype": args.dtype, "log": log,
     }
