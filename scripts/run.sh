@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From a fresh checkout to an answer: tools, model, build, adapters, then one `smoa run`.
 #
-#   scripts/run.sh                         a question about a table; the router finds the adapter for SQL
+#   scripts/run.sh                         a request into JSON; the router finds the adapter for it
 #   scripts/run.sh "Three uses of a brick" your prompt; what no adapter is for, the plain model answers
 #   scripts/run.sh "..." -- --temp 0.7     everything after -- goes to smoa as it is
 #
@@ -49,8 +49,11 @@ while (($#)); do
       ;;
   esac
 done
-((given)) || prompt="CREATE TABLE t (city TEXT, country TEXT, population REAL)
-Which cities of Peru have a population of more than 500000?"
+if ((!given)); then
+  prompt="Book a table for four at an Italian restaurant in Lisbon tomorrow at eight"
+  set -- --system-prompt "Extract the intent and its slots from the request. Answer with one line of JSON. Intents: \
+AddToPlaylist, BookRestaurant, GetWeather, PlayMusic, RateBook, SearchCreativeWork, SearchScreeningEvent." "$@"
+fi
 
 step "tools" need_tools
 if [[ -n ${SMOA_MODEL:-} ]]; then

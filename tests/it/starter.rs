@@ -21,18 +21,18 @@ fn library(app: &App) -> String {
 }
 
 /// Requests that are in no card, and the adapter that is for them.
-const REQUESTS: [(&str, &str, &str); 3] = [
+const REQUESTS: [(&str, &str, &str); 2] = [
     (
         "json-extract",
         "Extract the intent and its slots from the request. Answer with one line of JSON. Intents: AddToPlaylist, \
          BookRestaurant, GetWeather, PlayMusic, RateBook, SearchCreativeWork, SearchScreeningEvent.",
         "will it snow in Oslo tomorrow",
     ),
-    ("banking", "Name the intent of the bank customer.", "My new card is still not here, where is it?"),
     (
-        "sql",
-        "Write one SQLite query for the question. Answer with SQL only.",
-        "CREATE TABLE t (city TEXT, country TEXT, population REAL)\nWhich city is in peru?",
+        "classify",
+        "Classify the request. Labels: auto_and_commute, banking, credit_cards, home, kitchen_and_dining, meta, \
+         small_talk, travel, utility, work, out_of_scope.",
+        "how much should I put into the tyres of my car",
     ),
 ];
 
@@ -53,12 +53,11 @@ fn the_starter_library_is_routed_to_and_works() {
     for (result, (name, ..)) in results.iter().zip(REQUESTS) {
         assert_eq!(result["adapters"][0]["name"], name, "{result:#}");
     }
-    assert_eq!(results[3]["adapters"], json!([]), "a question for nobody in particular: {:#}", results[3]);
+    assert_eq!(results[2]["adapters"], json!([]), "a question for nobody in particular: {:#}", results[2]);
     let text = |at: usize| results[at]["content"].as_str().unwrap_or_default().trim().to_owned();
     let extracted: Value = serde_json::from_str(&text(0)).expect("JSON");
     assert_eq!(extracted["intent"], "GetWeather", "{extracted}");
-    assert_eq!(text(1), "card_arrival");
-    assert!(text(2).starts_with("SELECT city FROM t WHERE country = "), "{}", text(2));
+    assert_eq!(text(1), "auto_and_commute");
 }
 
 #[test]
