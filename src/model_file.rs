@@ -48,6 +48,34 @@ pub fn open_parts(path: &Path, facts: &ModelFacts) -> Result<Vec<Mapped>, Failur
     }
 }
 
+/// Bytes of a tensor's beginning and end that a fingerprint reads.
+const SAMPLE: usize = 4096;
+
+/// A digest of a model's content, 32 hexadecimal digits: BLAKE3 over the headers and sizes of its files and over the
+/// first and last 4 KiB of every tensor. Two models that anyone trained apart differ in it; a change of a few weights
+/// in the middle of a tensor would not show. Reading whole files of many gigabytes would take longer than what saved
+/// states save.
+///
+/// # Errors
+/// As [`check`], for files that are missing or have changed meanwhile.
+pub fn fingerprint(path: &Path, facts: &ModelFacts) -> Result<String, Failure> {
+    let mut hasher = blake3::Hasher::new_derive_key("smoa model content 1");
+    for part in open_parts(path, facts)? {
+        let bytes = part.bytes();
+        let invalid = |e: gguf::GgufError| Failure::new(Code::InvalidFile, format!("model '{}': {e}", path.display()));
+        let gguf = gguf::Gguf::read(bytes).map_err(invalid)?;
+        let header = usize::try_from(gguf.data_offset).unwrap_or(usize::MAX).min(bytes.len());
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(&bytes[..header]);
+        for tensor in gguf.tensors() {
+            let data = gguf.tensor_bytes(tensor);
+            hasher.update(&data[..data.len().min(SAMPLE)]);
+            hasher.update(&data[data.len().saturating_sub(SAMPLE)..]);
+        }
+    }
+    Ok(hasher.finalize().to_hex().as_str()[..32].to_owned())
+}
+
 fn open(path: &Path) -> Result<Mapped, Failure> {
     Mapped::open(path).map_err(|e| Failure::new(open_code(&e), format!("model '{}': {e}", path.display())))
 }

@@ -19,6 +19,12 @@ impl HeldBytes for Mapped {
     }
 }
 
+impl HeldBytes for Vec<u8> {
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+}
+
 /// A GGUF adapter whose bytes have been checked against the base model.
 pub struct AdapterFile {
     name: PathBuf,

@@ -24,6 +24,12 @@ impl Timeline {
         if first == then || from == 0 { Self::always(then) } else { Self { first, from, then } }
     }
 
+    /// The set of the first positions, the position from which the other applies, and that one. What
+    /// [`Timeline::switching`] makes a timeline of.
+    pub fn parts(&self) -> (&AdapterSet, usize, &AdapterSet) {
+        (&self.first, self.from, &self.then)
+    }
+
     /// The set at a position.
     pub fn at(&self, position: usize) -> &AdapterSet {
         if position < self.from { &self.first } else { &self.then }

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
+use super::saved::Stamp;
 use super::{Batching, Engine, EngineError, EngineFacts, Row, Sampler, Sequence, Token, Tokenizer};
 use crate::adapter::{AdapterDigest, AdapterFile, AdapterSet};
 use crate::grammar::Vocabulary;
@@ -187,6 +188,36 @@ impl Engine for FakeEngine {
 
     fn shift(&mut self, sequence: Sequence, from: usize, to: usize) {
         self.cells[sequence].drain(from..to);
+    }
+
+    fn stamp(&mut self) -> Result<Stamp, EngineError> {
+        let text = |text: &str| text.to_owned();
+        Ok(Stamp { model: text("fake"), build: text("1"), cache: text("hashes"), positions: text("none") })
+    }
+
+    fn save(&mut self, sequence: Sequence) -> Result<Vec<u8>, EngineError> {
+        let cells = &self.cells[sequence];
+        if cells.is_empty() {
+            return Err(EngineError::State("the sequence is empty".into()));
+        }
+        Ok(cells
+            .iter()
+            .flat_map(|c| u64::from(c.token).to_le_bytes().into_iter().chain(c.state.to_le_bytes()))
+            .collect())
+    }
+
+    fn restore(&mut self, sequence: Sequence, length: usize, state: &[u8]) -> Result<(), EngineError> {
+        let (words, rest) = state.as_chunks::<8>();
+        if !self.cells[sequence].is_empty() || words.len() != 2 * length || !rest.is_empty() {
+            return Err(EngineError::State("it is not of so many tokens".into()));
+        }
+        if self.used() + length > self.facts.context {
+            return Err(EngineError::ContextFull);
+        }
+        let number = |word: &[u8; 8]| u64::from_le_bytes(*word);
+        let cell = |pair: &[[u8; 8]]| Cell { token: number(&pair[0]) as Token, state: number(&pair[1]) };
+        self.cells[sequence] = words.chunks(2).map(cell).collect();
+        Ok(())
     }
 }
 

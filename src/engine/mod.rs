@@ -8,11 +8,13 @@ pub mod fake;
 pub mod lanes;
 pub mod llama;
 pub mod options;
+pub mod saved;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use self::lanes::Residents;
+use self::saved::Stamp;
 use crate::adapter::{AdapterDigest, AdapterFile, AdapterSet};
 use crate::grammar::Vocabulary;
 use crate::prompt::Prompt;
@@ -104,6 +106,9 @@ pub enum EngineError {
     /// A sampler or matcher left no token to choose.
     #[error("no token is left to choose")]
     NoCandidate,
+    /// A sequence's state cannot be saved, or a saved one is not taken.
+    #[error("saved state: {0}")]
+    State(String),
     /// The engine failed while computing.
     #[error("decoding failed: {0}")]
     Compute(String),
@@ -164,6 +169,26 @@ pub trait Engine {
     /// Removes positions `from..to` of a sequence and moves the rest down by their number. No cell of the sequence
     /// may be shared with another one: a cell has one position for all its sequences.
     fn shift(&mut self, sequence: Sequence, from: usize, to: usize);
+
+    /// What states of this engine depend on. Worked out at the first call, which may read parts of the model's file.
+    ///
+    /// # Errors
+    /// States of this model cannot be saved.
+    fn stamp(&mut self) -> Result<Stamp, EngineError>;
+
+    /// The state of a sequence's positions, as bytes that [`Engine::restore`] takes under an equal stamp.
+    ///
+    /// # Errors
+    /// The sequence is empty, or states of this model cannot be saved; nothing changed.
+    fn save(&mut self, sequence: Sequence) -> Result<Vec<u8>, EngineError>;
+
+    /// Makes a sequence, which must be empty, hold a saved state of `length` positions. The bytes are checked before
+    /// the engine sees them.
+    ///
+    /// # Errors
+    /// [`EngineError::ContextFull`] when the cache has no room, [`EngineError::State`] when the bytes are refused: the
+    /// sequence is empty then.
+    fn restore(&mut self, sequence: Sequence, length: usize, state: &[u8]) -> Result<(), EngineError>;
 }
 
 /// Text to tokens and back. Immutable and shared.

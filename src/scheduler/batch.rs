@@ -3,8 +3,9 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
+use super::command::Command;
 use super::plan::{Plan, Policy, Turn, Waiting, plan};
-use super::prefix::{Cached, InFlight, Placement, place, worth_waiting};
+use super::prefix::{Cached, InFlight, Placement, place, reusable, worth_waiting};
 use super::sequence::{Next, Running};
 use super::{Job, Lease};
 use crate::adapter::{AdapterDigest, AdapterSet, Timeline};
@@ -15,6 +16,9 @@ use crate::event::{Event, FinishReason};
 /// Steps an adapter set keeps its turn. A change of set makes llama.cpp reserve its graph anew; the figure is
 /// a balance of that cost against how long other sets wait (`docs/measurements.md`).
 const QUANTUM: usize = 8;
+
+/// A saved state must hold so many tokens more than a slot does, or it is left alone.
+const WORTH_RESTORING: usize = 32;
 
 /// A sequence of the engine: what its cache holds, and the request that runs in it.
 struct Slot {
@@ -38,6 +42,8 @@ pub(super) struct Batch<E> {
     tokenizer: Arc<dyn Tokenizer>,
     slots: Vec<Slot>,
     queue: VecDeque<Job>,
+    /// Commands whose slots are not free yet, in order.
+    orders: Vec<Command>,
     turn: Option<Turn<Party>>,
     /// Counts steps and admissions.
     clock: u64,
@@ -53,6 +59,7 @@ impl<E: Engine> Batch<E> {
             slots: (0..engine.facts().sequences).map(|_| empty()).collect(),
             engine,
             queue: VecDeque::new(),
+            orders: Vec::new(),
             turn: None,
             clock: 0,
             families: 0,
@@ -61,7 +68,7 @@ impl<E: Engine> Batch<E> {
 
     /// Nothing runs and nothing waits.
     pub(super) fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.slots.iter().all(|s| s.running.is_none())
+        self.queue.is_empty() && self.orders.is_empty() && self.slots.iter().all(|s| s.running.is_none())
     }
 
     /// Whether jobs should be taken from the inbox: as many as there are slots wait here, the rest stay in the
@@ -71,11 +78,37 @@ impl<E: Engine> Batch<E> {
     }
 
     pub(super) fn enqueue(&mut self, job: Job) {
+        if job.slot.is_some_and(|slot| slot >= self.slots.len()) {
+            let message = format!("there is no such slot; there are {}", self.slots.len());
+            let _ = job.events.send(Event::Failed(Failure::usage(message)));
+            return;
+        }
         self.queue.push_back(job);
+    }
+
+    /// Takes a command; it is carried out in the next step that finds its slot free.
+    pub(super) fn order(&mut self, command: Command) {
+        self.orders.push(command);
+    }
+
+    /// Carries out the commands whose slots are free, each slot's in their order.
+    fn obey(&mut self) {
+        let mut waiting: Vec<Command> = Vec::new();
+        for command in std::mem::take(&mut self.orders) {
+            let slot = command.slot();
+            let runs = slot.and_then(|slot| self.slots.get(slot)).is_some_and(|s| s.running.is_some());
+            let behind = slot.is_some() && waiting.iter().any(|earlier| earlier.slot() == slot);
+            match runs || behind {
+                true => waiting.push(command),
+                false => self.carry_out(command),
+            }
+        }
+        self.orders = waiting;
     }
 
     /// Ends everything, saying so to each request.
     pub(super) fn cancel_all(&mut self) {
+        self.orders.clear();
         for slot in 0..self.slots.len() {
             self.end(slot, |running| running.stop(FinishReason::Cancelled));
         }
@@ -88,6 +121,7 @@ impl<E: Engine> Batch<E> {
     pub(super) fn step(&mut self) {
         self.clock += 1;
         self.drop_cancelled();
+        self.obey();
         self.admit();
         let policy =
             Policy { budget: self.engine.facts().micro_batch.min(self.engine.facts().batch), quantum: QUANTUM };
@@ -139,11 +173,14 @@ impl<E: Engine> Batch<E> {
             let job = &self.queue[at];
             let reuse = job.cache_prompt && self.engine.facts().prefix_reuse;
             let sets = &job.lease.sets;
-            if reuse && worth_waiting(&self.in_flight(), &job.prompt, sets) {
+            if !self.may_begin(job) || reuse && worth_waiting(&self.in_flight(), &job.prompt, sets) {
                 at += 1;
                 continue;
             }
-            let cached: Vec<Cached<'_>> = self.slots.iter().enumerate().map(|(slot, s)| s.view(slot)).collect();
+            let mut cached: Vec<Cached<'_>> = self.slots.iter().enumerate().map(|(slot, s)| s.view(slot)).collect();
+            if let Some(wanted) = job.slot {
+                cached.iter_mut().for_each(|c| c.free &= c.slot == wanted);
+            }
             let Some(placement) = place(&cached, &job.prompt, sets, reuse) else {
                 return;
             };
@@ -153,6 +190,11 @@ impl<E: Engine> Batch<E> {
                 let _ = events.send(Event::Failed(failure));
             }
         }
+    }
+
+    /// Whether a job that wants a certain slot can have it now; others may always try.
+    fn may_begin(&self, job: &Job) -> bool {
+        job.slot.and_then(|slot| self.slots.get(slot)).is_none_or(|s| s.running.is_none())
     }
 
     /// Puts a job into its slot.
@@ -165,8 +207,16 @@ impl<E: Engine> Batch<E> {
         let sampler = self.engine.sampler(&job.sampling).map_err(|e| Failure::new(Code::Other, e.to_string()))?;
         let sets = sets.clone();
         let slot = placement.slot;
-        let mut reused = placement.reuse;
-        match placement.share_from {
+        let (mut reused, mut share_from) = (placement.reuse, placement.share_from);
+        if let Some(saved) = job.saved.as_ref().filter(|_| job.cache_prompt) {
+            let length = reusable(&saved.tokens, &saved.sets, &job.prompt, &sets);
+            if length >= reused + WORTH_RESTORING {
+                // A state that is refused is evaluated instead; what stood in the slot is gone either way.
+                reused = if self.restore(slot, saved).is_ok() { length } else { 0 };
+                share_from = None;
+            }
+        }
+        match share_from {
             Some(from) => {
                 self.clear(slot);
                 self.engine.share(from, slot, reused);
@@ -290,9 +340,8 @@ impl<E: Engine> Batch<E> {
     /// The cache has no room for a step: forget the least recently used idle prefix; else set the youngest
     /// request aside until another ends; else the only one has filled the context.
     fn make_room(&mut self) {
-        let idle = self.slots.iter().enumerate().filter(|(_, s)| s.running.is_none() && !s.cached.is_empty());
-        if let Some((slot, _)) = idle.min_by_key(|(_, s)| s.used) {
-            return self.clear(slot);
+        if self.forget_idle() {
+            return;
         }
         let mut active: Vec<(u64, usize)> = self
             .slots
@@ -311,12 +360,41 @@ impl<E: Engine> Batch<E> {
         }
     }
 
+    /// Forgets the least recently used idle prefix; false when there is none.
+    pub(super) fn forget_idle(&mut self) -> bool {
+        let idle = self.slots.iter().enumerate().filter(|(_, s)| s.running.is_none() && !s.cached.is_empty());
+        let oldest = idle.min_by_key(|(_, s)| s.used).map(|(slot, _)| slot);
+        oldest.inspect(|slot| self.clear(*slot)).is_some()
+    }
+
+    /// How many slots there are.
+    pub(super) fn slot_count(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// What a slot's sequence holds.
+    pub(super) fn held(&self, slot: usize) -> (&[Token], &Timeline) {
+        (&self.slots[slot].cached, &self.slots[slot].sets)
+    }
+
+    /// Notes what a slot's sequence, which was empty, holds now.
+    pub(super) fn hold(&mut self, slot: usize, tokens: Vec<Token>, sets: Timeline) {
+        let s = &mut self.slots[slot];
+        (s.cached, s.sets, s.used) = (tokens, sets, self.clock);
+    }
+
     /// Ends the request in a slot, if one runs, and lets paused ones go on. Its cache stays for reuse.
     fn end(&mut self, slot: usize, last_words: impl FnOnce(&mut Running)) {
         let Some(mut running) = self.slots[slot].running.take() else {
             return;
         };
         last_words(&mut running);
+        if let Some(keep) = running.job.keep.take()
+            && self.slots[slot].cached.len() == running.tokens.len()
+            && let Ok(saved) = self.save(slot)
+        {
+            let _ = keep.send(saved);
+        }
         self.slots[slot].used = self.clock;
         for s in &mut self.slots {
             if let Some(r) = &mut s.running {
@@ -326,7 +404,7 @@ impl<E: Engine> Batch<E> {
     }
 
     /// Forgets a slot's cache.
-    fn clear(&mut self, slot: usize) {
+    pub(super) fn clear(&mut self, slot: usize) {
         self.engine.truncate(slot, 0);
         self.slots[slot].cached.clear();
         self.families += 1;

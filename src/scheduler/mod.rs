@@ -4,6 +4,7 @@
 //! may reuse), both pure; [`batch`] carries decisions out; [`sequence`] is one request's way to its last token.
 
 mod batch;
+mod command;
 pub mod plan;
 pub mod prefix;
 mod sequence;
@@ -14,8 +15,10 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use self::command::Command;
 use crate::adapter::{AdapterFile, Timeline};
 use crate::engine::lanes::Residents;
+use crate::engine::saved::Saved;
 use crate::engine::{Engine, EngineFacts, Token, Tokenizer};
 use crate::error::{Code, Failure};
 use crate::event::Event;
@@ -49,6 +52,13 @@ pub struct Job {
     pub limits: JobLimits,
     /// Reuse and keep a cached prefix.
     pub cache_prompt: bool,
+    /// The slot it must run in; `None` for whichever fits best.
+    pub slot: Option<usize>,
+    /// A state that holds the beginning of its prompt, read for this engine's stamp. It is used when no slot holds more.
+    pub saved: Option<Arc<Saved>>,
+    /// Where the state of its sequence goes when it has ended with all its tokens evaluated, as one that generates
+    /// nothing does.
+    pub keep: Option<Sender<Saved>>,
     /// How many alternatives to report for each token; 0 for none.
     pub n_probs: usize,
     /// Where events go. A receiver that is gone cancels the request.
@@ -108,9 +118,17 @@ pub struct Ready {
     pub residents: Option<Arc<Residents>>,
 }
 
+/// What comes in through the bounded queue.
+enum Message {
+    Job(Box<Job>),
+    /// There is a command; it has a way of its own, so that a full queue does not hold it up.
+    Wake,
+}
+
 /// The engine thread. Dropping it lets running requests be cancelled and waits for the thread.
 pub struct Worker {
-    jobs: Option<SyncSender<Job>>,
+    jobs: Option<SyncSender<Message>>,
+    commands: Sender<Command>,
     stop: CancelToken,
     thread: Option<JoinHandle<()>>,
 }
@@ -127,6 +145,7 @@ impl Worker {
         F: FnOnce() -> Result<E, Failure> + Send + 'static,
     {
         let (jobs, inbox) = sync_channel(queue);
+        let (commands, orders) = channel();
         let (ready_out, ready_in) = channel();
         let stop = CancelToken::default();
         let stopping = stop.clone();
@@ -144,11 +163,11 @@ impl Worker {
                     residents: engine.residents(),
                 };
                 if ready_out.send(Ok(ready)).is_ok() {
-                    serve(engine, &inbox, &stopping);
+                    serve(engine, &inbox, &orders, &stopping);
                 }
             })
             .map_err(|e| Failure::new(Code::Other, format!("the engine thread could not be started: {e}")))?;
-        let worker = Self { jobs: Some(jobs), stop, thread: Some(thread) };
+        let worker = Self { jobs: Some(jobs), commands, stop, thread: Some(thread) };
         let gone = || Failure::new(Code::Other, "the engine stopped while it was starting");
         let ready = ready_in.recv().map_err(|_| gone())??;
         Ok((worker, ready))
@@ -160,7 +179,7 @@ impl Worker {
     /// The queue is full, or the engine has stopped.
     pub fn try_submit(&self, job: Job) -> Result<(), Failure> {
         let Some(jobs) = &self.jobs else { return Err(stopped()) };
-        jobs.try_send(job).map_err(|e| match e {
+        jobs.try_send(Message::Job(Box::new(job))).map_err(|e| match e {
             TrySendError::Full(_) => Failure::new(Code::Busy, "the queue is full; try again later"),
             TrySendError::Disconnected(_) => stopped(),
         })
@@ -171,7 +190,17 @@ impl Worker {
     /// # Errors
     /// The engine has stopped.
     pub fn submit(&self, job: Job) -> Result<(), Failure> {
-        self.jobs.as_ref().ok_or_else(stopped)?.send(job).map_err(|_| stopped())
+        self.jobs.as_ref().ok_or_else(stopped)?.send(Message::Job(Box::new(job))).map_err(|_| stopped())
+    }
+
+    fn send_command(&self, command: Command) -> Result<(), Failure> {
+        let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
+        self.commands.send(command).map_err(|_| stopped())?;
+        // A full queue wakes the thread as well.
+        match jobs.try_send(Message::Wake) {
+            Err(TrySendError::Disconnected(_)) => Err(stopped()),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -190,22 +219,28 @@ fn stopped() -> Failure {
     Failure::new(Code::Other, "the engine has stopped")
 }
 
-/// Serves jobs until the sender is gone and nothing runs, or until told to stop.
-fn serve<E: Engine>(engine: E, inbox: &Receiver<Job>, stop: &CancelToken) {
+/// Serves jobs and commands until the sender is gone and nothing runs, or until told to stop.
+fn serve<E: Engine>(engine: E, inbox: &Receiver<Message>, orders: &Receiver<Command>, stop: &CancelToken) {
     let mut batch = batch::Batch::new(engine);
+    let take = |batch: &mut batch::Batch<E>, message| match message {
+        Message::Job(job) => batch.enqueue(*job),
+        Message::Wake => (),
+    };
     loop {
         if stop.is_cancelled() {
             return batch.cancel_all();
         }
+        orders.try_iter().for_each(|command| batch.order(command));
         if batch.is_idle() {
             match inbox.recv() {
-                Ok(job) => batch.enqueue(job),
+                Ok(message) => take(&mut batch, message),
                 Err(_) => return,
             }
+            orders.try_iter().for_each(|command| batch.order(command));
         }
         while batch.wants_more() {
             match inbox.try_recv() {
-                Ok(job) => batch.enqueue(job),
+                Ok(message) => take(&mut batch, message),
                 Err(_) => break,
             }
         }

@@ -52,10 +52,7 @@ const WORTH_WAITING: usize = 64;
 /// one, with the longest matching prefix shared from wherever it is. The last prompt token is always evaluated
 /// again, since its logits are needed.
 pub fn place(slots: &[Cached<'_>], prompt: &[Token], sets: &Timeline, reuse: bool) -> Option<Placement> {
-    let most = prompt.len().saturating_sub(1);
-    let common = |c: &Cached<'_>| {
-        if reuse { common_prefix(c.tokens, prompt).min(c.sets.agrees(sets)).min(most) } else { 0 }
-    };
+    let common = |c: &Cached<'_>| if reuse { reusable(c.tokens, c.sets, prompt, sets) } else { 0 };
     let free = || slots.iter().filter(|c| c.free);
     let here = free().max_by_key(|c| (common(c), std::cmp::Reverse(c.used)));
     if let Some(c) = here
@@ -76,9 +73,15 @@ pub fn place(slots: &[Cached<'_>], prompt: &[Token], sets: &Timeline, reuse: boo
 /// Whether another request is about to evaluate a prefix of this prompt, so that waiting a few steps saves work.
 pub fn worth_waiting(in_flight: &[InFlight<'_>], prompt: &[Token], sets: &Timeline) -> bool {
     in_flight.iter().any(|f| {
-        let common = common_prefix(f.prompt, prompt).min(f.sets.agrees(sets)).min(prompt.len().saturating_sub(1));
+        let common = reusable(f.prompt, f.sets, prompt, sets);
         common >= WORTH_WAITING && common > f.evaluated
     })
+}
+
+/// How many positions of what was evaluated as `tokens` under `held` a request for `prompt` under `sets` can go on from.
+/// The last prompt token is never among them.
+pub fn reusable(tokens: &[Token], held: &Timeline, prompt: &[Token], sets: &Timeline) -> usize {
+    common_prefix(tokens, prompt).min(held.agrees(sets)).min(prompt.len().saturating_sub(1))
 }
 
 fn common_prefix(a: &[Token], b: &[Token]) -> usize {

@@ -1,12 +1,13 @@
 //! Laws of the decode loop, held by the scripted engine: its answers depend on every token and on the adapters each
 //! token was evaluated under, so any wrong reuse of a cache gives another answer than a cold run.
 
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
 use proptest::prelude::*;
 
 use super::batch::Batch;
+use super::command::Command;
 use super::*;
 use crate::adapter::{AdapterDigest, AdapterSet, Scale};
 use crate::engine::fake::FakeEngine;
@@ -27,6 +28,9 @@ fn job(prompt: &str, set: AdapterSet, max_tokens: usize) -> (Job, Receiver<Event
         sampling: Sampling::default(),
         limits: JobLimits { max_tokens: Some(max_tokens), ..JobLimits::default() },
         cache_prompt: true,
+        slot: None,
+        saved: None,
+        keep: None,
         n_probs: 0,
         events,
         cancel: CancelToken::default(),
@@ -386,4 +390,119 @@ proptest! {
             }
         }
     }
+}
+
+/// What a command of the worker does, without its thread.
+fn order<T>(
+    batch: &mut Batch<FakeEngine>,
+    make: impl FnOnce(Sender<Result<T, Failure>>) -> Command,
+) -> Result<T, Failure> {
+    let (reply, answer) = channel();
+    batch.order(make(reply));
+    run(batch);
+    answer.recv().expect("an answer")
+}
+
+#[test]
+fn a_saved_slot_is_restored_in_another_engine_and_keeps_its_sets() {
+    let mut first = Batch::new(FakeEngine::new(1024, 2));
+    let prompt = "a question of more than thirty-two tokens, all in all";
+    let (job_a, events) = job(prompt, set(&[(1, 1.0)]), 5);
+    first.enqueue(Job { slot: Some(1), ..job_a });
+    run(&mut first);
+    let answer = finished(&events).0;
+    assert!(order(&mut first, |reply| Command::Save { slot: 0, reply }).is_err(), "it ran in slot 1");
+    let saved = order(&mut first, |reply| Command::Save { slot: 1, reply }).expect("saved");
+    let stamp = order(&mut first, |reply| Command::Stamp { reply }).expect("a stamp");
+    let file = saved.to_file(&stamp);
+
+    let mut second = Batch::new(FakeEngine::new(1024, 2));
+    let own = order(&mut second, |reply| Command::Stamp { reply }).expect("a stamp");
+    let saved = Arc::new(Saved::from_file(Box::new(file), &own, 1024).expect("sound"));
+    order(&mut second, |reply| Command::Restore { slot: 0, saved: saved.clone(), reply }).expect("restored");
+    for (members, cached) in [(vec![(2, 1.0)], 0), (vec![(1, 0.5)], 0), (vec![(1, 1.0)], prompt.len() - 1)] {
+        let (job, events) = job(prompt, set(&members), 5);
+        second.enqueue(job);
+        run(&mut second);
+        let (text, end) = finished(&events);
+        assert_eq!((end.timings.cache_n, text), (cached, cold(prompt, set(&members), 5)), "{members:?}");
+    }
+    assert_eq!(answer, cold(prompt, set(&[(1, 1.0)]), 5));
+    let erased = order(&mut second, |reply| Command::Erase { slot: 0, reply }).expect("erased");
+    assert!(erased > 0);
+    assert_eq!(order(&mut second, |reply| Command::Erase { slot: 0, reply }), Ok(0));
+    assert!(order(&mut second, |reply| Command::Erase { slot: 2, reply }).is_err(), "no such slot");
+}
+
+#[test]
+fn a_command_waits_for_its_slot() {
+    let mut batch = Batch::new(FakeEngine::new(1024, 2));
+    let (job_a, events) = job("a long answer", AdapterSet::base(), 20);
+    batch.enqueue(Job { slot: Some(0), ..job_a });
+    batch.step();
+    let (reply, erased) = channel();
+    batch.order(Command::Erase { slot: 0, reply });
+    let (reply, other) = channel();
+    batch.order(Command::Erase { slot: 1, reply });
+    batch.step();
+    assert_eq!(other.try_recv().expect("slot 1 is free"), Ok(0));
+    assert!(erased.try_recv().is_err(), "slot 0 is not");
+    run(&mut batch);
+    assert_eq!(finished(&events).0, cold("a long answer", AdapterSet::base(), 20));
+    assert!(erased.recv().expect("an answer").expect("erased") > 13);
+}
+
+#[test]
+fn a_job_goes_on_from_its_saved_state_when_no_slot_holds_more() {
+    let prefix = "examples ".repeat(10);
+    let mut batch = Batch::new(FakeEngine::new(400, 2));
+    let (keep, kept) = channel();
+    let (warm, _events) = job(&prefix, AdapterSet::base(), 0);
+    batch.enqueue(Job { keep: Some(keep), ..warm });
+    run(&mut batch);
+    let saved = Arc::new(kept.recv().expect("kept"));
+    assert_eq!(saved.tokens.len(), prefix.len());
+
+    let mut batch = Batch::new(FakeEngine::new(400, 2));
+    let prompt = format!("{prefix}and a question");
+    for (members, cached) in [(vec![], prefix.len()), (vec![], prompt.len() - 1), (vec![(1, 1.0)], 0)] {
+        let (job, events) = job(&prompt, set(&members), 5);
+        batch.enqueue(Job { saved: Some(saved.clone()), ..job });
+        run(&mut batch);
+        let (text, end) = finished(&events);
+        assert_eq!((end.timings.cache_n, text), (cached, cold(&prompt, set(&members), 5)), "{members:?}");
+    }
+    // Idle prefixes make room; a running request does not, and then the tokens are evaluated.
+    let (long, held) = job(&"x".repeat(330), AdapterSet::base(), 20);
+    batch.enqueue(long);
+    (0..40).for_each(|_| batch.step());
+    let (job, events) = job(&prompt, AdapterSet::base(), 3);
+    batch.enqueue(Job { saved: Some(saved.clone()), ..job });
+    run(&mut batch);
+    assert_eq!(finished(&held).0, cold(&"x".repeat(330), AdapterSet::base(), 20));
+    assert_eq!(finished(&events).0, cold(&prompt, AdapterSet::base(), 3));
+    // Bytes that are no state of so many tokens.
+    let broken = Arc::new(Saved::new(prompt.bytes().map(Token::from).collect(), Timeline::default(), vec![1, 2, 3]));
+    let (other, events) = self::job(&prompt, AdapterSet::base(), 3);
+    batch.enqueue(Job { saved: Some(broken.clone()), ..other });
+    run(&mut batch);
+    assert_eq!(finished(&events).0, cold(&prompt, AdapterSet::base(), 3));
+    let refused = order(&mut batch, |reply| Command::Restore { slot: 0, saved: broken, reply }).expect_err("refused");
+    assert_eq!(refused.code, Code::InvalidFile, "{refused}");
+    let wrong = self::job(&prompt, AdapterSet::base(), 3);
+    batch.enqueue(Job { slot: Some(7), ..wrong.0 });
+    assert!(outcome(&wrong.1).1.is_err(), "no such slot");
+}
+
+#[test]
+fn the_worker_answers_commands_while_idle() {
+    let (worker, _) = Worker::spawn(1, || Ok(FakeEngine::new(256, 1))).expect("started");
+    assert!(worker.save(0).is_err(), "nothing there");
+    let (job, events) = job("hello", AdapterSet::base(), 3);
+    worker.submit(job).expect("queued");
+    while !matches!(events.recv(), Ok(Event::Finished(_)) | Err(_)) {}
+    let saved = worker.save(0).expect("saved");
+    assert_eq!(worker.erase(0), Ok(saved.tokens.len()));
+    worker.restore(0, Arc::new(saved)).expect("restored");
+    assert_eq!(worker.stamp().expect("a stamp").model, "fake");
 }

@@ -221,6 +221,11 @@ impl Context {
         }
     }
 
+    /// The context, for calls of other files of this folder.
+    pub(super) fn raw(&mut self) -> *mut sys::llama_context {
+        self.raw.as_ptr()
+    }
+
     fn memory(&self) -> sys::llama_memory_t {
         // SAFETY: the context exists.
         unsafe { sys::llama_get_memory(self.raw.as_ptr()) }

@@ -18,6 +18,7 @@ mod lanes_check;
 mod log;
 mod model;
 mod sampler;
+mod state;
 mod tokenizer;
 
 use std::collections::HashSet;
@@ -35,6 +36,7 @@ use self::lanes::Lanes;
 use self::model::{LoadError, Model};
 use super::lanes::{Residents, Sites};
 use super::options::{AdapterBatching, CacheType, EngineOptions, FlashAttention};
+use super::saved::Stamp;
 use super::{Batching, Engine, EngineError, EngineFacts, Row, Sampler, Sequence, Tokenizer, VIRTUAL};
 use crate::adapter::{AdapterDigest, AdapterFile, AdapterSet};
 use crate::error::{Code, Failure};
@@ -64,6 +66,8 @@ pub struct LlamaEngine {
     places: Vec<usize>,
     /// Steps without any adapter since the stub was last needed.
     plain_steps: u32,
+    /// What saved states depend on, once it was asked for.
+    stamp: Option<Stamp>,
 }
 
 /// What llama.cpp's own adapter mechanism is set to.
@@ -131,6 +135,7 @@ impl LlamaEngine {
             options: options.clone(),
             places: Vec::new(),
             plain_steps: 0,
+            stamp: None,
             lanes,
             context,
             model,
@@ -475,5 +480,17 @@ impl Engine for LlamaEngine {
             self.context.shift(sequence, from, to);
             self.lengths[sequence] -= to - from;
         }
+    }
+
+    fn stamp(&mut self) -> Result<Stamp, EngineError> {
+        self.make_stamp()
+    }
+
+    fn save(&mut self, sequence: Sequence) -> Result<Vec<u8>, EngineError> {
+        self.save_state(sequence)
+    }
+
+    fn restore(&mut self, sequence: Sequence, length: usize, state: &[u8]) -> Result<(), EngineError> {
+        self.restore_state(sequence, length, state)
     }
 }
