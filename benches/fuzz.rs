@@ -1,5 +1,5 @@
-//! Random damage for as long as one likes: `cargo bench --bench fuzz -- [safetensors|gguf|segment|catalog|all] [--seconds N]
-//! [--seed S] [--from N]`. Ten minutes over all four by default; nothing is done by a plain `cargo bench`.
+//! Random damage for as long as one likes: `cargo bench --bench fuzz -- [safetensors|gguf|segment|catalog|index|state|all] [--seconds N]
+//! [--seed S] [--from N]`. Ten minutes over all six by default; nothing is done by a plain `cargo bench`.
 //!
 //! Every input is made from the seed and its number, so `--seed S --from N` makes it again. A panic, an input that takes
 //! more than two seconds, an error of more than one line and content other than its digest says are failures: exit code 1,
@@ -9,12 +9,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use smoa::adapter::AdapterDigest;
+use smoa::adapter::{AdapterDigest, AdapterSet, Scale, Timeline};
+use smoa::engine::saved::{Saved, Stamp};
 use smoa::gguf::{self, AdapterKind, Gguf, GgufWriter, ModelFacts, SoftPrompt, TensorType};
 use smoa::import::{self, GgufWeights, Options, PeftFolder, Storage};
 use smoa::library::{Access, AdapterName, Filter, Library, LibraryError, Metadata, OnConflict, synthetic::Numbers};
+use smoa::router::index::{Change, Gate, Index, Profile, Query};
 
-const TARGETS: [&str; 4] = ["safetensors", "gguf", "segment", "catalog"];
+const TARGETS: [&str; 6] = ["safetensors", "gguf", "segment", "catalog", "index", "state"];
 const FOLDERS: [&str; 10] =
     ["lora", "rslora", "alora", "patterns", "embedding", "dora", "ia3", "loha", "lokr_both", "vera"];
 /// Numbers that readers trip over.
@@ -78,6 +80,43 @@ struct Samples {
     dir: tempfile::TempDir,
     segment: (PathBuf, Vec<u8>),
     catalog: Vec<u8>,
+    /// The files of a routing index.
+    index: Vec<(PathBuf, Vec<u8>)>,
+    stamp: Stamp,
+    state: Vec<u8>,
+}
+
+/// Dimensions of the index's vectors, and its embedder.
+const DIM: usize = 16;
+const EMBEDDER: [u8; 32] = [7; 32];
+
+fn vector(n: &mut Numbers) -> Vec<f32> {
+    let raw: Vec<f32> = (0..DIM).map(|_| n.below(2_001) as f32 - 1_000.0).collect();
+    let length = raw.iter().map(|x| x * x).sum::<f32>().sqrt().max(1.0);
+    raw.iter().map(|x| x / length).collect()
+}
+
+fn profile(index: &Index, number: u64) {
+    let mut n = Numbers::new(number);
+    let vectors: Vec<Vec<f32>> = (0..3).map(|_| vector(&mut n)).collect();
+    let attributes = [("region".to_owned(), ["eu", "us"][n.below(2) as usize].to_owned())];
+    let text = format!("word{} topic{} unique{number}", n.below(5), n.below(9));
+    let digest = AdapterDigest::of(&number.to_le_bytes());
+    let path = "law/contracts";
+    // What does not fit is an error, as anywhere.
+    let _ =
+        index.apply(&[Change::Put(Profile { digest, text: &text, vectors: &vectors, attributes: &attributes, path })]);
+}
+
+/// An index with a merged segment and a log; its files.
+fn index_files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let index = Index::open(dir, EMBEDDER, DIM).expect("made");
+    (0..60).for_each(|number| profile(&index, number));
+    index.compact().expect("compacted");
+    (50..70).for_each(|number| profile(&index, number));
+    drop(index);
+    let files = std::fs::read_dir(dir).expect("a folder").map(|item| item.expect("a file").path());
+    files.map(|path| (path.clone(), std::fs::read(&path).expect("read"))).collect()
 }
 
 fn adapters(facts: &ModelFacts, folders: &[(Vec<u8>, Vec<u8>)], base: &[u8]) -> Vec<Vec<u8>> {
@@ -135,7 +174,14 @@ impl Samples {
         rusqlite::Connection::open(&catalog)
             .and_then(|db| db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)"))
             .expect("emptied the log");
+        let stamp = Stamp { model: "m".into(), build: "b".into(), cache: "c".into(), positions: "p".into() };
+        let member = (AdapterDigest::of(b"a"), Scale::ONE);
+        let sets = Timeline::switching(AdapterSet::base(), 5, AdapterSet::new(vec![member]).expect("a set"));
+        let state = Saved::new((0..40).collect(), sets, vec![3; 500]).to_file(&stamp);
         Self {
+            index: index_files(&dir.path().join("index")),
+            stamp,
+            state,
             weights: folders.iter().map(|(_, weights)| weights.clone()).collect(),
             segment: (segment.clone(), std::fs::read(&segment).expect("read")),
             catalog: std::fs::read(&catalog).expect("read"),
@@ -151,6 +197,8 @@ impl Samples {
         match target {
             "safetensors" => self.safetensors(n),
             "gguf" => self.gguf(n),
+            "index" => self.index(n),
+            "state" => self.state(n),
             "segment" => {
                 let (path, sound) = &self.segment;
                 let mut bytes = sound.clone();
@@ -219,6 +267,55 @@ impl Samples {
                     }
                 }
             },
+        }
+    }
+
+    /// Damage in one file of the index, then everything one can ask of it and do to it.
+    fn index(&self, n: &mut Numbers) {
+        let dir = self.dir.path().join("index");
+        std::fs::remove_dir_all(&dir).expect("removed");
+        std::fs::create_dir(&dir).expect("made");
+        let hit = n.below(self.index.len() as u64) as usize;
+        for (at, (path, sound)) in self.index.iter().enumerate() {
+            let mut bytes = sound.clone();
+            if at == hit {
+                let head = if n.below(2) == 0 { 256 } else { sound.len() };
+                mutate(n, &mut bytes, head, &self.adapters);
+            }
+            std::fs::write(path, &bytes).expect("written");
+        }
+        let index = match Index::open(&dir, EMBEDDER, DIM) {
+            Ok(index) => index,
+            Err(error) => return one_line(&error.to_string()),
+        };
+        let gates = [Gate::open(), Gate::open().require("region", "eu")];
+        for gate in &gates {
+            let found = index.search(&Query { vector: &vector(n), text: "word1 topic2 unique7", gate, limit: 9 });
+            assert!(found.len() <= 18);
+            assert!(found.iter().all(|c| c.semantic.is_finite() && c.keyword.is_finite()));
+        }
+        let _ = index.stats();
+        profile(&index, n.below(100));
+        if let Err(error) = index.compact() {
+            one_line(&error.to_string());
+        }
+    }
+
+    /// Damage in a saved state whose checksum is right again, as a stranger would make it.
+    fn state(&self, n: &mut Numbers) {
+        let mut bytes = self.state.clone();
+        bytes.truncate(bytes.len() - 32);
+        mutate(n, &mut bytes, 700, &self.adapters);
+        let checksum = blake3::hash(&bytes);
+        bytes.extend_from_slice(checksum.as_bytes());
+        match Saved::from_file(Box::new(bytes.clone()), &self.stamp, 64) {
+            Err(error) => one_line(&error.to_string()),
+            Ok(saved) => {
+                assert!((1..=64).contains(&saved.tokens.len()) && saved.state().len() < bytes.len());
+                let again = saved.to_file(&self.stamp);
+                let back = Saved::from_file(Box::new(again), &self.stamp, 64).expect("what is written is read");
+                assert_eq!((back.tokens, back.sets), (saved.tokens, saved.sets));
+            }
         }
     }
 

@@ -93,7 +93,8 @@ pub fn timeline(adapters: &[Chosen], prompt: &mut Vec<Token>) -> Result<(Timelin
     Ok((Timeline::switching(members(&|file| !is_activated(file))?, from, all), warnings))
 }
 
-fn is_prefix(file: &AdapterFile) -> bool {
+/// Whether an adapter is a prefix of messages.
+pub fn is_prefix(file: &AdapterFile) -> bool {
     matches!(file.facts().kind, AdapterKind::PrefixState { .. })
 }
 

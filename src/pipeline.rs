@@ -2,10 +2,16 @@
 //!
 //! Every front end (chat, pipe, server) goes through [`Pipeline::submit`]. Knows no terminal, no HTTP, no flags.
 
+mod prefixes;
+mod slots;
+
+pub use slots::SlotState;
+
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use self::prefixes::Prefixes;
 use crate::adapter::AdapterDigest;
 use crate::engine::{Engine, EngineFacts, Token, Tokenizer};
 use crate::error::{Code, Failure};
@@ -23,10 +29,12 @@ use crate::shelf::{Shelf, UseNote};
 /// A loaded model, ready for requests from any thread.
 pub struct Pipeline {
     worker: Worker,
+    /// After the worker, which must have stopped before these go.
+    prefixes: Prefixes,
     ready: Ready,
     base: ModelFacts,
     template: ChatTemplate,
-    shelf: Shelf,
+    shelf: Arc<Shelf>,
     compiler: OnceLock<Compiler>,
 }
 
@@ -99,7 +107,8 @@ impl Pipeline {
     {
         let (worker, ready) = Worker::spawn(queue, make)?;
         let template = template(&*ready.tokenizer, &base)?;
-        Ok(Self { worker, ready, base, template, shelf, compiler: OnceLock::new() })
+        let (prefixes, shelf) = (Prefixes::default(), Arc::new(shelf));
+        Ok(Self { worker, prefixes, ready, base, template, shelf, compiler: OnceLock::new() })
     }
 
     /// Checks a request and queues it; waits while the queue is full.
@@ -136,6 +145,7 @@ impl Pipeline {
         self.check_length(prompt.len())?;
         warnings.extend(about);
         let adapters = applied(&chosen);
+        let saved = if request.cache_prompt { self.prefix_state(&chosen, &prompt, &sets) } else { None };
         let lease = Lease { sets, files: chosen.into_iter().map(|(file, _)| file).collect() };
         let (sender, events) = channel();
         let cancel = CancelToken::default();
@@ -147,7 +157,7 @@ impl Pipeline {
             limits: request.limits,
             cache_prompt: request.cache_prompt,
             slot: None,
-            saved: None,
+            saved,
             keep: None,
             n_probs: request.n_probs,
             events: sender,

@@ -10,6 +10,7 @@ use crate::gguf::ModelFacts;
 use crate::library::{
     Access, AdapterName, ErrorKind, Library, LibraryError, Pinned, UseRecorder, base_fingerprint, check_base,
 };
+use crate::mapped::Mapped;
 use crate::model_file::open_code;
 use crate::request::AdapterSource;
 use crate::router::Route;
@@ -58,6 +59,25 @@ impl Shelf {
     /// Tells the system that these contents of the library will be read soon. How many there are.
     pub fn prefetch(&self, digests: &[AdapterDigest]) -> usize {
         self.library().map_or(0, |library| library.prefetch(digests))
+    }
+
+    /// The state kept for an adapter in engines with this stamp's key, mapped; `None` without one. Not checked.
+    pub fn state(&self, digest: AdapterDigest, key: &str) -> Option<Box<dyn HeldBytes>> {
+        let file = self.library().ok()?.state_file(digest, key);
+        Mapped::open(&file).ok().map(|map| Box::new(map) as Box<dyn HeldBytes>)
+    }
+
+    /// Whether states are kept for this adapter: it is in the library.
+    pub fn keeps_states(&self, digest: AdapterDigest) -> bool {
+        self.library().is_ok_and(|library| library.find_digest(digest).is_ok())
+    }
+
+    /// Keeps a state for an adapter of the library.
+    ///
+    /// # Errors
+    /// There is no library, or its disk refuses.
+    pub fn keep_state(&self, digest: AdapterDigest, key: &str, bytes: &[u8]) -> Result<(), Failure> {
+        self.library()?.keep_state(digest, key, bytes).map(drop).map_err(|e| library_failure(&e))
     }
 
     /// What is held open.

@@ -44,6 +44,15 @@ pub(super) fn import(
     if wider {
         notes.push("soft prompts are stored as F16 at the least".to_owned());
     }
+    let factor = graph_factor(base);
+    if factor != 1.0 {
+        notes.push(
+            "rows are taken as transformers 5 feeds them; older ones multiplied prompts of this family by the square \
+             root of the width"
+                .to_owned(),
+        );
+    }
+    let rows = rows.mapv_into(|number| number / factor);
     let numbers = rows.as_standard_layout();
     let numbers = numbers.as_slice().unwrap_or_default();
     let prompt = SoftPrompt {
@@ -74,4 +83,14 @@ pub(super) fn import(
         targets: Vec::new(),
         notes,
     })
+}
+
+/// What llama.cpp's graph multiplies every input by, rows of embeddings too. Gemma's embedding is the matrix times the
+/// square root of the width; llama.cpp does that to the input of `gemma` and `gemma2` (`src/models/gemma.cpp`), and from
+/// `gemma3` on to tokens alone. Prompts are trained beside embeddings that are scaled already.
+fn graph_factor(base: &ModelFacts) -> f32 {
+    match base.architecture.as_str() {
+        "gemma" | "gemma2" => (base.n_embd as f32).sqrt(),
+        _ => 1.0,
+    }
 }

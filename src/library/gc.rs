@@ -54,6 +54,7 @@ impl Library {
         })?;
         self.collect(&mut report, |writer, _| compact(writer))?;
         report.bytes_after = self.segment_bytes()?;
+        self.sweep_states();
         Ok(report)
     }
 

@@ -45,6 +45,7 @@ mod name;
 mod pin;
 mod recorder;
 mod segment;
+mod states;
 mod store;
 mod suggest;
 pub mod synthetic;

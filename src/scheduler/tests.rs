@@ -416,7 +416,7 @@ fn a_saved_slot_is_restored_in_another_engine_and_keeps_its_sets() {
     let stamp = order(&mut first, |reply| Command::Stamp { reply }).expect("a stamp");
     let file = saved.to_file(&stamp);
 
-    let mut second = Batch::new(FakeEngine::new(1024, 2));
+    let mut second = Batch::new(FakeEngine::new(1024, 3));
     let own = order(&mut second, |reply| Command::Stamp { reply }).expect("a stamp");
     let saved = Arc::new(Saved::from_file(Box::new(file), &own, 1024).expect("sound"));
     order(&mut second, |reply| Command::Restore { slot: 0, saved: saved.clone(), reply }).expect("restored");
@@ -431,7 +431,7 @@ fn a_saved_slot_is_restored_in_another_engine_and_keeps_its_sets() {
     let erased = order(&mut second, |reply| Command::Erase { slot: 0, reply }).expect("erased");
     assert!(erased > 0);
     assert_eq!(order(&mut second, |reply| Command::Erase { slot: 0, reply }), Ok(0));
-    assert!(order(&mut second, |reply| Command::Erase { slot: 2, reply }).is_err(), "no such slot");
+    assert!(order(&mut second, |reply| Command::Erase { slot: 3, reply }).is_err(), "no such slot");
 }
 
 #[test]

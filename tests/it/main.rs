@@ -6,15 +6,18 @@
 //! - `bad_inputs`: the table of wrong files, flags, formats and pipes, with their exit codes
 //! - `library`: adapters by name: import, listing, removal, requests that use them
 //! - `adapter_rows`: the table of wrong adapters and damaged libraries, and the kinds of adapters
+//! - `families`: tiny models of families whose graphs treat adapters in ways of their own
 //! - `route`: adapters chosen by the router
 //! - `http`, `serve`, `serve_bad`: the server through its socket: routes, streams, keys, bad requests, start and stop
 //! - `starter`: the shipped adapters: routed to, and at work
+//! - `states`: sequences, slots and prefixes saved and restored
 //! - `tidy`: the architecture table of ARCHITECTURE.md against the `use` lines
 
 mod adapter_rows;
 mod answers;
 mod bad_inputs;
 mod batch;
+mod families;
 mod http;
 mod lanes;
 mod library;
@@ -22,5 +25,6 @@ mod route;
 mod serve;
 mod serve_bad;
 mod starter;
+mod states;
 mod support;
 mod tidy;

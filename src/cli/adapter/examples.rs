@@ -1,15 +1,19 @@
 //! `smoa adapter from-examples`: an adapter with no training, made of a few examples that stand before the prompt.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::super::Context;
 use super::super::args::{LibraryArgs, ModelArgs, read_text};
 use super::super::exit::Outcome;
-use super::super::start::model_path;
+use super::super::signals::Signals;
+use super::super::start::{self, model_path};
 use super::add::Conflict;
 use super::{CardArgs, parsed, write_new};
+use crate::adapter::{AdapterDigest, AdapterFile};
+use crate::engine::saved::{Saved, Stamp};
 use crate::error::{Code, Failure};
 use crate::gguf::{self, ModelFacts, PrefixMessage, PrefixState};
 use crate::import;
@@ -34,6 +38,9 @@ pub struct ExampleArgs {
     /// Write the adapter to this file, which must not exist, and not to the library
     #[arg(short = 'o', long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Keep the messages alone, not the state a model has after reading them
+    #[arg(long)]
+    no_state: bool,
     #[command(flatten)]
     card: CardArgs,
     #[command(flatten)]
@@ -58,17 +65,66 @@ pub fn run(args: &ExampleArgs, context: &Context) -> Result<(), Outcome> {
     let base = model_file::check(&model_path(&ModelArgs { model: args.model.clone(), ..Default::default() })?)?;
     let name = name_of(args, path)?;
     let card = Card { origin: Some("examples".to_owned()), examples: inputs(&messages), ..Card::default() };
-    let (bytes, measured) = build(messages, &name, &base).map_err(|e| refuse(e.to_string()))?;
+    let bytes = build(messages, &name, &base, None).map_err(|e| refuse(e.to_string()))?;
+    let read = |bytes: &[u8]| if args.no_state { None } else { state(args, bytes, &path_of(&name), &base, context) };
     if let Some(output) = &args.output {
+        let bytes = match read(&bytes) {
+            Some(kept) => PrefixState::read(&bytes)
+                .and_then(|prefix| build(prefix.messages, &name, &base, Some(kept)))
+                .map_err(|e| refuse(e.to_string()))?,
+            None => bytes,
+        };
         write_new(output, &bytes)?;
         context.printer.note(&format!("wrote {} bytes to {}", bytes.len(), output.display()));
         return Ok(());
     }
+    let facts = gguf::check_adapter(&bytes, &base).map_err(|e| refuse(e.to_string()))?;
+    let measured = Measured::of(&facts, Some(base_fingerprint(&base)));
     let library = Library::create(&args.library.folder()?).map_err(|e| library_failure(&e))?;
     let metadata = Metadata { card: args.card.card()?.over(card), measured };
     let added = library.add(&name, &bytes, &metadata, args.on_conflict.rule()).map_err(|e| library_failure(&e))?;
     let line = format!("{name} {} ({} bytes, {:?})", added.digest, bytes.len(), added.outcome);
-    Ok(context.printer.line(&line)?)
+    context.printer.line(&line)?;
+    if let Some((stamp, saved)) = read(&bytes) {
+        let file = saved.to_file(&stamp);
+        match library.keep_state(added.digest, &stamp.key(), &file) {
+            Ok(_) => {
+                let (tokens, bytes) = (saved.tokens.len(), file.len());
+                context.printer.note(&format!("kept the state of its {tokens} tokens ({bytes} bytes)"));
+            }
+            Err(e) => context.printer.note(&format!("its state is not kept, the messages are read instead: {e}")),
+        }
+    }
+    Ok(())
+}
+
+/// The state that the examples leave in an engine with default settings. A saving, so whatever stands in its way is
+/// only told.
+fn state(
+    args: &ExampleArgs,
+    bytes: &[u8],
+    name: &Path,
+    base: &ModelFacts,
+    context: &Context,
+) -> Option<(Stamp, Saved)> {
+    let made = || -> Result<Option<(Stamp, Saved)>, Failure> {
+        let file = AdapterFile::new(name, Box::new(bytes.to_vec()), AdapterDigest::of(bytes), base)?;
+        // No token is shorter than a byte of the JSON the messages are in.
+        let tokens = u32::try_from(bytes.len() + 256).unwrap_or(u32::MAX).min(base.n_ctx_train.max(256));
+        let model = ModelArgs { model: args.model.clone(), ctx_size: Some(tokens), ..Default::default() };
+        let signals = Signals::watch(|| ()).map_err(|e| Failure::new(Code::Other, format!("signals: {e}")))?;
+        let pipeline = start::start(&model, &args.library, 1, &context.printer, &signals)?;
+        pipeline.read_prefix(&Arc::new(file))
+    };
+    made().unwrap_or_else(|failure| {
+        let said = format!("its state is not kept, the messages are read instead: {}", failure.message);
+        context.printer.note(&said);
+        None
+    })
+}
+
+fn path_of(name: &AdapterName) -> PathBuf {
+    PathBuf::from(name.as_str())
 }
 
 fn name_of(args: &ExampleArgs, path: &Path) -> Result<AdapterName, Failure> {
@@ -80,26 +136,26 @@ fn name_of(args: &ExampleArgs, path: &Path) -> Result<AdapterName, Failure> {
     parsed(name)
 }
 
-/// The file, checked against the base model, and its measures. The messages alone: an engine that has read them may add
-/// the state they leave ([`PrefixState::state`]).
+/// The file: the messages, and beside them the state they leave when there is one.
 fn build(
     messages: Vec<PrefixMessage>,
     name: &AdapterName,
     base: &ModelFacts,
-) -> Result<(Vec<u8>, Measured), gguf::GgufError> {
+    kept: Option<(Stamp, Saved)>,
+) -> Result<Vec<u8>, gguf::GgufError> {
     let fingerprint = base_fingerprint(base);
+    let key = kept.as_ref().map(|(stamp, _)| stamp.key().into());
+    let state = kept.as_ref().map(|(stamp, saved)| saved.to_file(stamp)).unwrap_or_default();
     let prefix = PrefixState {
         architecture: base.architecture.as_str().into(),
         name: Some(name.as_str().into()),
         base: Some(fingerprint.as_str().into()),
         messages,
-        stamp: None,
-        tokens: Vec::new(),
-        state: Vec::new().into(),
+        stamp: key,
+        tokens: kept.map(|(_, saved)| saved.tokens).unwrap_or_default(),
+        state: state.into(),
     };
-    let bytes = prefix.to_gguf()?;
-    let facts = gguf::check_adapter(&bytes, base)?;
-    Ok((bytes, Measured::of(&facts, Some(fingerprint))))
+    prefix.to_gguf()
 }
 
 fn inputs(messages: &[PrefixMessage]) -> Vec<String> {

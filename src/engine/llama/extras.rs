@@ -22,9 +22,6 @@ impl Extras {
         let refused = |reason: String| EngineError::Adapter { name: file.label(), reason };
         match file.facts().kind {
             AdapterKind::SoftPrompt { .. } => {
-                if base.architecture.starts_with("gemma") {
-                    return Err(refused("soft prompts for the gemma family would need scaled embeddings".into()));
-                }
                 if let Entry::Vacant(place) = self.soft.entry(file.digest()) {
                     place.insert(soft_prompt_rows(file.bytes()).map_err(|e| refused(e.to_string()))?);
                 }
