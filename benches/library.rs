@@ -111,7 +111,8 @@ fn opened(dir: &Path, count: u64) -> Value {
 /// From a name to an adapter llama.cpp can use, page cache warm, against llama.cpp's own load by path. Needs the
 /// default model; `None` without it.
 fn usable(dir: &Path) -> Option<Value> {
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/SmolLM2-135M-Instruct.Q4_1.gguf");
+    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("models/SmolLM2-135M-Instruct.Q4_1.gguf");
+    let model = std::env::var_os("SMOA_TEST_MODEL").map_or_else(default, PathBuf::from);
     if !model.is_file() {
         eprintln!("{} is not there; scripts/run.sh fetches it; usable_* left out", model.display());
         return None;
@@ -149,7 +150,12 @@ fn usable(dir: &Path) -> Option<Value> {
         times[2 + i % 2].push(timed(|| assert!(peer.lora_adapter_init(path).is_ok())));
     }
     let ms = |times: &[f64], at| (percentile(times, at) * 1e5).round() / 1e2;
+    let [cold, unasked, plain] = cold(&dir.join("cold"), &base, &mut engine);
     Some(json!({
+        "cold_usable_5mb_ms_p50": ms(&cold, 0.5),
+        "cold_usable_5mb_ms_max": ms(&cold, 1.0),
+        "cold_touch_5mb_random_advice_ms_p50": ms(&unasked, 0.5),
+        "cold_touch_5mb_no_advice_ms_p50": ms(&plain, 0.5),
         "usable_nano_ms_p50": ms(&times[0], 0.5),
         "usable_nano_ms_p99": ms(&times[0], 0.99),
         "usable_5mb_ms_p50": ms(&times[1], 0.5),
@@ -157,6 +163,65 @@ fn usable(dir: &Path) -> Option<Value> {
         "llama_by_path_nano_ms_p50": ms(&times[2], 0.5),
         "llama_by_path_5mb_ms_p50": ms(&times[3], 0.5),
     }))
+}
+
+/// The same with nothing of the library in the page cache: from a name to an adapter llama.cpp can use; then only every
+/// page of the content touched, mapped for random access as segments are, without asking for it ahead; then every page of
+/// a file of its own, with no advice at all. Before each, the pages of all files of the library are dropped (`posix_fadvise`, by dd).
+fn cold(dir: &Path, base: &ModelFacts, engine: &mut LlamaEngine) -> [Vec<f64>; 3] {
+    const ROUNDS: u64 = 15;
+    let library = Library::create(dir).expect("created");
+    let files = dir.with_extension("files");
+    std::fs::create_dir(&files).expect("made");
+    let name = |kind: usize, i: u64| AdapterName::new(format!("cold-{kind}-{i}")).expect("a name");
+    for i in 0..ROUNDS {
+        for kind in 0..2 {
+            let bytes = five_megabytes(base, 1_000 + i * 2 + kind as u64);
+            library.add(&name(kind, i), &bytes, &Metadata::default(), OnConflict::Refuse).expect("added");
+        }
+        std::fs::write(files.join(format!("{i}.gguf")), five_megabytes(base, i)).expect("written");
+    }
+    drop(library);
+    let touch = |bytes: &[u8]| bytes.iter().step_by(4096).map(|byte| u64::from(*byte)).sum::<u64>();
+    let mut times = [const { Vec::new() }; 3];
+    for i in 0..ROUNDS {
+        forget(dir);
+        let library = Library::open(dir, Access::Read).expect("opened");
+        times[0].push(timed(|| {
+            let pinned = library.pin(&name(0, i)).expect("pinned");
+            pinned.check().expect("sound");
+            let file = AdapterFile::new(Path::new("x"), Box::new(Held(pinned.clone())), pinned.digest(), base);
+            engine.load_adapters(&[Arc::new(file.expect("checked"))], &HashSet::new()).expect("loaded");
+        }));
+        drop(library);
+        forget(dir);
+        let library = Library::open(dir, Access::Read).expect("opened");
+        times[1].push(timed(|| {
+            std::hint::black_box(touch(library.pin(&name(1, i)).expect("pinned").bytes()));
+        }));
+        drop(library);
+        let path = files.join(format!("{i}.gguf"));
+        forget(&files);
+        let map = smoa::mapped::Mapped::open(&path).expect("mapped");
+        times[2].push(timed(|| _ = std::hint::black_box(touch(map.bytes()))));
+    }
+    times
+}
+
+/// Drops the pages of all files in a folder from the page cache.
+fn forget(dir: &Path) {
+    for item in std::fs::read_dir(dir).expect("a folder").flatten() {
+        let path = item.path();
+        if path.is_dir() {
+            forget(&path);
+            continue;
+        }
+        let file = std::fs::File::open(&path).expect("opened");
+        file.sync_all().expect("synced");
+        let input = format!("if={}", path.display());
+        let done = std::process::Command::new("dd").args([input.as_str(), "iflag=nocache", "count=0", "status=none"]);
+        assert!({ done }.status().expect("dd runs").success());
+    }
 }
 
 struct Held(Pinned);

@@ -17,6 +17,7 @@ use super::update::{Change, Context, Gain, Side, Update};
 /// What a module adds.
 pub(super) fn update(context: &Context<'_>, module: &Module<'_>) -> Result<Update, ImportError> {
     let Pair { target, source, a, b, alpha } = lora::pair(context, module)?;
+    context.refuse_expert(module, &target)?;
     let Some(magnitude) = module.get(Role::Magnitude) else {
         let reason = "has no lora_magnitude_vector, though use_dora is set; the file is incomplete";
         return Err(ImportError::tensor(&module.name, reason));

@@ -101,7 +101,7 @@ fn up_gain(
     let (Ok(inputs), Ok(outputs)) = (usize::try_from(inputs), usize::try_from(outputs)) else {
         return refuse("and ffn_up is too large");
     };
-    let target = Target { tensor: up, inputs, outputs, embedding: false, head: None };
+    let target = Target { tensor: up, inputs, outputs, embedding: false, head: None, expert: None };
     Ok((target, Gain { less_one: gain, side: Side::NextInputs }))
 }
 

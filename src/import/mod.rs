@@ -19,6 +19,7 @@
 //! svd.rs      the best low rank of a difference       dequant.rs      the base model's weights
 //! quantize.rs block formats, requantize               pack.rs         one alpha, storage, the file
 //! limits.rs   caps                                    parallel.rs     a map over threads
+//! experts.rs  pairs of a mixture's experts, stacked
 //! bert.rs     sentence encoders to GGUF               wheel.rs        their files in a Python wheel
 //! ```
 
@@ -28,6 +29,7 @@ mod dequant;
 mod dora;
 mod error;
 mod examples;
+mod experts;
 mod ia3;
 pub mod limits;
 mod loha;

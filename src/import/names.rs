@@ -16,8 +16,8 @@ enum Rows {
 }
 
 /// Architectures whose adapters are imported. All have the module names of [`LAYER`]; each has a folder in the tests
-/// that llama.cpp's own converter made.
-const ARCHITECTURES: [(&str, Rows); 21] = [
+/// that llama.cpp's own converter made, mixtures of experts aside.
+const ARCHITECTURES: [(&str, Rows); 24] = [
     ("arcee", Rows::Interleaved),
     ("cohere2", Rows::Kept),
     ("command-r", Rows::Kept),
@@ -28,14 +28,17 @@ const ARCHITECTURES: [(&str, Rows); 21] = [
     ("gemma3", Rows::Kept),
     ("glm4", Rows::Kept),
     ("granite", Rows::Interleaved),
-    // Also Mistral, Yi, InternLM3, TinyLlama, SmolLM and SmolLM2.
+    // Also Mistral, Mixtral, Yi, InternLM3, TinyLlama, SmolLM and SmolLM2.
     ("llama", Rows::Interleaved),
     ("olmo", Rows::Interleaved),
     ("olmo2", Rows::Kept),
+    ("olmoe", Rows::Kept),
     ("phi2", Rows::Kept),
     ("phi3", Rows::Kept),
     ("qwen2", Rows::Kept),
+    ("qwen2moe", Rows::Kept),
     ("qwen3", Rows::Kept),
+    ("qwen3moe", Rows::Kept),
     ("seed_oss", Rows::Kept),
     ("smollm3", Rows::Interleaved),
     ("stablelm", Rows::Kept),
@@ -43,7 +46,7 @@ const ARCHITECTURES: [(&str, Rows); 21] = [
 ];
 
 /// Modules of a layer: `model.layers.N.MODULE` is `blk.N.TENSOR.weight`.
-const LAYER: [(&str, &str); 14] = [
+const LAYER: [(&str, &str); 19] = [
     ("self_attn.q_proj", "attn_q"),
     ("self_attn.k_proj", "attn_k"),
     ("self_attn.v_proj", "attn_v"),
@@ -59,6 +62,21 @@ const LAYER: [(&str, &str); 14] = [
     ("mlp.fc2", "ffn_down"),
     ("mlp.c_fc", "ffn_up"),
     ("mlp.c_proj", "ffn_down"),
+    ("mlp.gate", "ffn_gate_inp"),
+    ("block_sparse_moe.gate", "ffn_gate_inp"),
+    ("mlp.shared_expert.gate_proj", "ffn_gate_shexp"),
+    ("mlp.shared_expert.up_proj", "ffn_up_shexp"),
+    ("mlp.shared_expert.down_proj", "ffn_down_shexp"),
+];
+
+/// Linears of one expert: `model.layers.N.BLOCK.E.LINEAR` is matrix `E` of `blk.N.TENSOR.weight`.
+const EXPERT: [(&str, &str, &str); 6] = [
+    ("mlp.experts.", "gate_proj", "ffn_gate_exps"),
+    ("mlp.experts.", "up_proj", "ffn_up_exps"),
+    ("mlp.experts.", "down_proj", "ffn_down_exps"),
+    ("block_sparse_moe.experts.", "w1", "ffn_gate_exps"),
+    ("block_sparse_moe.experts.", "w2", "ffn_down_exps"),
+    ("block_sparse_moe.experts.", "w3", "ffn_up_exps"),
 ];
 
 /// Modules outside the layers.
@@ -92,6 +110,8 @@ pub(super) struct Target {
     pub(super) embedding: bool,
     /// Rows of a head when the rows are interleaved.
     pub(super) head: Option<usize>,
+    /// Which of how many experts that the tensor stacks.
+    pub(super) expert: Option<(u32, u32)>,
 }
 
 impl Target {
@@ -131,13 +151,19 @@ impl<'a> Names<'a> {
 
     /// Where a module went, by its name in the adapter, with the sizes of its matrix.
     pub(super) fn find(&self, module: &str) -> Result<Target, ImportError> {
-        let tensor = self.tensor(module)?;
+        let (tensor, expert) = self.tensor(module)?;
         let refuse = |reason: String| Err(ImportError::tensor(module, reason));
         let Some(shape) = self.base.tensors.get(&tensor) else {
             return refuse(self.missing(&tensor));
         };
-        let [columns, rows, 1, 1] = *shape else {
+        let [columns, rows, stacked, 1] = *shape else {
             return refuse(format!("goes to '{tensor}' of shape {shape:?}, which is not one matrix"));
+        };
+        let expert = match (expert, u32::try_from(stacked)) {
+            (Some(at), Ok(all)) if at < all => Some((at, all)),
+            (Some(at), _) => return refuse(format!("adapts expert {at} of {stacked}: another base model?")),
+            (None, Ok(1)) => None,
+            _ => return refuse(format!("goes to '{tensor}' of shape {shape:?}, which is not one matrix")),
         };
         let sizes = usize::try_from(columns).ok().zip(usize::try_from(rows).ok());
         let Some((columns, rows)) = sizes else {
@@ -153,6 +179,7 @@ impl<'a> Names<'a> {
         }
         Ok(Target {
             head: self.head(&tensor, rows)?,
+            expert,
             tensor,
             inputs: if embedding { rows } else { columns },
             outputs: if embedding { columns } else { rows },
@@ -160,22 +187,29 @@ impl<'a> Names<'a> {
         })
     }
 
-    /// The base tensor of a module.
-    fn tensor(&self, module: &str) -> Result<String, ImportError> {
+    /// The base tensor of a module, and which expert of it.
+    fn tensor(&self, module: &str) -> Result<(String, Option<u32>), ImportError> {
         let name = text_name(module);
         if let Some((_, tensor)) = OUTSIDE.iter().find(|(outside, _)| *outside == name) {
-            return Ok(format!("{tensor}.weight"));
+            return Ok((format!("{tensor}.weight"), None));
         }
         let in_layer = name.strip_prefix("layers.").and_then(|rest| {
             let (layer, rest) = rest.split_once('.')?;
-            let (_, tensor) = LAYER.iter().find(|(known, _)| *known == rest)?;
-            Some(format!("blk.{}.{tensor}.weight", layer.parse::<u32>().ok()?))
+            let layer = layer.parse::<u32>().ok()?;
+            if let Some((_, tensor)) = LAYER.iter().find(|(known, _)| *known == rest) {
+                return Some((format!("blk.{layer}.{tensor}.weight"), None));
+            }
+            EXPERT.iter().find_map(|(block, linear, tensor)| {
+                let (expert, found) = rest.strip_prefix(block)?.split_once('.')?;
+                let expert = expert.parse::<u32>().ok().filter(|_| found == *linear)?;
+                Some((format!("blk.{layer}.{tensor}.weight"), Some(expert)))
+            })
         });
         in_layer.ok_or_else(|| {
             let reason = if name.split('.').any(|part| OTHER_TOWERS.contains(&part)) {
                 "adapts the vision or audio part, which is no part of this text model; train the language layers alone"
             } else if name.contains("expert") {
-                "adapts an expert of a mixture, which is not imported yet; use convert_lora_to_gguf.py"
+                "adapts experts of a mixture in a form that is not imported; use convert_lora_to_gguf.py"
             } else if name == "score" || name == "classifier" {
                 "is a classification head, which llama.cpp does not read; train with task type CAUSAL_LM"
             } else {

@@ -9,9 +9,9 @@ use ndarray::linalg::general_mat_mul;
 use super::config::{Config, PeftKind};
 use super::dequant::Matrix;
 use super::error::ImportError;
+use super::experts;
 use super::limits::DEFAULT_RANK;
 use super::names::Target;
-use super::quantize::{Factors, store_pair};
 use super::safetensors::Dtype;
 use super::svd::low_rank;
 use super::update::{Change, Gain, Update};
@@ -67,12 +67,15 @@ pub(super) struct Settled {
 }
 
 /// A pair of factors, and what was cut to get it.
-struct SettledPair {
-    target: Target,
-    source: Dtype,
-    a: Matrix,
-    b: Matrix,
-    alpha: f64,
+pub(super) struct SettledPair {
+    pub(super) target: Target,
+    pub(super) source: Dtype,
+    /// `[rank, inputs]`.
+    pub(super) a: Matrix,
+    /// `[outputs, rank]`.
+    pub(super) b: Matrix,
+    /// What is divided by the rank.
+    pub(super) alpha: f64,
     /// The squared norms of what was cut and of the whole change.
     cut: Option<(f64, f64)>,
 }
@@ -136,9 +139,10 @@ pub(super) fn finish(
     let mut pairs: Vec<SettledPair> = pairs.into_iter().flatten().collect();
     let gains = join_gains(gains.into_iter().flatten())?;
     let mut seen = HashSet::new();
-    if let Some(twice) = pairs.iter().find(|pair| !seen.insert(pair.target.tensor.as_str())) {
+    if let Some(twice) = pairs.iter().find(|pair| !seen.insert((pair.target.tensor.as_str(), pair.target.expert))) {
         return Err(ImportError::tensor(&twice.target.tensor, "is adapted by two modules of the folder"));
     }
+    experts::level(&mut pairs);
     let alpha = common_alpha(&pairs);
     for pair in &mut pairs {
         // llama.cpp knows one alpha: what differs goes into B.
@@ -150,19 +154,23 @@ pub(super) fn finish(
     let mut file = GgufWriter::new();
     let mut errors = Vec::with_capacity(pairs.len());
     let (mut lost, mut stored) = (0.0, 0.0);
-    let (mut widened, mut ragged) = (0_usize, 0_usize);
-    for pair in &pairs {
+    let (mut widened, mut ragged, mut lacking) = (0_usize, 0_usize, 0_usize);
+    for stack in stacks(&pairs) {
+        let pair = stack[0];
         let transposed = pair.target.embedding;
-        let factors = Factors { a: &pair.a, b: &pair.b, transposed };
-        let written = store_pair(factors, options.storage, pair.source);
+        let written = experts::store(&stack, options.storage);
         let (rank, wide, high) = (pair.a.nrows() as u64, pair.a.ncols() as u64, pair.b.nrows() as u64);
-        let a_dims = if transposed { [rank, wide] } else { [wide, rank] };
+        // A plain pair is two matrices, a stack has a third dimension.
+        let (all, dims) = pair.target.expert.map_or((1, 2), |(_, experts)| (u64::from(experts), 3));
+        lacking += usize::try_from(all).unwrap_or(0).saturating_sub(stack.len());
+        let a_dims = if transposed { [rank, wide, all] } else { [wide, rank, all] };
+        let b_dims = [rank, high, all];
         widened += usize::from(written.widened);
         let blocks = matches!(options.storage, Storage::Q8_0 | Storage::Q4_0);
         ragged += usize::from(blocks && written.b.kind.block_elements() == 1);
         let name = &pair.target.tensor;
-        file.tensor(&format!("{name}.lora_a"), written.a.kind, &a_dims, written.a.bytes)
-            .and_then(|file| file.tensor(&format!("{name}.lora_b"), written.b.kind, &[rank, high], written.b.bytes))
+        file.tensor(&format!("{name}.lora_a"), written.a.kind, &a_dims[..dims], written.a.bytes)
+            .and_then(|file| file.tensor(&format!("{name}.lora_b"), written.b.kind, &b_dims[..dims], written.b.bytes))
             .map_err(ImportError::Result)?;
         // The pair without its alpha over rank, which is the same on both sides.
         let weight = (f64::from(alpha) / rank as f64).powi(2);
@@ -171,7 +179,7 @@ pub(super) fn finish(
         errors.push(TensorError {
             tensor: name.clone(),
             rank: rank as u32,
-            conversion: pair.cut.map(|(cut, whole)| ratio(cut, whole)),
+            conversion: stack.iter().filter_map(|pair| pair.cut.map(|(cut, whole)| ratio(cut, whole))).reduce(f32::max),
             storage: ratio(written.lost, written.whole),
         });
     }
@@ -184,6 +192,9 @@ pub(super) fn finish(
         notes.push(format!(
             "{widened} pairs are stored as F32: 16 bits would lose too much of their small or large numbers"
         ));
+    }
+    if lacking > 0 {
+        notes.push(format!("{lacking} linears of experts are not adapted; they are stacked as zeros"));
     }
     if ragged > 0 {
         notes.push(format!("{ragged} B matrices are stored as F16: their rank is no multiple of 32"));
@@ -209,6 +220,20 @@ pub(super) fn finish(
         targets,
         notes,
     })
+}
+
+/// The pairs by base tensor: one, or those of its experts. In the order of the folder.
+fn stacks(pairs: &[SettledPair]) -> Vec<Vec<&SettledPair>> {
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut stacks: Vec<Vec<&SettledPair>> = Vec::new();
+    for pair in pairs {
+        let at = *places.entry(&pair.target.tensor).or_insert(stacks.len());
+        match stacks.get_mut(at) {
+            Some(stack) => stack.push(pair),
+            None => stacks.push(vec![pair]),
+        }
+    }
+    stacks
 }
 
 /// The gains by base tensor. Those of a linear's outputs and of the next one's inputs multiply.

@@ -20,14 +20,25 @@ pub(super) struct Context<'c> {
 }
 
 impl Context<'_> {
-    /// Where a module went. Refuses embeddings, which only LoRA has in a form that llama.cpp applies.
+    /// Where a module went. Refuses embeddings and experts, which only LoRA has in a form that llama.cpp applies.
     pub(super) fn linear(&self, module: &Module<'_>) -> Result<Target, ImportError> {
         let target = self.names.find(&module.name)?;
+        self.refuse_expert(module, &target)?;
         if target.embedding {
             let reason = format!("is {} on an embedding, which is not imported; train without it", self.config.kind);
             return Err(ImportError::tensor(&module.name, reason));
         }
         Ok(target)
+    }
+
+    /// Refuses experts of a mixture.
+    pub(super) fn refuse_expert(&self, module: &Module<'_>, target: &Target) -> Result<(), ImportError> {
+        if target.expert.is_none() {
+            return Ok(());
+        }
+        let reason =
+            format!("is {} on an expert of a mixture; only LoRA and rsLoRA are imported there", self.config.kind);
+        Err(ImportError::tensor(&module.name, reason))
     }
 
     /// The dequantized matrix of the base model, with its rows in GGUF order.

@@ -146,7 +146,7 @@ fn a9_tensors_that_cannot_be_carried_are_named() {
         ("prompt_embeddings", "soft prompt"),
         ("nonsense", "neither"),
         ("base_model.model.model.layers.0.mlp.up_proj.lora_A.default.weight", "twice"),
-        ("base_model.model.model.layers.0.mlp.experts.3.up_proj.lora_A.weight", "expert"),
+        ("base_model.model.model.layers.0.mlp.experts.3.up_proj.lora_A.weight", "ffn_up_exps"),
         ("base_model.model.model.vision_tower.layers.0.mlp.up_proj.lora_A.weight", "vision"),
         ("base_model.model.score.lora_A.weight", "classification"),
         ("base_model.model.model.layers.9.mlp.up_proj.lora_A.weight", "2 layers"),
