@@ -335,6 +335,48 @@ fn l5_none_one_and_thousands() {
 }
 
 #[test]
+fn l6_embedding_tables_and_vectors_of_nonsense() {
+    use smoa::router::embed::{Embedder, StaticEmbedder};
+    use smoa::router::index::{Change, Gate, Index, Profile, Query};
+    let table = |scale: f32, dim: u32, rows: &[i8]| {
+        let mut bytes = b"SMOAEMB1".to_vec();
+        bytes.extend(2_u32.to_le_bytes());
+        bytes.extend(dim.to_le_bytes());
+        bytes.extend(scale.to_le_bytes().repeat(2));
+        bytes.extend(rows.iter().map(|number| *number as u8));
+        StaticEmbedder::read(bytes.into(), "[UNK]\nlaw")
+    };
+    for (scale, dim, rows) in
+        [(f32::NAN, 2, [1, 2, 3, 4]), (f32::INFINITY, 2, [1; 4]), (1.0, 3, [1; 4]), (1.0, 0, [1; 4]), (1.0, 1, [1; 4])]
+    {
+        assert!(table(scale, dim, &rows).is_err(), "scale {scale}, {dim} numbers in a row");
+    }
+    // Rows of zeros give the zero vector, which is near to nothing: only words find such an adapter.
+    let zeros = table(1.0, 2, &[0; 4]).expect("a table").embed("law");
+    assert_eq!(zeros, [0.0, 0.0]);
+
+    let app = App::new();
+    let index = Index::open(&app.path("index"), [1; 32], 4).expect("made");
+    let put = |n: u8, vector: Vec<f32>| {
+        let (digest, vectors) = (smoa::adapter::AdapterDigest::of(&[n]), [vector]);
+        let text = format!("adapter{n} law");
+        index.apply(&[Change::Put(Profile { digest, text: &text, vectors: &vectors, attributes: &[], path: "" })])
+    };
+    for bad in [vec![f32::NAN; 4], vec![f32::INFINITY, 0.0, 0.0, 0.0], vec![1e9; 4], vec![1.0; 3], vec![1.0; 5]] {
+        let error = put(1, bad.clone()).expect_err("refused").to_string();
+        assert!(error.contains("vector") && !error.contains('\n'), "{bad:?}: {error}");
+    }
+    assert!(index.is_empty(), "nothing half taken in");
+    put(2, vec![0.0; 4]).expect("taken in");
+    put(3, vec![1.0, 0.0, 0.0, 0.0]).expect("taken in");
+    let gate = Gate::open();
+    for vector in [vec![1.0, 0.0, 0.0, 0.0], vec![0.0; 4], vec![f32::NAN; 4], vec![1.0; 9], Vec::new()] {
+        let found = index.search(&Query { vector: &vector, text: "law adapter2", gate: &gate, limit: 5 });
+        assert!(found.iter().all(|c| c.semantic.is_finite() && c.keyword.is_finite()), "{vector:?}: {found:?}");
+    }
+}
+
+#[test]
 fn l7_words_of_a_card() {
     let app = App::new();
     let lora = corpus("lora").display().to_string();
