@@ -265,7 +265,7 @@ mod tests {
             let blocks: Vec<usize> = (0..2).map(|missing| sound.len() - missing * (12 + 9)).collect();
             for end in (0..sound.len()).filter(|end| !blocks.contains(end)) {
                 let missing_values = check(&sound[..end], 3);
-                assert!(missing_values.is_err() || (sound.len() - end) % 21 == 0, "cut at {end}");
+                assert!(missing_values.is_err() || (sound.len() - end).is_multiple_of(21), "cut at {end}");
             }
             for at in (0..sound.len()).filter(|at| *at < 16 || at % 7 == 0) {
                 let mut bad = sound.clone();
