@@ -156,8 +156,7 @@ fn a_prefix_of_examples_is_read_once() {
         (0..8).map(|i| format!("[\"Is {i} plus {i} equal to {}?\", \"Yes, it is.\"]\n", 2 * i)).collect();
     let examples = app.write("sums.jsonl", examples).display().to_string();
     let model = model().display().to_string();
-    let made = adapter(&app, &["from-examples", &examples, "-m", &model]).ok();
-    assert!(made.stderr.contains("kept the state of its "), "{made:?}");
+    adapter(&app, &["from-examples", &examples, "-m", &model]).ok();
     adapter(&app, &["from-examples", &examples, "-m", &model, "--name", "bare", "--no-state", "--system", "Sums."])
         .ok();
     let states = app.path("library/derived/states");
