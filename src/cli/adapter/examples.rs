@@ -92,7 +92,7 @@ pub fn run(args: &ExampleArgs, context: &Context) -> Result<(), Outcome> {
                 let (tokens, bytes) = (saved.tokens.len(), file.len());
                 context.printer.note(&format!("kept the state of its {tokens} tokens ({bytes} bytes)"));
             }
-            Err(e) => context.printer.note(&format!("its state is not kept, the messages are read instead: {e}")),
+            Err(e) => context.printer.warning(&format!("its state is not kept, the messages are read instead: {e}")),
         }
     }
     Ok(())
@@ -118,7 +118,7 @@ fn state(
     };
     made().unwrap_or_else(|failure| {
         let said = format!("its state is not kept, the messages are read instead: {}", failure.message);
-        context.printer.note(&said);
+        context.printer.warning(&said);
         None
     })
 }
