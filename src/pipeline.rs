@@ -13,11 +13,12 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use self::prefixes::Prefixes;
 use crate::adapter::AdapterDigest;
+use crate::engine::encoder::Encoder;
 use crate::engine::{Engine, EngineFacts, Token, Tokenizer};
 use crate::error::{Code, Failure};
 use crate::event::{Event, Finished, TokenProbability};
 use crate::gguf::ModelFacts;
-use crate::grammar::{Compiler, GrammarError, Source};
+use crate::grammar::{Compiler, GrammarError, Source, Trigger};
 use crate::lease::{self, Chosen};
 use crate::prompt::{ChatTemplate, CivilTime, Message, Prompt, RenderOptions, Role};
 use crate::request::{AdapterChoice, AdapterSource, Input, Request, ValidRequest};
@@ -111,6 +112,17 @@ impl Pipeline {
         Ok(Self { worker, prefixes, ready, base, template, shelf, compiler: OnceLock::new() })
     }
 
+    /// Lets another model make the vectors.
+    pub fn with_encoder(mut self, encoder: Arc<dyn Encoder>) -> Self {
+        self.ready.encoder = Some(encoder);
+        self
+    }
+
+    /// Where texts become vectors, when this was asked for.
+    pub fn encoder(&self) -> Option<&Arc<dyn Encoder>> {
+        self.ready.encoder.as_ref()
+    }
+
     /// Checks a request and queues it; waits while the queue is full.
     ///
     /// # Errors
@@ -134,12 +146,15 @@ impl Pipeline {
     /// Everything that can be refused before a request is queued.
     fn prepare(&self, request: Request) -> Result<Prepared, Failure> {
         let submitted = Instant::now();
+        if !self.ready.facts.generates {
+            return Err(Failure::usage("the model makes vectors of texts; it cannot generate"));
+        }
         let (request, chosen, route) = self.choose(request)?;
         let idle = chosen.iter().filter(|(f, _)| f.facts().all_zero);
         let mut warnings: Vec<String> =
             idle.map(|(f, _)| format!("adapter '{}': all weights are zero; it changes nothing", f.label())).collect();
         let request = request.into_inner();
-        let matcher = request.format.as_ref().map(|source| self.compile(source)).transpose()?;
+        let matcher = request.format.as_ref().map(|source| self.compile(source, request.after.as_ref())).transpose()?;
         let mut prompt = self.tokens(lease::with_prefixes(request.input, &chosen)?)?;
         let (sets, about) = lease::timeline(&chosen, &mut prompt)?;
         self.check_length(prompt.len())?;
@@ -239,7 +254,7 @@ impl Pipeline {
     /// # Errors
     /// It is refused.
     pub fn check_format(&self, source: &Source) -> Result<(), Failure> {
-        self.compile(source).map(drop)
+        self.compile(source, None).map(drop)
     }
 
     /// What the model file says.
@@ -333,9 +348,15 @@ impl Pipeline {
         Ok(chosen)
     }
 
-    fn compile(&self, source: &Source) -> Result<crate::grammar::Matcher, Failure> {
+    fn compile(&self, source: &Source, after: Option<&Trigger>) -> Result<crate::grammar::Matcher, Failure> {
         let compiler = self.compiler.get_or_init(|| Compiler::new(self.ready.tokenizer.vocabulary()));
-        Ok(compiler.compile(source).map_err(format_failure)?.matcher())
+        let compiled = compiler.compile(source).map_err(format_failure)?;
+        match after {
+            None => Ok(compiled.matcher()),
+            Some(trigger) => {
+                compiled.matcher_after(trigger).map_err(|e| Failure::new(Code::FormatRejected, e.to_string()))
+            }
+        }
     }
 }
 

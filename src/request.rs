@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::adapter::Scale;
 use crate::engine::Token;
 use crate::error::{Code, Failure};
-use crate::grammar::Source;
+use crate::grammar::{Source, Trigger};
 use crate::prompt::Message;
 use crate::router::Strategy;
 use crate::sampling::{BiasTarget, Sampling};
@@ -118,6 +118,8 @@ pub struct Request {
     pub route: Option<Routing>,
     /// The form the answer must have.
     pub format: Option<Source>,
+    /// When that form begins to hold; at once when not given.
+    pub after: Option<Trigger>,
     /// How tokens are chosen.
     pub sampling: Sampling,
     /// When to end.
@@ -136,6 +138,7 @@ impl Request {
             adapters: Vec::new(),
             route: None,
             format: None,
+            after: None,
             sampling: Sampling::default(),
             limits: JobLimits::default(),
             cache_prompt: true,

@@ -13,6 +13,7 @@ use super::exit::Outcome;
 use super::signals::Signals;
 use super::start::{self, model_path};
 use super::{Context, flags, logs, meta, running};
+use crate::engine::encoder::Pooling;
 use crate::error::{Code, Failure};
 use crate::request::{Input, Request};
 use crate::serve::{self, Bounds, Keys, Listen, LooseAdapter, Options, Stop, TlsFiles};
@@ -113,6 +114,21 @@ pub struct ServeArgs {
     /// End answers when the context is full (they do)
     #[arg(long, overrides_with = "context_shift")]
     no_context_shift: bool,
+    /// Make vectors of texts too (/v1/embeddings); models that cannot generate always do
+    #[arg(long, alias = "embedding", env = "LLAMA_ARG_EMBEDDINGS", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    embeddings: bool,
+    /// How a text's vector comes about: none, mean, cls, last or rank [default: the model's own]
+    #[arg(long, value_name = "TYPE", env = "LLAMA_ARG_POOLING", value_parser = pooling)]
+    pooling: Option<Pooling>,
+    /// How vectors are brought to one length: -1 not, 0 largest number, 1 sum, 2 Euclidean, higher p-norm
+    #[arg(long, value_name = "N", default_value_t = 2, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-1..))]
+    embd_normalize: i32,
+    /// Rank documents (/rerank) by the model's own scores
+    #[arg(long, alias = "reranking", env = "LLAMA_ARG_RERANKING", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    rerank: bool,
+    /// A second model, which makes the vectors: a GGUF file, or a name of `smoa model ls`
+    #[arg(long, value_name = "FILE", env = "SMOA_EMBEDDING_MODEL")]
+    embedding_model: Option<PathBuf>,
     /// LoRA files with weights: FILE:SCALE, separated by commas
     #[arg(long, value_name = "FILE:SCALE,..", value_delimiter = ',')]
     lora_scaled: Vec<String>,
@@ -185,7 +201,12 @@ pub fn run(args: ServeArgs, context: &Context) -> Result<(), Outcome> {
     }
     let printer = context.printer;
     let library = &args.adapters.library;
-    let load = || start::start(&args.model, library, SEQUENCES, &printer, &signals);
+    let vectors = start::Vectors {
+        wanted: args.embeddings || args.rerank || args.pooling.is_some(),
+        pooling: if args.rerank { Some(Pooling::Rank) } else { args.pooling },
+        model: args.embedding_model.clone(),
+    };
+    let load = || start::serving(&args.model, library, SEQUENCES, &vectors, &printer, &signals);
     serve::run(options, sockets, &stop, load, |pipeline| {
         let facts = pipeline.facts();
         let what = format!("{}: {} sequences, context {}", facts.model, facts.sequences, facts.context);
@@ -194,6 +215,11 @@ pub fn run(args: ServeArgs, context: &Context) -> Result<(), Outcome> {
     })?;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn pooling(text: &str) -> Result<Pooling, String> {
+    let found = Pooling::NAMES.iter().find(|(name, _)| *name == text).map(|(_, kind)| *kind);
+    found.ok_or_else(|| format!("known are {}", Pooling::NAMES.map(|(name, _)| name).join(", ")))
 }
 
 /// Variables of the environment that stand for flags we do not have.
@@ -253,6 +279,7 @@ fn options(args: &ServeArgs) -> Result<Options, Failure> {
         adapter_root: args.adapter_root.clone(),
         model: model_path(&args.model)?,
         version: meta::VERSION.to_string(),
+        normalise: args.embd_normalize,
         threads: args.threads_http.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(2),
         bounds: Bounds {
             reader: Duration::from_secs(args.timeout.max(1)),

@@ -8,10 +8,11 @@ use super::args::{LibraryArgs, ModelArgs, read_text};
 use super::models;
 use super::printer::Printer;
 use super::signals::Signals;
-use crate::engine::llama::{self, LlamaEngine};
+use crate::engine::encoder::Pooling;
+use crate::engine::llama::{self, EncodingEngine, LlamaEngine};
 use crate::engine::{Batching, Tokenizer};
 use crate::error::{Code, Failure};
-use crate::gguf::ModelFacts;
+use crate::gguf::{ModelFacts, ModelKind};
 use crate::model_file;
 use crate::pipeline::Pipeline;
 use crate::prompt::{ChatTemplate, SpecialTokens};
@@ -30,28 +31,92 @@ pub fn start(
     printer: &Printer,
     signals: &Signals,
 ) -> Result<Pipeline, Failure> {
+    start_checked(args, library, sequences, None, printer, signals)
+}
+
+/// Whether a server makes vectors of texts, and how.
+#[derive(Clone, Debug, Default)]
+pub struct Vectors {
+    /// The model is to make them beside its answers.
+    pub wanted: bool,
+    /// `None` takes the model's own.
+    pub pooling: Option<Pooling>,
+    /// Another model makes them.
+    pub model: Option<PathBuf>,
+}
+
+/// As [`start`], for a server: also loads models that only make vectors.
+///
+/// # Errors
+/// As there.
+pub fn serving(
+    args: &ModelArgs,
+    library: &LibraryArgs,
+    sequences: u32,
+    vectors: &Vectors,
+    printer: &Printer,
+    signals: &Signals,
+) -> Result<Pipeline, Failure> {
+    let Some(second) = &vectors.model else {
+        return start_checked(args, library, sequences, Some(vectors), printer, signals);
+    };
+    let named = ModelArgs { model: Some(second.clone()), ..args.clone() };
+    let path = model_path(&named)?;
+    let facts = model_file::check(&path)?;
+    let mut watch = |_: f32| signals.code().is_none();
+    let encoder = EncodingEngine::load(&named.options(&path, 1), &facts, vectors.pooling, &mut watch)?.into_encoder();
+    if encoder.facts().pooling == Pooling::None {
+        let message = format!("--embedding-model '{}': its own pooling is none; give --pooling", path.display());
+        return Err(Failure::usage(message));
+    }
+    let pipeline = start_checked(args, library, sequences, None, printer, signals)?;
+    Ok(pipeline.with_encoder(encoder))
+}
+
+fn start_checked(
+    args: &ModelArgs,
+    library: &LibraryArgs,
+    sequences: u32,
+    vectors: Option<&Vectors>,
+    printer: &Printer,
+    signals: &Signals,
+) -> Result<Pipeline, Failure> {
     let path = model_path(args)?;
     let facts = model_file::check(&path)?;
-    facts
-        .require_generation()
-        .map_err(|e| Failure::new(Code::InvalidFile, format!("model '{}': {e}", path.display())))?;
-    let options = args.options(&path, sequences);
+    let pooling = vectors.and_then(|v| v.pooling);
+    let only_vectors = vectors.is_some() && facts.kind == ModelKind::Embedding;
+    if !only_vectors {
+        facts
+            .require_generation()
+            .map_err(|e| Failure::new(Code::InvalidFile, format!("model '{}': {e}", path.display())))?;
+    }
+    let mut options = args.options(&path, sequences);
+    options.embeddings = vectors.filter(|v| v.wanted).map(|v| v.pooling);
     let bar = progress_bar(printer, &path);
     let interrupted = signals.clone();
     let base = facts.clone();
-    let make = move || {
-        let mut on_progress = |done: f32| {
+    let mut on_progress = {
+        let bar = bar.clone();
+        move |done: f32| {
             bar.set_position((done.clamp(0.0, 1.0) * 1000.0) as u64);
             interrupted.code().is_none()
-        };
-        let engine = LlamaEngine::load(&options, &base, &mut on_progress);
-        bar.finish_and_clear();
-        engine
+        }
     };
     let shelf = library.shelf().with_cache_bytes(args.adapter_cache_bytes);
     shelf.keep(&args.pin_adapter, &facts)?;
     let template = |tokenizer: &dyn Tokenizer, facts: &ModelFacts| chat_template(args, tokenizer, facts, printer);
-    let pipeline = Pipeline::start(facts, QUEUE, shelf, make, template).map_err(|f| match signals.code() {
+    let started = match only_vectors {
+        true => {
+            let make = move || EncodingEngine::load(&options, &base, pooling, &mut on_progress);
+            Pipeline::start(facts, QUEUE, shelf, make, template)
+        }
+        false => {
+            let make = move || LlamaEngine::load(&options, &base, &mut on_progress);
+            Pipeline::start(facts, QUEUE, shelf, make, template)
+        }
+    };
+    bar.finish_and_clear();
+    let pipeline = started.map_err(|f| match signals.code() {
         Some(code) => Failure::new(code, f.message),
         None => f,
     })?;
@@ -128,7 +193,9 @@ fn chat_template(
     match &facts.chat_template {
         Some(text) => ChatTemplate::parse(text, tokens).map_err(refused),
         None => {
-            printer.note("the model has no chat template; using chatml");
+            if facts.kind.generates() {
+                printer.note("the model has no chat template; using chatml");
+            }
             ChatTemplate::named("chatml", tokens).ok_or_else(|| Failure::usage("the template chatml is missing"))
         }
     }

@@ -52,6 +52,7 @@ impl FakeEngine {
             vocabulary: N_VOCAB,
             prefix_reuse: true,
             shift: true,
+            generates: true,
             batching: Batching::Lanes,
         };
         Self {

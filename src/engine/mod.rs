@@ -4,6 +4,7 @@
 //! [`fake`] (scripted and deterministic, for tests, benches and documentation). An engine is owned by one thread;
 //! the [`Tokenizer`] it gives out is shared with every front end.
 
+pub mod encoder;
 pub mod fake;
 pub mod lanes;
 pub mod llama;
@@ -13,6 +14,7 @@ pub mod saved;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use self::encoder::Encoder;
 use self::lanes::Residents;
 use self::saved::Stamp;
 use crate::adapter::{AdapterDigest, AdapterFile, AdapterSet};
@@ -67,6 +69,8 @@ pub struct EngineFacts {
     pub prefix_reuse: bool,
     /// Whether positions can be moved (context shift).
     pub shift: bool,
+    /// Whether the model generates text; false for sentence encoders, which only make vectors.
+    pub generates: bool,
     /// How requests with different adapter sets share the engine.
     pub batching: Batching,
 }
@@ -139,6 +143,11 @@ pub trait Engine {
     /// Where threads that submit requests make adapters ready, away from the engine's thread; `None` when there is
     /// nothing to make ready.
     fn residents(&self) -> Option<Arc<Residents>> {
+        None
+    }
+
+    /// Where texts become vectors, when the engine was asked to have that.
+    fn encoder(&self) -> Option<Arc<dyn Encoder>> {
         None
     }
 

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::encoder::Pooling;
+
 /// How much of the model goes to the GPU (`-ngl`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GpuLayers {
@@ -170,6 +172,8 @@ pub struct EngineOptions {
     pub adapter_slots: u32,
     /// `--adapter-batching`.
     pub adapter_batching: AdapterBatching,
+    /// `--embeddings`: whether texts can be made vectors too, with `--pooling` or the model's own.
+    pub embeddings: Option<Option<Pooling>>,
 }
 
 impl EngineOptions {
@@ -197,6 +201,7 @@ impl EngineOptions {
             adapter_cache_bytes: 1 << 30,
             adapter_slots: 1024,
             adapter_batching: AdapterBatching::Auto,
+            embeddings: None,
         }
     }
 }

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use self::command::Command;
 use crate::adapter::{AdapterFile, Timeline};
+use crate::engine::encoder::Encoder;
 use crate::engine::lanes::Residents;
 use crate::engine::saved::Saved;
 use crate::engine::{Engine, EngineFacts, Token, Tokenizer};
@@ -116,6 +117,8 @@ pub struct Ready {
     pub tokenizer: Arc<dyn Tokenizer>,
     /// Where adapters are made ready before a job is submitted.
     pub residents: Option<Arc<Residents>>,
+    /// Where texts become vectors.
+    pub encoder: Option<Arc<dyn Encoder>>,
 }
 
 /// What comes in through the bounded queue.
@@ -161,6 +164,7 @@ impl Worker {
                     facts: engine.facts().clone(),
                     tokenizer: engine.tokenizer(),
                     residents: engine.residents(),
+                    encoder: engine.encoder(),
                 };
                 if ready_out.send(Ok(ready)).is_ok() {
                     serve(engine, &inbox, &orders, &stopping);

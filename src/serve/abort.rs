@@ -24,6 +24,11 @@ impl Abort {
         state.tokens.push(token);
     }
 
+    /// Whether it was ended.
+    pub fn is_aborted(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).aborted
+    }
+
     /// Ends them.
     pub fn abort(&self) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -58,6 +58,10 @@ pub async fn run(
     plan: impl FnOnce(&State, &Pipeline) -> Result<Plan, Refusal> + Send + 'static,
 ) -> Reply {
     let pipeline = state.pipeline()?.clone();
+    if !pipeline.facts().generates {
+        let message = "This server does not support completions: its model makes vectors";
+        return Err(Problem::not_supported(message).into());
+    }
     let abort = Abort::default();
     let listening = AbortOnDrop(abort.clone());
     let (first, begun) = oneshot::channel();

@@ -97,6 +97,15 @@ impl Metrics {
         c.history.push_back(sample);
     }
 
+    /// Texts were made vectors: so many tokens were read.
+    pub fn encoded(&self, tokens: usize, took: Duration) {
+        let mut c = self.lock();
+        c.prompt += tokens as u64;
+        c.prompt_time += took;
+        c.recent.prompt += tokens as u64;
+        c.recent.prompt_time += took;
+    }
+
     /// A response was sent.
     pub fn responded(&self, status: u16) {
         *self.lock().statuses.entry(status).or_default() += 1;

@@ -124,6 +124,8 @@ pub struct Options {
     pub version: String,
     /// HTTP threads; they only move bytes.
     pub threads: usize,
+    /// How vectors are brought to one length when a request does not say (`--embd-normalize`).
+    pub normalise: i32,
     /// Bounds.
     pub bounds: Bounds,
 }

@@ -14,12 +14,15 @@ use super::seats::Seats;
 use crate::adapter::AdapterDigest;
 use crate::engine::Token;
 use crate::error::Failure;
+use crate::grammar::tools::Envelope;
 use crate::library::{Access, Library};
 use crate::pipeline::Pipeline;
 use crate::prompt::{Message, Role};
 use crate::shelf::library_failure;
 use crate::wire::{Problem, TemplateCaps};
 
+/// Requests for vectors at the same time.
+const ENCODING: usize = 64;
 /// Answers that feedback can still be given to.
 const REMEMBERED: usize = 4096;
 
@@ -38,6 +41,8 @@ pub struct State {
     special: OnceLock<HashMap<String, Token>>,
     library: Mutex<Option<Arc<Library>>>,
     draining: AtomicBool,
+    /// Requests for vectors that may run or wait at the same time.
+    pub encoding: Arc<tokio::sync::Semaphore>,
     nonce: AtomicU64,
     seed: [u8; 32],
     answered: Mutex<std::collections::VecDeque<(String, Answered)>>,
@@ -69,6 +74,7 @@ impl State {
             special: OnceLock::new(),
             library: Mutex::new(None),
             draining: AtomicBool::new(false),
+            encoding: Arc::new(tokio::sync::Semaphore::new(ENCODING)),
             nonce: AtomicU64::new(0),
             seed,
             answered: Mutex::default(),
@@ -181,9 +187,13 @@ impl State {
                 (Err(_), Ok(_)) => true,
                 _ => false,
             };
+            let texts = |p: &Result<crate::prompt::Prompt, Failure>| p.as_ref().map(|p| p.text()).unwrap_or_default();
+            let written = format!("{}\n{}", texts(&shown), texts(&call(json!({"smoa_key": 1}))));
+            let envelope = Envelope::of_template(&written);
             let plain = pipeline.render(vec![user()], None, Map::new());
             let opens_thoughts = plain.is_ok_and(|p| p.text().trim_end().ends_with("<think>"));
-            TemplateCaps { opens_thoughts, tools: shown.is_ok_and(|p| p.text().contains(PROBE)), object_arguments }
+            let tools = shown.is_ok_and(|p| p.text().contains(PROBE));
+            TemplateCaps { opens_thoughts, tools, object_arguments, envelope }
         })
     }
 

@@ -219,13 +219,16 @@ impl Messages {
                     self.block(&mut out, "thinking", json!({"type": "thinking", "thinking": "", "signature": ""}));
                     self.delta(&mut out, json!({"type": "thinking_delta", "thinking": text}));
                 }
-                Delta::Call { name, arguments } => {
+                Delta::Call(name) => {
                     let id = format!("toolu_{}{}", self.head.nonce, self.calls);
                     self.calls += 1;
                     let block = json!({"type": "tool_use", "id": id, "name": name, "input": {}});
                     self.block(&mut out, "tool_use", block);
-                    self.delta(&mut out, json!({"type": "input_json_delta", "partial_json": arguments}));
                 }
+                Delta::Arguments(text) => {
+                    self.delta(&mut out, json!({"type": "input_json_delta", "partial_json": text}));
+                }
+                Delta::CallEnd => self.close(&mut out),
             }
         }
         out

@@ -8,7 +8,7 @@ use super::deltas::Split;
 use super::fields::{FieldError, Fields, expected};
 use super::parse::parse_object;
 use crate::error::Failure;
-use crate::grammar::Source;
+use crate::grammar::tools::{Envelope, Tool, ToolChoice, ToolFormat, ToolRequest};
 use crate::request::{Input, Request};
 
 /// Most answers to one request.
@@ -59,6 +59,8 @@ pub struct TemplateCaps {
     pub object_arguments: bool,
     /// It opens the thoughts itself, at the end of the prompt.
     pub opens_thoughts: bool,
+    /// How it writes calls, where that is known.
+    pub envelope: Option<Envelope>,
 }
 
 /// Reads the fields of a text completion but for its prompt, which may have several shapes: see
@@ -123,11 +125,14 @@ pub fn chat(mut object: Map<String, Value>, defaults: &Request, caps: TemplateCa
     if trailing > 1 {
         return Err(Failure::usage("messages: cannot end with two or more assistant messages"));
     }
-    if let Some(schema) = format {
+    if let Some(format) = format {
         if call.request.format.is_some() && call.request.format != defaults.format {
-            return Err(Failure::usage("tool_choice: a format cannot be asked for beside a forced tool call"));
+            let message = "tools: a format cannot be asked for beside tools that may be called; \
+                give tool_choice \"none\", or leave one of the two";
+            return Err(Failure::usage(message));
         }
-        call.request.format = Some(Source::JsonSchema(schema.to_string()));
+        call.request.format = Some(format.source);
+        call.request.after = format.trigger;
     }
     Ok(call)
 }
@@ -227,36 +232,32 @@ fn kwargs(f: &mut Fields) -> Result<(), FieldError> {
     Ok(())
 }
 
-/// Reads `tools`, `tool_choice` and `parallel_tool_calls`. The schema that the answer must have, when a call is
-/// forced. Tools that the template cannot show stand in a system message.
-fn tools(f: &mut Fields, split: &mut Split, caps: TemplateCaps) -> Result<Option<Value>, FieldError> {
+/// Reads `tools`, `tool_choice` and `parallel_tool_calls`. The format that calls have, and when it begins to hold. Tools
+/// that the template cannot show stand in a system message.
+fn tools(f: &mut Fields, split: &mut Split, caps: TemplateCaps) -> Result<Option<ToolFormat>, FieldError> {
     let choice = f.take("tool_choice");
-    let parallel = f.bool("parallel_tool_calls")?;
+    let parallel = f.bool("parallel_tool_calls")?.unwrap_or(false);
     let tools = match f.take("tools") {
         None => Vec::new(),
         Some(Value::Array(items)) => items,
         Some(other) => return Err(expected("tools", "an array", &other)),
     };
-    let named: Vec<(String, Value)> =
-        tools.iter().enumerate().map(|(i, tool)| declared(i, tool)).collect::<Result<_, _>>()?;
-    let only = |name: &str| -> Result<Option<Vec<(String, Value)>>, FieldError> {
-        let found: Vec<_> = named.iter().filter(|(n, _)| n == name).cloned().collect();
-        if found.is_empty() {
-            return Err(FieldError::new("tool_choice", format!("there is no tool '{name}' among the tools")));
-        }
-        Ok(Some(found))
-    };
-    let forced = match &choice {
-        None => None,
-        Some(Value::String(s)) if s == "auto" => None,
+    let named: Vec<Tool> = tools.iter().enumerate().map(|(i, tool)| declared(i, tool)).collect::<Result<_, _>>()?;
+    let choice = match &choice {
+        None => ToolChoice::Auto,
+        Some(Value::String(s)) if s == "auto" => ToolChoice::Auto,
         Some(Value::String(s)) if s == "none" => return Ok(None),
         Some(Value::String(s)) if s == "required" && named.is_empty() => {
             return Err(FieldError::new("tool_choice", "\"required\" needs tools"));
         }
-        Some(Value::String(s)) if s == "required" => Some(named.clone()),
+        Some(Value::String(s)) if s == "required" => ToolChoice::Required,
         Some(object @ Value::Object(_)) => {
             let name = object.pointer("/function/name").or_else(|| object.get("name")).and_then(Value::as_str);
-            only(name.ok_or_else(|| FieldError::new("tool_choice.function.name", "is missing"))?)?
+            let name = name.ok_or_else(|| FieldError::new("tool_choice.function.name", "is missing"))?;
+            if !named.iter().any(|tool| tool.name == name) {
+                return Err(FieldError::new("tool_choice", format!("there is no tool '{name}' among the tools")));
+            }
+            ToolChoice::Named(name.to_string())
         }
         Some(other) => {
             let what = "\"auto\", \"none\", \"required\" or {\"type\": \"function\", \"function\": {\"name\": ..}}";
@@ -266,18 +267,22 @@ fn tools(f: &mut Fields, split: &mut Split, caps: TemplateCaps) -> Result<Option
     if named.is_empty() {
         return Ok(None);
     }
-    split.tools = named.iter().map(|(name, _)| name.clone()).collect();
-    split.only_calls = forced.is_some();
-    if caps.tools {
-        f.put("tools", tools.into());
-    } else {
-        describe(f, &tools)?;
+    // A template that shows tools in a way of its own which is not known here would have the model answer so, too.
+    let shown = caps.envelope.filter(|_| caps.tools);
+    let envelope = shown.unwrap_or(Envelope::Hermes);
+    split.tools = named.iter().map(|tool| tool.name.clone()).collect();
+    split.envelope = Some(envelope);
+    match shown {
+        Some(_) => f.put("tools", tools.into()),
+        None => describe(f, &tools)?,
     }
-    forced.map(|forced| envelope(&forced, parallel == Some(true))).transpose()
+    let parallel = parallel && envelope != Envelope::Llama3;
+    let asked = ToolRequest { tools: named, envelope, choice, parallel, text_before: caps.opens_thoughts };
+    asked.format().map_err(|e| FieldError::new("tools", e.to_string()))
 }
 
 /// A tool's name and the schema of its arguments.
-fn declared(i: usize, tool: &Value) -> Result<(String, Value), FieldError> {
+fn declared(i: usize, tool: &Value) -> Result<Tool, FieldError> {
     let at = |name: &str| format!("tools[{i}].{name}");
     if tool.get("type").is_some_and(|t| t != "function") {
         return Err(expected(&at("type"), "\"function\"", &tool["type"]));
@@ -287,50 +292,11 @@ fn declared(i: usize, tool: &Value) -> Result<(String, Value), FieldError> {
     let name = name.ok_or_else(|| FieldError::new(at("function.name"), "is missing"))?;
     let schema = match function.get("parameters") {
         None | Some(Value::Null) => json!({"type": "object"}),
-        Some(schema @ Value::Object(map)) if map.is_empty() => {
-            let _ = schema;
-            json!({"type": "object"})
-        }
+        Some(Value::Object(map)) if map.is_empty() => json!({"type": "object"}),
         Some(schema @ Value::Object(_)) => schema.clone(),
         Some(other) => return Err(expected(&at("function.parameters"), "a JSON Schema object", other)),
     };
-    Ok((name.to_string(), schema))
-}
-
-/// The schema of an answer that is a call of one of `tools`, or several calls.
-fn envelope(tools: &[(String, Value)], parallel: bool) -> Result<Value, FieldError> {
-    let mut shared = Map::new();
-    let mut calls = Vec::new();
-    for (name, schema) in tools {
-        let mut schema = schema.clone();
-        // References in a schema are relative to its root, so definitions must stay there.
-        for key in ["$defs", "definitions"] {
-            let Some(Value::Object(defs)) = schema.as_object_mut().and_then(|o| o.remove(key)) else { continue };
-            let place = shared.entry(key).or_insert_with(|| json!({}));
-            for (def, value) in defs {
-                if place.get(&def).is_some_and(|known| *known != value) {
-                    let problem = format!("two tools define '{key}/{def}' in different ways; rename one");
-                    return Err(FieldError::new("tools", problem));
-                }
-                place[def] = value;
-            }
-        }
-        calls.push(json!({
-            "type": "object",
-            "properties": {"name": {"const": name}, "arguments": schema},
-            "required": ["name", "arguments"],
-            "additionalProperties": false,
-        }));
-    }
-    let one = if calls.len() == 1 { calls.remove(0) } else { json!({"anyOf": calls}) };
-    let mut root = match parallel {
-        true => json!({"type": "array", "minItems": 1, "items": one}),
-        false => one,
-    };
-    if let Some(object) = root.as_object_mut() {
-        object.extend(shared);
-    }
-    Ok(root)
+    Ok(Tool { name: name.to_string(), parameters: schema.to_string() })
 }
 
 /// Puts the tools into the system message, for a template that does not show them.
@@ -379,6 +345,7 @@ fn normalise_messages(object: &mut Map<String, Value>, caps: TemplateCaps) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grammar::Source;
 
     fn read(body: Value, caps: TemplateCaps) -> Result<Call, Failure> {
         let Value::Object(object) = body else { panic!("an object") };
@@ -394,24 +361,24 @@ mod tests {
     }
 
     #[test]
-    fn a_forced_call_is_a_format() {
-        let caps = TemplateCaps { tools: true, object_arguments: true, opens_thoughts: false };
+    fn calls_are_a_format_and_forced_ones_hold_at_once() {
         let named = json!({"type": "function", "function": {"name": "b"}});
-        let table = [
-            (json!("required"), Some("{\"anyOf\":[")),
-            (named, Some("{\"type\":\"object\",\"properties\":{\"name\":{\"const\":\"b\"}")),
-            (json!("auto"), None),
-            (json!("none"), None),
-        ];
-        for (choice, expected) in table {
-            let body = json!({"messages": user(), "tools": [tool("a"), tool("b")], "tool_choice": choice});
-            let call = read(body, caps).expect("accepted");
-            match (expected, call.request.format) {
-                (Some(start), Some(Source::JsonSchema(schema))) => assert!(schema.starts_with(start), "{schema}"),
-                (None, None) => (),
-                (expected, found) => panic!("{choice}: {expected:?}, {found:?}"),
+        for envelope in [Envelope::Hermes, Envelope::Llama3, Envelope::Mistral] {
+            let caps = TemplateCaps { tools: true, envelope: Some(envelope), ..TemplateCaps::default() };
+            for (choice, called, free) in [
+                (json!("required"), true, false),
+                (named.clone(), true, false),
+                (json!("auto"), true, true),
+                (json!("none"), false, true),
+            ] {
+                let body = json!({"messages": user(), "tools": [tool("a"), tool("b")], "tool_choice": choice});
+                let call = read(body, caps).expect("accepted");
+                let format = matches!(call.request.format, Some(Source::ToolCalls(_)));
+                assert_eq!((format, !call.telling.split.tools.is_empty()), (called, called), "{choice}");
+                // A call that must begin at once may need no mark before it.
+                let waits = call.request.after.is_some_and(|t| t.free && !t.must);
+                assert_eq!(waits, called && free, "{choice} {envelope:?}");
             }
-            assert_eq!(call.telling.split.tools.is_empty(), choice == "none");
         }
     }
 
@@ -450,8 +417,10 @@ mod tests {
             ),
             (
                 json!({"messages": user(), "tools": [tool("a")], "tool_choice": "required", "json_schema": {}}),
-                "tool_choice: a format cannot",
+                "tools: a format cannot",
             ),
+            (json!({"messages": user(), "tools": [tool("a")], "json_schema": {}}), "tools: a format cannot"),
+            (json!({"messages": user(), "tools": [tool("a"), tool("a")]}), "tools: "),
         ];
         for (body, expected) in table {
             match read(body.clone(), TemplateCaps::default()) {
@@ -459,15 +428,5 @@ mod tests {
                 Ok(_) => assert!(expected.is_empty(), "{body} was accepted"),
             }
         }
-    }
-
-    #[test]
-    fn definitions_stay_at_the_root() {
-        let schema =
-            json!({"type": "object", "properties": {"x": {"$ref": "#/$defs/X"}}, "$defs": {"X": {"type": "string"}}});
-        let one = envelope(&[("a".into(), schema.clone())], true).expect("made");
-        assert_eq!(one["$defs"]["X"]["type"], "string");
-        let other = json!({"type": "object", "$defs": {"X": {"type": "number"}}});
-        assert!(envelope(&[("a".into(), schema), ("b".into(), other)], false).is_err());
     }
 }

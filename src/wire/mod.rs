@@ -5,7 +5,9 @@
 
 mod anthropic;
 mod asked;
+mod calls;
 mod deltas;
+mod embeddings;
 mod fields;
 mod native;
 mod ollama;
@@ -20,6 +22,9 @@ mod strict;
 pub use anthropic::{Messages, messages_to_chat};
 pub use asked::{Call, MAX_ANSWERS, Telling, TemplateCaps, chat, completion};
 pub use deltas::{Delta, Parts, Split, Splitter};
+pub use embeddings::{
+    MAX_TEXTS, RankCall, VectorCall, VectorRoute, normalise, ranking, ranking_value, vectors, vectors_value,
+};
 pub use fields::FieldError;
 pub use native::{Native, Part, prompts, settings};
 pub use ollama::{Ollama, OllamaRoute, ollama_to_chat};

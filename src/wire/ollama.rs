@@ -127,13 +127,15 @@ pub struct Ollama {
     telling: Telling,
     head: Head,
     splitter: Splitter,
+    /// The call that is being read: Ollama tells calls whole.
+    call: Parts,
 }
 
 impl Ollama {
     /// For one answer.
     pub fn new(route: OllamaRoute, telling: Telling) -> Self {
         let splitter = Splitter::new(telling.split.clone());
-        Self { route, telling, head: Head::default(), splitter }
+        Self { route, telling, head: Head::default(), splitter, call: Parts::default() }
     }
 
     fn body(&self, text: &str, thoughts: Option<&str>, calls: &[(String, String)]) -> Map<String, Value> {
@@ -162,13 +164,24 @@ impl Ollama {
         body
     }
 
-    fn say(&self, deltas: Vec<Delta>) -> Vec<Frame> {
-        let one = |delta| match delta {
-            Delta::Text(text) => self.body(&text, None, &[]),
-            Delta::Reasoning(text) => self.body("", Some(&text), &[]),
-            Delta::Call { name, arguments } => self.body("", None, &[(name, arguments)]),
-        };
-        deltas.into_iter().map(|d| Frame::Line(one(d).into())).collect()
+    fn say(&mut self, deltas: Vec<Delta>) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        for delta in deltas {
+            let body = match delta {
+                Delta::Text(text) => self.body(&text, None, &[]),
+                Delta::Reasoning(text) => self.body("", Some(&text), &[]),
+                Delta::CallEnd => {
+                    let calls = std::mem::take(&mut self.call).calls;
+                    self.body("", None, &calls)
+                }
+                part => {
+                    self.call.take(part);
+                    continue;
+                }
+            };
+            frames.push(Frame::Line(body.into()));
+        }
+        frames
     }
 
     fn close(&self, body: &mut Map<String, Value>, finished: &Finished) {

@@ -42,13 +42,18 @@ impl Chat {
             let delta = match delta {
                 Delta::Text(text) => json!({"content": text}),
                 Delta::Reasoning(text) => json!({"reasoning_content": text}),
-                Delta::Call { name, arguments } => {
+                Delta::Call(name) => {
                     let n = self.answers[index].1;
                     self.answers[index].1 += 1;
-                    let function = json!({"name": name, "arguments": arguments});
+                    let function = json!({"name": name, "arguments": ""});
                     json!({"tool_calls": [{"index": n, "id": call_id(&self.head, index, n), "type": "function",
                         "function": function}]})
                 }
+                Delta::Arguments(text) => {
+                    let n = self.answers[index].1.saturating_sub(1);
+                    json!({"tool_calls": [{"index": n, "function": {"arguments": text}}]})
+                }
+                Delta::CallEnd => continue,
             };
             frames.push(self.delta(index, delta));
         }
@@ -305,18 +310,24 @@ mod tests {
 
     #[test]
     fn a_tool_call_is_told_as_one() {
-        let split = Split { tools: vec!["get".into()], only_calls: true, ..Split::default() };
+        let split = Split { tools: vec!["get".into()], ..Split::default() };
         let telling = Telling { split, ..Telling::default() };
         let said = r#"{"name": "get", "arguments": {"a": 1}}"#;
         let answer = Answer { text: said.into(), tokens: vec![], probabilities: vec![], finished: finished() };
         let body = Chat::new(telling.clone(), 1).whole(&[answer]).expect("told");
         let message = &body["choices"][0]["message"];
-        assert_eq!(message["tool_calls"][0]["function"], json!({"name": "get", "arguments": "{\"a\":1}"}));
+        assert_eq!(message["tool_calls"][0]["function"], json!({"name": "get", "arguments": "{\"a\": 1}"}));
         assert_eq!((&message["content"], &body["choices"][0]["finish_reason"]), (&Value::Null, &json!("tool_calls")));
         let mut chat = Chat::new(telling, 1);
-        chat.token(0, &text(said));
-        let last = values(chat.finished(0, &finished()));
-        assert_eq!(last[0]["choices"][0]["delta"]["tool_calls"][0]["function"]["name"], "get");
-        assert_eq!(last[1]["choices"][0]["finish_reason"], "tool_calls");
+        let (begun, more) = said.split_at(said.len() - 4);
+        let mut chunks = values(chat.token(0, &text(begun)));
+        chunks.extend(values(chat.token(0, &text(more))));
+        chunks.extend(values(chat.finished(0, &finished())));
+        let calls: Vec<&Value> = chunks.iter().map(|c| &c["choices"][0]["delta"]["tool_calls"][0]).collect();
+        assert_eq!((&calls[1]["function"]["name"], &calls[1]["function"]["arguments"]), (&json!("get"), &json!("")));
+        let arguments = |c: &&Value| c["function"]["arguments"].as_str().map(String::from);
+        assert_eq!(calls.iter().filter_map(arguments).collect::<String>(), "{\"a\": 1}");
+        assert!(calls.iter().all(|c| c.is_null() || c["index"] == 0) && calls.len() == 5, "{chunks:?}");
+        assert_eq!(chunks[4]["choices"][0]["finish_reason"], "tool_calls");
     }
 }

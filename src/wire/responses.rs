@@ -138,7 +138,10 @@ fn text_of(at: &str, content: &Value) -> Result<String, FieldError> {
 struct Open {
     kind: &'static str,
     id: String,
+    /// Of a call, its arguments.
     text: String,
+    /// Of a call, the tool.
+    name: String,
 }
 
 /// Answers as responses.
@@ -245,12 +248,20 @@ impl Responses {
         out.push(self.event("response.output_item.added", json!({"output_index": at, "item": item})));
         let fields = json!({"item_id": id, "output_index": at, "content_index": 0, "part": part});
         out.push(self.event("response.content_part.added", fields));
-        self.open = Some(Open { kind, id, text: String::new() });
+        self.open = Some(Open { kind, id, text: String::new(), name: String::new() });
     }
 
     fn close(&mut self, out: &mut Vec<Frame>) {
-        let Some(Open { kind, id, text }) = self.open.take() else { return };
+        let Some(Open { kind, id, text, name }) = self.open.take() else { return };
         let at = self.output.len();
+        if kind == "call" {
+            let fields = json!({"item_id": id, "output_index": at, "name": name, "arguments": text});
+            out.push(self.event("response.function_call_arguments.done", fields));
+            let item = call(&self.head, at, &name, &text);
+            out.push(self.event("response.output_item.done", json!({"output_index": at, "item": item})));
+            self.output.push(item);
+            return;
+        }
         let (done, item, part) = match kind {
             "message" => {
                 let part = json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []});
@@ -279,9 +290,20 @@ impl Responses {
             let (kind, name, text) = match delta {
                 Delta::Text(text) => ("message", "response.output_text.delta", text),
                 Delta::Reasoning(text) => ("reasoning", "response.reasoning_text.delta", text),
-                Delta::Call { name, arguments } => {
+                Delta::Call(name) => {
                     self.close(&mut out);
-                    self.call(&name, &arguments, &mut out);
+                    self.call(name, &mut out);
+                    continue;
+                }
+                Delta::Arguments(text) => {
+                    let Some(open) = &mut self.open else { continue };
+                    open.text += &text;
+                    let fields = json!({"item_id": open.id, "output_index": self.output.len(), "delta": text});
+                    out.push(self.event("response.function_call_arguments.delta", fields));
+                    continue;
+                }
+                Delta::CallEnd => {
+                    self.close(&mut out);
                     continue;
                 }
             };
@@ -298,20 +320,14 @@ impl Responses {
         out
     }
 
-    fn call(&mut self, name: &str, arguments: &str, out: &mut Vec<Frame>) {
+    /// Opens an item for a call.
+    fn call(&mut self, name: String, out: &mut Vec<Frame>) {
         let at = self.output.len();
-        let item = call(&self.head, at, name, arguments);
-        let id = item["id"].clone();
-        let mut begun = item.clone();
+        let mut begun = call(&self.head, at, &name, "");
         begun["status"] = "in_progress".into();
-        begun["arguments"] = "".into();
+        let id = begun["id"].as_str().unwrap_or_default().to_string();
         out.push(self.event("response.output_item.added", json!({"output_index": at, "item": begun})));
-        let fields = json!({"item_id": id, "output_index": at, "delta": arguments});
-        out.push(self.event("response.function_call_arguments.delta", fields));
-        let fields = json!({"item_id": id, "output_index": at, "name": name, "arguments": arguments});
-        out.push(self.event("response.function_call_arguments.done", fields));
-        out.push(self.event("response.output_item.done", json!({"output_index": at, "item": item})));
-        self.output.push(item);
+        self.open = Some(Open { kind: "call", id, text: String::new(), name });
     }
 }
 

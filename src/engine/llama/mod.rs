@@ -12,6 +12,8 @@ mod adapter;
 mod backend;
 mod context;
 mod embedding;
+mod encoder;
+mod encoding;
 mod extras;
 mod lanes;
 mod lanes_check;
@@ -26,14 +28,17 @@ use std::sync::Arc;
 
 pub use backend::{Backend, Device, devices, system_info};
 pub use embedding::LlamaEmbedder;
+pub use encoding::EncodingEngine;
 pub use log::set_verbosity;
 pub use model::Progress;
 
 use self::adapter::Adapters;
 use self::context::{Context, MAX_SEQUENCES};
+use self::encoder::LlamaEncoder;
 use self::extras::Extras;
 use self::lanes::Lanes;
 use self::model::{LoadError, Model};
+use super::encoder::Encoder;
 use super::lanes::{Residents, Sites};
 use super::options::{AdapterBatching, CacheType, EngineOptions, FlashAttention};
 use super::saved::Stamp;
@@ -68,6 +73,7 @@ pub struct LlamaEngine {
     plain_steps: u32,
     /// What saved states depend on, once it was asked for.
     stamp: Option<Stamp>,
+    encoder: Option<Arc<LlamaEncoder>>,
 }
 
 /// What llama.cpp's own adapter mechanism is set to.
@@ -92,16 +98,7 @@ impl LlamaEngine {
     pub fn load(options: &EngineOptions, base: &ModelFacts, progress: &mut Progress<'_>) -> Result<Self, Failure> {
         check(options)?;
         let backend = Backend::get();
-        let shown = options.model.display();
-        let model = Model::load(backend, options, progress).map_err(|e| match e {
-            LoadError::Path => Failure::usage(format!("-m: {e}")),
-            LoadError::Device { .. } => Failure::usage(format!("-dev: {e}")),
-            LoadError::Interrupted => Failure::new(Code::Interrupted, e.to_string()),
-            LoadError::Refused(said) if said.contains("alloc") => {
-                Failure::new(Code::OutOfMemory, format!("model '{shown}': {said}"))
-            }
-            LoadError::Refused(said) => Failure::new(Code::InvalidFile, format!("model '{shown}': {said}")),
-        })?;
+        let model = Model::load(backend, options, progress).map_err(|e| load_failure(options, e))?;
         let (lanes, batching) = lanes(&model, base, options)?;
         let context =
             Context::new(model.clone(), options, lanes.as_ref().map(Lanes::callback)).map_err(|e| match e {
@@ -110,6 +107,8 @@ impl LlamaEngine {
                 }
                 other => Failure::new(Code::Other, format!("no context could be made: {other}")),
             })?;
+        let encoding = options.embeddings.map(|pooling| LlamaEncoder::new(model.clone(), base, options, pooling));
+        let encoder = encoding.transpose()?;
         let safe = model.safe();
         let prefix_reuse = !safe.is_recurrent() && !safe.is_hybrid() && model.sliding_window() == 0;
         let facts = EngineFacts {
@@ -122,6 +121,7 @@ impl LlamaEngine {
             vocabulary: usize::try_from(safe.n_vocab()).unwrap_or(0),
             prefix_reuse,
             shift: prefix_reuse && context.can_shift(),
+            generates: true,
             batching,
         };
         Ok(Self {
@@ -136,6 +136,7 @@ impl LlamaEngine {
             places: Vec::new(),
             plain_steps: 0,
             stamp: None,
+            encoder,
             lanes,
             context,
             model,
@@ -307,6 +308,20 @@ fn lanes(model: &Arc<Model>, base: &ModelFacts, options: &EngineOptions) -> Resu
     }
 }
 
+/// Why a model could not be loaded, with the flag or file at fault.
+fn load_failure(options: &EngineOptions, e: LoadError) -> Failure {
+    let shown = options.model.display();
+    match e {
+        LoadError::Path => Failure::usage(format!("-m: {e}")),
+        LoadError::Device { .. } => Failure::usage(format!("-dev: {e}")),
+        LoadError::Interrupted => Failure::new(Code::Interrupted, e.to_string()),
+        LoadError::Refused(said) if said.contains("alloc") => {
+            Failure::new(Code::OutOfMemory, format!("model '{shown}': {said}"))
+        }
+        LoadError::Refused(said) => Failure::new(Code::InvalidFile, format!("model '{shown}': {said}")),
+    }
+}
+
 /// What llama.cpp would assert on, or silently change.
 fn check(o: &EngineOptions) -> Result<(), Failure> {
     if !(1..=MAX_SEQUENCES).contains(&o.sequences) {
@@ -366,6 +381,10 @@ impl Engine for LlamaEngine {
 
     fn sampler(&self, sampling: &Sampling) -> Result<Box<dyn Sampler>, EngineError> {
         Ok(Box::new(sampler::Chain::new(&self.model, &self.tokenizer, sampling, self.facts.context)))
+    }
+
+    fn encoder(&self) -> Option<Arc<dyn Encoder>> {
+        self.encoder.clone().map(|e| e as Arc<dyn Encoder>)
     }
 
     fn residents(&self) -> Option<Arc<Residents>> {

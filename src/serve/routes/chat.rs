@@ -12,6 +12,7 @@ use super::super::reply::{Refusal, Reply};
 use super::super::state::State;
 use super::{Shared, read};
 use crate::error::Failure;
+use crate::grammar::Trigger;
 use crate::pipeline::Pipeline;
 use crate::request::{Input, Request};
 use crate::wire::{self, Call, Problem};
@@ -73,6 +74,10 @@ pub fn understand(
     {
         let prompt = pipeline.render(messages.clone(), tools.clone(), kwargs.clone())?;
         call.telling.split.thinking = prompt.text().trim_end().ends_with("<think>");
+        if call.telling.split.thinking && call.request.format.is_some() && call.request.after.is_none() {
+            // Thoughts are free; the format is that of the answer after them.
+            call.request.after = Some(Trigger::answer_after("</think>"));
+        }
     }
     Ok((call, model))
 }

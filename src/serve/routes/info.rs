@@ -205,17 +205,7 @@ pub async fn model(StateOf(state): Shared, Path(id): Path<String>, request: Http
     .await
 }
 
-/// Embeddings need a model made for them.
-pub async fn no_embeddings() -> Reply {
-    Err(Problem::not_supported("This server does not support embeddings: its model generates text").into())
-}
-
-/// So does reranking.
-pub async fn no_rerank() -> Reply {
-    Err(Problem::not_supported("This server does not support reranking: its model generates text").into())
-}
-
-/// And sound.
+/// Sound needs a model that hears.
 pub async fn no_audio() -> Response {
     Refusal::from(Problem::not_supported("This server does not support audio: its model reads text")).into_response()
 }

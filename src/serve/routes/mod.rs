@@ -5,6 +5,7 @@ mod adapters;
 mod anthropic;
 mod chat;
 mod completion;
+mod embedding;
 mod info;
 mod ollama;
 mod page;
@@ -68,8 +69,11 @@ pub fn app(state: Arc<State>) -> Router {
     add(&["/api/show"], post(ollama::show));
     add(&["/api/ps"], get(ollama::ps));
     add(&["/api/version"], get(ollama::version));
-    add(&["/embedding", "/embeddings", "/v1/embeddings", "/api/embed", "/api/embeddings"], post(info::no_embeddings));
-    add(&["/rerank", "/reranking", "/v1/rerank", "/v1/reranking"], post(info::no_rerank));
+    add(&["/embedding", "/embeddings"], post(embedding::native));
+    add(&["/v1/embeddings"], post(embedding::openai));
+    add(&["/api/embed"], post(embedding::ollama));
+    add(&["/api/embeddings"], post(embedding::ollama_old));
+    add(&["/rerank", "/reranking", "/v1/rerank", "/v1/reranking"], post(embedding::rerank));
     add(&["/audio/transcriptions", "/v1/audio/transcriptions"], post(info::no_audio));
     if state.options.page {
         add(&["/", "/index.html"], get(page::page));

@@ -67,7 +67,7 @@ fn understood(
 }
 
 /// Ollama's errors are `{"error": text}`.
-fn told(reply: Reply) -> Response {
+pub fn told(reply: Reply) -> Response {
     match reply {
         Ok(response) => response,
         Err(Refusal { status, body }) => {
