@@ -9,7 +9,7 @@ pub use slots::SlotState;
 
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, OnceLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use self::prefixes::Prefixes;
 use crate::adapter::AdapterDigest;
@@ -24,6 +24,7 @@ use crate::prompt::{ChatTemplate, CivilTime, Message, Prompt, RenderOptions, Rol
 use crate::request::{AdapterChoice, AdapterSource, Input, Request, ValidRequest};
 use crate::router::Route;
 use crate::routing::Ask;
+use crate::scheduler::counts::Reading;
 use crate::scheduler::{CancelToken, Job, Lease, Ready, Worker};
 use crate::shelf::{Shelf, UseNote};
 
@@ -49,6 +50,8 @@ pub struct Ticket {
     pub adapters: Vec<Applied>,
     /// How they were chosen, when the router chose them.
     pub route: Option<Arc<Route>>,
+    /// How long that took.
+    pub routed: Duration,
     /// What the user should know about them, one line each.
     pub warnings: Vec<String>,
     /// Counts their use when the ticket is dropped; [`Ticket::wait`] tells it how the answer ended.
@@ -74,8 +77,8 @@ pub struct Applied {
     pub scale: f32,
 }
 
-/// A request with its adapters held, and how they were chosen when the router chose them.
-type Choice = (ValidRequest, Vec<Chosen>, Option<Arc<Route>>);
+/// A request with its adapters held, how they were chosen when the router chose them, and how long that took.
+type Choice = (ValidRequest, Vec<Chosen>, Option<Arc<Route>>, Duration);
 
 /// A whole answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -149,7 +152,7 @@ impl Pipeline {
         if !self.ready.facts.generates {
             return Err(Failure::usage("the model makes vectors of texts; it cannot generate"));
         }
-        let (request, chosen, route) = self.choose(request)?;
+        let (request, chosen, route, routed) = self.choose(request)?;
         let idle = chosen.iter().filter(|(f, _)| f.facts().all_zero);
         let mut warnings: Vec<String> =
             idle.map(|(f, _)| format!("adapter '{}': all weights are zero; it changes nothing", f.label())).collect();
@@ -183,7 +186,7 @@ impl Pipeline {
         let from_library = request.adapters.iter().zip(&adapters).filter(|(choice, _)| named(choice));
         let from_library = from_library.map(|(_, applied)| applied.digest).collect();
         let uses = self.shelf.note(Vec::new());
-        Ok(Prepared { job, ticket: Ticket { events, cancel, adapters, route, warnings, uses }, from_library })
+        Ok(Prepared { job, ticket: Ticket { events, cancel, adapters, route, routed, warnings, uses }, from_library })
     }
 
     /// Checks a request and pins its adapters, which the router chooses first where it is asked to.
@@ -192,12 +195,14 @@ impl Pipeline {
         if asked.route.is_none() {
             let valid = asked.validate(vocabulary)?;
             let pinned = self.pin(&valid)?;
-            return Ok((valid, pinned, None));
+            return Ok((valid, pinned, None, Duration::ZERO));
         }
         asked.clone().validate(vocabulary)?;
         // A name may be moved between the decision and the pinning; then it is decided again.
         for _ in 0..3 {
+            let began = Instant::now();
             let route = self.route(&asked)?;
+            let routed = began.elapsed();
             self.shelf.prefetch(&route.adapters.iter().map(|chosen| chosen.digest).collect::<Vec<_>>());
             let named = |c: &crate::router::Chosen| AdapterChoice::named(c.name.as_str(), c.weight);
             let adapters = route.adapters.iter().map(named).collect();
@@ -205,7 +210,7 @@ impl Pipeline {
             let valid = Request { adapters, route: None, format, ..asked.clone() }.validate(vocabulary)?;
             let pinned = self.pin(&valid)?;
             if pinned.iter().zip(&route.adapters).all(|((file, _), chosen)| file.digest() == chosen.digest) {
-                return Ok((valid, pinned, Some(route)));
+                return Ok((valid, pinned, Some(route), routed));
             }
         }
         Err(Failure::new(
@@ -265,6 +270,11 @@ impl Pipeline {
     /// Fixed properties of the engine.
     pub fn facts(&self) -> &EngineFacts {
         &self.ready.facts
+    }
+
+    /// What the engine's thread has done so far.
+    pub fn counts(&self) -> Reading {
+        self.ready.counts.read()
     }
 
     /// The tokenizer.

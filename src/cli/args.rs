@@ -7,8 +7,9 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
+use super::engine_args::EngineArgs;
 use crate::engine::options::{
-    AdapterBatching, CacheType, EngineOptions, FlashAttention, GpuLayers, LoadMode, Rope, RopeScaling, SplitMode,
+    AdapterBatching, CacheType, EngineOptions, FlashAttention, GpuLayers, Rope, RopeScaling, SplitMode,
 };
 use crate::error::{Code, Failure};
 use crate::grammar::Source;
@@ -123,6 +124,9 @@ pub struct ModelArgs {
     /// Open an adapter of the library at the start and keep it open; may be repeated
     #[arg(long, value_name = "NAME")]
     pub pin_adapter: Vec<String>,
+    /// Details.
+    #[command(flatten)]
+    pub engine: EngineArgs,
 }
 
 /// Values of --adapter-batching.
@@ -192,7 +196,7 @@ impl ModelArgs {
             tensor_split: self.tensor_split.clone(),
             main_gpu: self.main_gpu.unwrap_or(d.main_gpu),
             devices: self.device.clone(),
-            load_mode: LoadMode { no_mmap: self.no_mmap, mlock: self.mlock },
+            load_mode: self.engine.load_mode(self.no_mmap, self.mlock),
             context: self.ctx_size.unwrap_or(d.context),
             batch: self.batch_size.unwrap_or(d.batch),
             micro_batch: self.ubatch_size.unwrap_or(d.micro_batch),

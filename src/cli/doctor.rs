@@ -24,6 +24,9 @@ pub struct DoctorArgs {
     /// List llama-server's flags and what each means to `smoa serve`
     #[arg(long)]
     flags: bool,
+    /// With --flags: as a table in Markdown, with a summary
+    #[arg(long, requires = "flags", conflicts_with = "json")]
+    markdown: bool,
     #[command(flatten)]
     adapters: AdapterArgs,
     #[command(flatten)]
@@ -49,7 +52,7 @@ struct Finding {
 /// [`Code::Other`] when something deserves a look, [`Code::InvalidFile`] when something is wrong.
 pub fn run(args: DoctorArgs, context: &Context) -> Result<(), Outcome> {
     if args.flags {
-        return Ok(list_flags(args.json, context)?);
+        return Ok(list_flags(args.json, args.markdown, context)?);
     }
     let mut findings = build_findings();
     let (model, facts) = model_findings(&args.model);
@@ -76,7 +79,10 @@ pub fn run(args: DoctorArgs, context: &Context) -> Result<(), Outcome> {
     }
 }
 
-fn list_flags(json: bool, context: &Context) -> Result<(), Output> {
+fn list_flags(json: bool, markdown: bool, context: &Context) -> Result<(), Output> {
+    if markdown {
+        return context.printer.line(&flags_table());
+    }
     for (names, variable, meaning) in super::flags::FLAGS {
         let (word, why) = meaning.words();
         let line = match json {
@@ -86,6 +92,28 @@ fn list_flags(json: bool, context: &Context) -> Result<(), Output> {
         context.printer.line(line.trim_end())?;
     }
     Ok(())
+}
+
+/// The table of `docs/serve-flags.md`.
+fn flags_table() -> String {
+    let mut counts = std::collections::BTreeMap::<&str, usize>::new();
+    let mut rows = String::new();
+    for (names, variable, meaning) in super::flags::FLAGS {
+        let (word, why) = meaning.words();
+        *counts.entry(word).or_default() += 1;
+        let variable = if variable.is_empty() { String::new() } else { format!("`{variable}`") };
+        rows += &format!("| `{}` | {variable} | {word} | {} |\n", names.join("` `"), why.replace('|', "\\|"));
+    }
+    let all = super::flags::FLAGS.len();
+    let counts: Vec<String> = counts.iter().map(|(word, n)| format!("{n} {word}")).collect();
+    format!(
+        "# Flags of llama-server\n\nMade by `smoa doctor --flags --markdown`. {all} rows, a row for the spellings of one \
+         flag: {}.\n*same*: the same meaning; *better*: that and more; *always*: it is so without the flag; *partly*: the \
+         values that ask for\nwhat is so are taken; *refused*: an error that names the flag, on the command line and in the \
+         environment.\n\n| flag | variable | here | |\n|---|---|---|---|\n{}",
+        counts.join(", "),
+        rows.trim_end()
+    )
 }
 
 fn build_findings() -> Vec<Finding> {

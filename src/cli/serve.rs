@@ -15,8 +15,8 @@ use super::start::{self, model_path};
 use super::{Context, flags, logs, meta, running};
 use crate::engine::encoder::Pooling;
 use crate::error::{Code, Failure};
-use crate::request::{Input, Request};
-use crate::serve::{self, Bounds, Keys, Listen, LooseAdapter, Options, Stop, TlsFiles};
+use crate::request::{AdapterChoice, Input, Request};
+use crate::serve::{self, Bounds, Cors, Keys, Listen, LooseAdapter, Options, Stop, TlsFiles};
 
 /// llama-server's port.
 const PORT: u16 = 8080;
@@ -147,9 +147,48 @@ pub struct ServeArgs {
     /// How hard to think, where the template knows efforts
     #[arg(long, value_name = "LEVEL", env = "LLAMA_ARG_REASONING_EFFORT")]
     reasoning_effort: Option<String>,
-    /// 0 switches thoughts off, -1 leaves them free
+    /// Most tokens of thoughts: 0 switches them off, -1 leaves them free
     #[arg(long, value_name = "N", env = "LLAMA_ARG_THINK_BUDGET", allow_negative_numbers = true)]
     reasoning_budget: Option<i64>,
+    /// Tell earlier thoughts to templates that keep them (they decide otherwise)
+    #[arg(long, env = "LLAMA_ARG_REASONING_PRESERVE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new(), overrides_with = "no_reasoning_preserve")]
+    reasoning_preserve: bool,
+    /// Do not
+    #[arg(long)]
+    no_reasoning_preserve: bool,
+    /// Give answers as they are: thoughts and tool calls stay in the text
+    #[arg(long, env = "LLAMA_ARG_SKIP_CHAT_PARSING", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    skip_chat_parsing: bool,
+    /// Take them out (they are)
+    #[arg(long, overrides_with = "skip_chat_parsing")]
+    no_skip_chat_parsing: bool,
+    /// Infill with the suffix before the prefix
+    #[arg(long)]
+    spm_infill: bool,
+    /// Control vectors for every answer, separated by commas
+    #[arg(long, value_name = "FILE,..", value_delimiter = ',')]
+    control_vector: Vec<PathBuf>,
+    /// The same with weights
+    #[arg(long, value_name = "FILE:SCALE,..", value_delimiter = ',')]
+    control_vector_scaled: Vec<String>,
+    /// A folder of files to serve at / instead of the page
+    #[arg(long, value_name = "DIR", env = "LLAMA_ARG_STATIC_PATH")]
+    path: Option<PathBuf>,
+    /// Methods that pages of other origins may use
+    #[arg(long, value_name = "METHODS", env = "LLAMA_ARG_CORS_METHODS")]
+    cors_methods: Option<String>,
+    /// Headers that they may send
+    #[arg(long, value_name = "HEADERS", env = "LLAMA_ARG_CORS_HEADERS")]
+    cors_headers: Option<String>,
+    /// Whether they may send credentials (they may)
+    #[arg(long, env = "LLAMA_ARG_CORS_CREDENTIALS", value_parser = BoolishValueParser::new(), num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", overrides_with = "no_cors_credentials")]
+    cors_credentials: Option<bool>,
+    /// They may not
+    #[arg(long)]
+    no_cors_credentials: bool,
+    #[command(flatten)]
+    only: OnlyArgs,
     #[command(flatten)]
     logs: logs::LogArgs,
     #[command(flatten)]
@@ -160,6 +199,27 @@ pub struct ServeArgs {
     model: ModelArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
+}
+
+/// Flags of which only the values are taken that ask for what is so here.
+#[derive(Args, Clone, Debug, Default)]
+#[allow(dead_code)]
+struct OnlyArgs {
+    /// Nothing is downloaded, so it is not needed.
+    #[arg(long, hide = true)]
+    hf_token: Option<String>,
+    #[arg(long, hide = true, env = "LLAMA_ARG_FIT", value_parser = ["off"])]
+    fit: Option<String>,
+    #[arg(long, hide = true, env = "LLAMA_ARG_SPEC_TYPE", value_parser = ["none"])]
+    spec_type: Option<String>,
+    #[arg(long, hide = true, env = "LLAMA_ARG_CACHE_REUSE", value_parser = ["0"])]
+    cache_reuse: Option<String>,
+    #[arg(long, hide = true, env = "LLAMA_ARG_CTX_CHECKPOINTS", value_parser = ["0"])]
+    ctx_checkpoints: Option<String>,
+    #[arg(long, hide = true, env = "LLAMA_ARG_CACHE_RAM", value_parser = ["0"])]
+    cache_ram: Option<String>,
+    #[arg(long, hide = true, value_parser = ["-1"], allow_negative_numbers = true)]
+    sleep_idle_seconds: Option<String>,
 }
 
 /// Values of --metrics-compat.
@@ -183,6 +243,12 @@ enum Thinking {
 pub fn run(args: ServeArgs, context: &Context) -> Result<(), Outcome> {
     if args.model.list_devices {
         return super::doctor::list_devices(context);
+    }
+    if args.model.engine.cache_list {
+        for path in super::hub::list() {
+            context.printer.line(&crate::error::printable(&path.display().to_string()))?;
+        }
+        return Ok(());
     }
     refuse_variables()?;
     args.logs.start()?;
@@ -267,6 +333,7 @@ fn options(args: &ServeArgs) -> Result<Options, Failure> {
         ping: u64::try_from(args.sse_ping_interval).ok().filter(|n| *n > 0).map(Duration::from_secs),
         defaults: Request {
             adapters: AdapterArgs { lora: Vec::new(), ..args.adapters.clone() }.choices()?,
+            route: args.adapters.routing()?,
             format: args.format.source()?,
             sampling: args.sampling.sampling()?,
             limits: args.sampling.limits(),
@@ -279,6 +346,15 @@ fn options(args: &ServeArgs) -> Result<Options, Failure> {
         adapter_root: args.adapter_root.clone(),
         model: model_path(&args.model)?,
         version: meta::VERSION.to_string(),
+        steering: steering(args)?,
+        plain_answers: args.skip_chat_parsing && !args.no_skip_chat_parsing,
+        suffix_first: args.spm_infill,
+        files: args.path.clone().map(folder).transpose()?,
+        cors: Cors {
+            methods: args.cors_methods.clone().unwrap_or(Cors::default().methods),
+            headers: args.cors_headers.clone().unwrap_or(Cors::default().headers),
+            credentials: !args.no_cors_credentials && args.cors_credentials != Some(false),
+        },
         normalise: args.embd_normalize,
         threads: args.threads_http.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(2),
         bounds: Bounds {
@@ -324,6 +400,26 @@ fn loras(args: &ServeArgs) -> Result<Vec<LooseAdapter>, Failure> {
     Ok(loose)
 }
 
+fn folder(path: PathBuf) -> Result<PathBuf, Failure> {
+    match path.is_dir() {
+        true => Ok(path),
+        false => Err(Failure::usage(format!("--path '{}': is no folder", path.display()))),
+    }
+}
+
+/// `--control-vector` and `--control-vector-scaled`.
+fn steering(args: &ServeArgs) -> Result<Vec<AdapterChoice>, Failure> {
+    let mut all: Vec<AdapterChoice> = args.control_vector.iter().map(|path| AdapterChoice::file(path, 1.0)).collect();
+    for text in &args.control_vector_scaled {
+        let wrong = || Failure::usage(format!("--control-vector-scaled {text}: give FILE:SCALE"));
+        let (path, scale) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let scale = crate::adapter::Scale::new(scale.parse().map_err(|_| wrong())?);
+        let scale = scale.map_err(|e| Failure::usage(format!("--control-vector-scaled: {e}")))?;
+        all.push(AdapterChoice::file(path, scale.get()));
+    }
+    Ok(all)
+}
+
 /// Fields that a chat request gets when it has none of its own.
 fn chat_defaults(args: &ServeArgs) -> Result<Map<String, Value>, Failure> {
     let mut defaults = Map::new();
@@ -335,8 +431,15 @@ fn chat_defaults(args: &ServeArgs) -> Result<Map<String, Value>, Failure> {
     let off = match args.reasoning_budget {
         None | Some(-1) => false,
         Some(0) => true,
-        Some(_) => return Err(Failure::usage("--reasoning-budget: only 0 (off) and -1 (free) are supported")),
+        Some(n) if n > 0 => {
+            defaults.insert("thinking_budget_tokens".into(), n.into());
+            false
+        }
+        Some(n) => return Err(Failure::usage(format!("--reasoning-budget: must be -1 or more, not {n}"))),
     };
+    if args.reasoning_preserve || args.no_reasoning_preserve {
+        kwargs.insert("preserve_reasoning".into(), args.reasoning_preserve.into());
+    }
     match (args.reasoning, off) {
         (Some(Thinking::Off), _) | (_, true) => drop(kwargs.insert("enable_thinking".into(), false.into())),
         (Some(Thinking::On), _) => drop(kwargs.insert("enable_thinking".into(), true.into())),

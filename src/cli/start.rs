@@ -91,6 +91,7 @@ fn start_checked(
             .map_err(|e| Failure::new(Code::InvalidFile, format!("model '{}': {e}", path.display())))?;
     }
     let mut options = args.options(&path, sequences);
+    options.details = args.engine.details()?;
     options.embeddings = vectors.filter(|v| v.wanted).map(|v| v.pooling);
     let bar = progress_bar(printer, &path);
     let interrupted = signals.clone();
@@ -126,11 +127,14 @@ fn start_checked(
     Ok(pipeline)
 }
 
-/// The model file: `--model`, by path or by a name of `smoa model ls`; else the default model where it is installed.
+/// The model file: `--hf-repo` out of a cache; `--model`, by path or by a name of `smoa model ls`; else the default model where it is installed.
 ///
 /// # Errors
 /// There is no such model.
 pub fn model_path(args: &ModelArgs) -> Result<PathBuf, Failure> {
+    if let Some(cached) = args.engine.cached_model() {
+        return cached;
+    }
     match &args.model {
         Some(path) if path.exists() || path.components().count() > 1 => Ok(path.clone()),
         Some(name) => models::find(&name.to_string_lossy()).ok_or_else(|| {

@@ -26,13 +26,65 @@ pub enum SplitMode {
     Row,
 }
 
-/// How the model file is read (`--no-mmap`, `--mlock`).
+/// How the model file is read (`--load-mode`, `--no-mmap`, `--mlock`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LoadMode {
+pub enum LoadMode {
+    /// Mapped, unless a device cannot.
+    #[default]
+    Auto,
     /// Read instead of mapping.
-    pub no_mmap: bool,
-    /// Keep the weights in RAM.
-    pub mlock: bool,
+    Read,
+    /// Mapped.
+    Map,
+    /// Read and kept in RAM.
+    Lock,
+    /// Mapped and kept in RAM.
+    MapAndLock,
+    /// Read past the system's cache where possible.
+    Direct,
+}
+
+/// How to spread over NUMA nodes (`--numa`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numa {
+    /// Over all.
+    Distribute,
+    /// On the node where it starts.
+    Isolate,
+    /// As `numactl` said.
+    Numactl,
+}
+
+/// Where tensors go (`--override-tensor`, `--cpu-moe`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Tensors whose name matches this regular expression.
+    pub pattern: String,
+    /// A buffer type by its name; `None` for the CPU's.
+    pub buffer: Option<String>,
+}
+
+/// What few people set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    /// `--no-kv-offload`.
+    pub no_kv_offload: bool,
+    /// `--no-op-offload`.
+    pub no_op_offload: bool,
+    /// `--no-repack`.
+    pub no_repack: bool,
+    /// `--no-host`.
+    pub no_host: bool,
+    /// `--check-tensors`.
+    pub check_tensors: bool,
+    /// `--swa-full`.
+    pub swa_full: bool,
+    /// `--warmup`.
+    pub warm_up: bool,
+    /// `--numa`.
+    pub numa: Option<Numa>,
+    /// `--override-tensor` and those that stand for it, the first that matches counts.
+    pub placements: Vec<Placement>,
 }
 
 /// When to use flash attention (`-fa`).
@@ -144,7 +196,7 @@ pub struct EngineOptions {
     pub main_gpu: usize,
     /// `-dev`: names as `--list-devices` prints them; empty for all.
     pub devices: Vec<String>,
-    /// `--no-mmap`, `--mlock`.
+    /// `--load-mode`, `--no-mmap`, `--mlock`.
     pub load_mode: LoadMode,
     /// `-c`: tokens; 0 takes the model's trained context.
     pub context: u32,
@@ -174,6 +226,8 @@ pub struct EngineOptions {
     pub adapter_batching: AdapterBatching,
     /// `--embeddings`: whether texts can be made vectors too, with `--pooling` or the model's own.
     pub embeddings: Option<Option<Pooling>>,
+    /// The rest.
+    pub details: Details,
 }
 
 impl EngineOptions {
@@ -187,7 +241,7 @@ impl EngineOptions {
             tensor_split: Vec::new(),
             main_gpu: 0,
             devices: Vec::new(),
-            load_mode: LoadMode::default(),
+            load_mode: LoadMode::Auto,
             context: 0,
             batch: 2048,
             micro_batch: 512,
@@ -202,6 +256,7 @@ impl EngineOptions {
             adapter_slots: 1024,
             adapter_batching: AdapterBatching::Auto,
             embeddings: None,
+            details: Details::default(),
         }
     }
 }

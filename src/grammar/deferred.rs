@@ -22,12 +22,14 @@ pub struct Trigger {
     pub must: bool,
     /// Whether the marker is part of what the grammar describes. Otherwise the grammar holds from the byte after it.
     pub inside: bool,
+    /// Tokens that may stand before the marker; after so many it must come at once.
+    pub budget: Option<usize>,
 }
 
 impl Trigger {
     /// For reasoning models: thinking is free, the answer after `marker` is not, and there must be one.
     pub fn answer_after(marker: impl Into<Vec<u8>>) -> Self {
-        Trigger { marker: marker.into(), free: true, must: true, inside: false }
+        Trigger { marker: marker.into(), free: true, must: true, inside: false, budget: None }
     }
 }
 
@@ -41,6 +43,8 @@ pub(super) struct Deferred {
     matched: usize,
     /// The marker is complete: the inner matcher decides.
     begun: bool,
+    /// Tokens accepted while waiting.
+    waited: usize,
     /// An end token was accepted while waiting.
     finished: bool,
     inner: Box<Matcher>,
@@ -77,6 +81,7 @@ impl Deferred {
             shorter,
             matched: 0,
             begun,
+            waited: 0,
             finished: false,
             inner: Box::new(inner),
             mask: TokenMask::default(),
@@ -90,7 +95,7 @@ impl Deferred {
         }
         self.check()?;
         if self.vocabulary.is_end(token) {
-            return Ok(!self.trigger.must);
+            return Ok(!self.must());
         }
         if token as usize >= self.vocabulary.len() {
             return Ok(false);
@@ -100,7 +105,7 @@ impl Deferred {
         match self.lead(self.matched, bytes) {
             Led::Astray => Ok(false),
             // A token that prints nothing brings the marker no nearer.
-            Led::Waiting(_) => Ok(self.trigger.free || !bytes.is_empty()),
+            Led::Waiting(_) => Ok(self.free() || !bytes.is_empty()),
             Led::Begun(at) => self.inner.allows_bytes(&bytes[at..]),
         }
     }
@@ -116,6 +121,7 @@ impl Deferred {
             self.finished = true;
             return Ok(());
         }
+        self.waited += 1;
         let vocabulary = Arc::clone(&self.vocabulary);
         self.accept_bytes(vocabulary.piece(token))
     }
@@ -160,14 +166,14 @@ impl Deferred {
         self.check()?;
         let tokens = self.vocabulary.len() as u32;
         let mut mask = TokenMask::empty(tokens as usize);
-        if self.trigger.free {
+        if self.free() {
             mask = TokenMask::all(tokens as usize);
             for token in self.completing(self.matched) {
                 if !self.allows(token)? {
                     mask.remove(token);
                 }
             }
-            if self.trigger.must {
+            if self.must() {
                 self.vocabulary.end_tokens().iter().for_each(|&end| mask.remove(end));
             }
         } else {
@@ -184,7 +190,7 @@ impl Deferred {
     pub fn is_free(&self) -> bool {
         match self.begun {
             true => self.inner.is_free(),
-            false => self.trigger.free,
+            false => self.free(),
         }
     }
 
@@ -199,7 +205,7 @@ impl Deferred {
     pub fn may_stop(&mut self) -> bool {
         match self.begun {
             true => self.inner.may_stop(),
-            false => !self.trigger.must && !self.finished,
+            false => !self.must() && !self.finished,
         }
     }
 
@@ -212,7 +218,7 @@ impl Deferred {
             return self.inner.forced_bytes();
         }
         self.check()?;
-        if self.trigger.free || !self.trigger.must {
+        if self.free() || !self.must() {
             return Ok(Vec::new());
         }
         let mut forced = self.trigger.marker[self.matched..].to_vec();
@@ -224,7 +230,7 @@ impl Deferred {
         match self.begun {
             true => self.inner.least_bytes_to_finish(),
             false if self.finished => None,
-            false if !self.trigger.must => Some(0),
+            false if !self.must() => Some(0),
             false => Some(self.trigger.marker.len() - self.matched + self.inner.least_bytes_to_finish()?),
         }
     }
@@ -234,7 +240,7 @@ impl Deferred {
             return self.inner.tokens_to_finish();
         }
         self.check()?;
-        if !self.trigger.must {
+        if !self.must() {
             return Ok(Some(0));
         }
         let front = self.front(self.matched);
@@ -248,7 +254,7 @@ impl Deferred {
         if !self.allows(token)? {
             return Ok(false);
         }
-        if !self.trigger.must || self.vocabulary.is_end(token) {
+        if !self.must() || self.vocabulary.is_end(token) {
             return Ok(true);
         }
         let Some(inner) = self.inner.tokens_to_finish()? else {
@@ -269,7 +275,7 @@ impl Deferred {
         }
         let far = self.trigger.marker.len() + 64;
         match self.tokens_to_finish()? {
-            Some(needed) if self.trigger.must && budget <= needed + far => {}
+            Some(needed) if self.must() && budget <= needed + far => {}
             _ => return self.mask(),
         }
         let mut mask = TokenMask::empty(self.vocabulary.len());
@@ -302,6 +308,20 @@ impl Deferred {
         Ok(&self.mask)
     }
 
+    /// Whether other text may stand here.
+    fn free(&self) -> bool {
+        self.trigger.free && !self.spent()
+    }
+
+    /// Whether the marker must come.
+    fn must(&self) -> bool {
+        self.trigger.must || self.spent()
+    }
+
+    fn spent(&self) -> bool {
+        self.trigger.budget.is_some_and(|budget| self.waited >= budget)
+    }
+
     fn check(&self) -> Result<(), MatcherError> {
         if self.finished { Err(MatcherError::Finished) } else { Ok(()) }
     }
@@ -318,12 +338,12 @@ impl Deferred {
         let marker = &self.trigger.marker;
         let mut matched = matched;
         for (at, byte) in bytes.iter().enumerate() {
-            while matched > 0 && marker[matched] != *byte && self.trigger.free {
+            while matched > 0 && marker[matched] != *byte && self.free() {
                 matched = self.shorter[matched - 1];
             }
             if marker[matched] == *byte {
                 matched += 1;
-            } else if !self.trigger.free {
+            } else if !self.free() {
                 return Led::Astray;
             }
             if matched == marker.len() {

@@ -4,6 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::command::Command;
+use super::counts::Counts;
 use super::plan::{Plan, Policy, Turn, Waiting, plan};
 use super::prefix::{Cached, InFlight, Placement, place, reusable, worth_waiting};
 use super::sequence::{Next, Running};
@@ -49,6 +50,7 @@ pub(super) struct Batch<E> {
     clock: u64,
     /// Counts families.
     families: u64,
+    pub(super) counts: Arc<Counts>,
 }
 
 impl<E: Engine> Batch<E> {
@@ -63,7 +65,13 @@ impl<E: Engine> Batch<E> {
             turn: None,
             clock: 0,
             families: 0,
+            counts: Arc::default(),
         }
+    }
+
+    /// Tokens that running requests hold.
+    pub(super) fn running_tokens(&self) -> usize {
+        self.slots.iter().filter(|s| s.running.is_some()).map(|s| s.cached.len()).sum()
     }
 
     /// Nothing runs and nothing waits.
@@ -134,6 +142,8 @@ impl<E: Engine> Batch<E> {
         match self.evaluate(&plan) {
             Ok(()) => {
                 self.turn = Some(plan.turn.clone());
+                let rows = plan.rows.iter().map(|(_, n)| n).sum();
+                self.counts.step(rows, self.slots.iter().filter(|s| s.running.is_some()).count());
                 self.advance(&plan);
             }
             Err(EngineError::ContextFull) => self.make_room(),

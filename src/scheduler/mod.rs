@@ -5,6 +5,7 @@
 
 mod batch;
 mod command;
+pub mod counts;
 pub mod plan;
 pub mod prefix;
 mod sequence;
@@ -16,6 +17,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use self::command::Command;
+use self::counts::Counts;
 use crate::adapter::{AdapterFile, Timeline};
 use crate::engine::encoder::Encoder;
 use crate::engine::lanes::Residents;
@@ -119,6 +121,8 @@ pub struct Ready {
     pub residents: Option<Arc<Residents>>,
     /// Where texts become vectors.
     pub encoder: Option<Arc<dyn Encoder>>,
+    /// What the engine's thread has done.
+    pub counts: Arc<Counts>,
 }
 
 /// What comes in through the bounded queue.
@@ -165,9 +169,11 @@ impl Worker {
                     tokenizer: engine.tokenizer(),
                     residents: engine.residents(),
                     encoder: engine.encoder(),
+                    counts: Arc::default(),
                 };
+                let counts = ready.counts.clone();
                 if ready_out.send(Ok(ready)).is_ok() {
-                    serve(engine, &inbox, &orders, &stopping);
+                    serve(engine, counts, &inbox, &orders, &stopping);
                 }
             })
             .map_err(|e| Failure::new(Code::Other, format!("the engine thread could not be started: {e}")))?;
@@ -224,8 +230,15 @@ fn stopped() -> Failure {
 }
 
 /// Serves jobs and commands until the sender is gone and nothing runs, or until told to stop.
-fn serve<E: Engine>(engine: E, inbox: &Receiver<Message>, orders: &Receiver<Command>, stop: &CancelToken) {
+fn serve<E: Engine>(
+    engine: E,
+    counts: Arc<Counts>,
+    inbox: &Receiver<Message>,
+    orders: &Receiver<Command>,
+    stop: &CancelToken,
+) {
     let mut batch = batch::Batch::new(engine);
+    batch.counts = counts;
     let take = |batch: &mut batch::Batch<E>, message| match message {
         Message::Job(job) => batch.enqueue(*job),
         Message::Wake => (),
@@ -249,6 +262,7 @@ fn serve<E: Engine>(engine: E, inbox: &Receiver<Message>, orders: &Receiver<Comm
             }
         }
         batch.step();
+        batch.counts.hold(batch.running_tokens());
     }
 }
 

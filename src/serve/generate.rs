@@ -163,6 +163,9 @@ impl Work {
                     return Err(failure.into());
                 }
             };
+            if ticket.route.is_some() {
+                self.state.metrics.routed(ticket.routed);
+            }
             self.abort.add(ticket.cancel.clone());
             let adapters = ticket.adapters.iter().map(|a| a.name.clone()).collect();
             places.push(self.state.seats.enter(self.abort.clone(), Facts { adapters, ..facts }));

@@ -40,7 +40,7 @@ pub async fn guard(Shared(state): Shared<Arc<State>>, mut request: Request, next
     // The route, not the path: a path may hold the name of an adapter.
     let route = request.extensions().get::<MatchedPath>().map(|m| m.as_str().to_owned());
     let mut response = match admit(&state, &mut request, origin.is_some() && !allowed) {
-        Ok(()) if method == Method::OPTIONS => preflight(origin.is_none() || allowed),
+        Ok(()) if method == Method::OPTIONS => preflight(&state, origin.is_none() || allowed),
         Ok(()) => next.run(request).await,
         Err(problem) => Refusal::from(problem).into_response(),
     };
@@ -55,7 +55,9 @@ pub async fn guard(Shared(state): Shared<Arc<State>>, mut request: Request, next
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Some(origin) = origin.filter(|_| allowed) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        if state.options.cors.credentials {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
         headers.insert(header::VARY, HeaderValue::from_static("Origin"));
     }
     let status = response.status().as_u16();
@@ -157,18 +159,20 @@ fn origin_allowed(state: &State, origin: &HeaderValue, own: Option<&str>) -> boo
     host.is_some_and(|h| is_loopback_name(h) || own == Some(h))
 }
 
-fn preflight(allowed: bool) -> Response {
+fn preflight(state: &State, allowed: bool) -> Response {
     if !allowed {
         let message = "web pages of this origin may not ask; --cors-origins names those that may";
         return Refusal::from(Problem::new(403, "permission_error", message)).into_response();
     }
     let mut response = Response::default();
     let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE, OPTIONS"));
-    headers.insert(
-        header::ACCESS_CONTROL_ALLOW_HEADERS,
-        HeaderValue::from_static("*, Authorization, Content-Type, X-Api-Key"),
-    );
+    let cors = &state.options.cors;
+    for (name, value) in
+        [(header::ACCESS_CONTROL_ALLOW_METHODS, &cors.methods), (header::ACCESS_CONTROL_ALLOW_HEADERS, &cors.headers)]
+    {
+        // Checked at the start; a value that is none would only be left out.
+        HeaderValue::from_str(value).into_iter().for_each(|value| drop(headers.insert(name.clone(), value)));
+    }
     response
 }
 

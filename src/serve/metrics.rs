@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::seats::Seats;
 use crate::event::Timings;
+use crate::scheduler::counts::Reading;
 
 /// Adapters told apart; the rest counts as one.
 const MAX_LABELS: usize = 256;
@@ -37,6 +38,10 @@ struct Counts {
     adapters: BTreeMap<String, u64>,
     /// Since the last scrape.
     recent: Recent,
+    routes: u64,
+    route_time: Duration,
+    /// Decisions of the router, newest last: seconds since the start, seconds it took.
+    route_history: std::collections::VecDeque<(f64, f64)>,
     /// Finished answers, newest last: seconds since the start, tokens per second, milliseconds to the first token.
     history: std::collections::VecDeque<(f64, f64, f64)>,
 }
@@ -97,6 +102,18 @@ impl Metrics {
         c.history.push_back(sample);
     }
 
+    /// The router chose adapters.
+    pub fn routed(&self, took: Duration) {
+        let mut c = self.lock();
+        c.routes += 1;
+        c.route_time += took;
+        if c.route_history.len() == HISTORY {
+            c.route_history.pop_front();
+        }
+        let sample = (self.started.elapsed().as_secs_f64(), took.as_secs_f64());
+        c.route_history.push_back(sample);
+    }
+
     /// Texts were made vectors: so many tokens were read.
     pub fn encoded(&self, tokens: usize, took: Duration) {
         let mut c = self.lock();
@@ -111,8 +128,8 @@ impl Metrics {
         *self.lock().statuses.entry(status).or_default() += 1;
     }
 
-    /// The text of `/metrics`. Averages are over the time since the last call.
-    pub fn text(&self, seats: &Seats, vllm: Option<&str>) -> String {
+    /// The text of `/metrics`. Rates are over the time since the last call. `context`: the tokens it holds.
+    pub fn text(&self, seats: &Seats, engine: Reading, context: usize, vllm: Option<&str>) -> String {
         let (busy, waiting) = seats.counts();
         let mut c = self.lock();
         let recent = std::mem::take(&mut c.recent);
@@ -133,6 +150,13 @@ impl Metrics {
             ("llamacpp:tokens_predicted_total", "Number of generation tokens processed.", one(c.predicted as f64)),
             ("llamacpp:tokens_predicted_seconds_total", "Predict process time", secs(c.predicted_time)),
             ("llamacpp:n_tokens_max", "Largest observed n_tokens.", one(c.largest as f64)),
+            ("llamacpp:n_decode_total", "Total number of llama_decode() calls", one(engine.steps as f64)),
+            ("llamacpp:spec_decode_num_draft_tokens_total", "Number of draft tokens.", one(0.0)),
+            ("llamacpp:spec_decode_num_accepted_tokens_total", "Number of accepted draft tokens.", one(0.0)),
+            ("llamacpp:spec_decode_num_drafts_total", "Number of drafts.", one(0.0)),
+            ("smoa_rows_total", "Rows of all steps of the engine.", one(engine.rows as f64)),
+            ("smoa_routes_total", "Decisions of the router.", one(c.routes as f64)),
+            ("smoa_route_seconds_total", "Time they took.", secs(c.route_time)),
             ("smoa_queue_seconds_total", "Time answers waited for a free sequence.", secs(c.queued)),
         ] {
             metric("counter", name, help, &value);
@@ -147,6 +171,12 @@ impl Metrics {
             ("llamacpp:predicted_tokens_seconds", "Average generation throughput in tokens/s.", predicted),
             ("llamacpp:requests_processing", "Number of requests processing.", busy as f64),
             ("llamacpp:requests_deferred", "Number of requests deferred.", waiting as f64),
+            (
+                "llamacpp:n_busy_slots_per_decode",
+                "Average number of busy slots per llama_decode() call",
+                if engine.steps == 0 { 0.0 } else { engine.busy as f64 / engine.steps as f64 },
+            ),
+            ("smoa_context_used_ratio", "Share of the context that running answers hold.", used(engine, context)),
             ("smoa_uptime_seconds", "Time since the start.", self.started.elapsed().as_secs_f64()),
         ] {
             metric("gauge", name, help, &one(value));
@@ -164,6 +194,12 @@ impl Metrics {
             let labels = |v: f64| vec![(format!("{{model_name=\"{}\"}}", escape(model)), v)];
             metric("gauge", "vllm:num_requests_running", "Requests being answered.", &labels(busy as f64));
             metric("gauge", "vllm:num_requests_waiting", "Requests that wait.", &labels(waiting as f64));
+            metric(
+                "gauge",
+                "vllm:kv_cache_usage_perc",
+                "Share of the cache in use; 1 is all of it.",
+                &labels(used(engine, context)),
+            );
             let (running, queued) = seats.adapters();
             let labels = format!(
                 "{{max_lora=\"{}\",running_lora_adapters=\"{}\",waiting_lora_adapters=\"{}\"}}",
@@ -192,12 +228,18 @@ impl Metrics {
             "answers": c.answers,
             "adapters": c.adapters,
             "history": c.history,
+            "routes": {"count": c.routes, "seconds": c.route_time.as_secs_f64(), "history": c.route_history},
         })
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The share of the context that running answers hold; prefixes that they share may make it too large.
+pub fn used(engine: Reading, context: usize) -> f64 {
+    (engine.cells as f64 / context.max(1) as f64).min(1.0)
 }
 
 /// A label's value as Prometheus wants it.
@@ -222,7 +264,7 @@ mod tests {
         m.answered(&t, "stop", &["a\"b".into()]);
         m.responded(200);
         let seats = Seats::default();
-        let text = m.text(&seats, Some("base"));
+        let text = m.text(&seats, Reading { cells: 1, ..Reading::default() }, 4, Some("base"));
         for line in [
             "llamacpp:prompt_tokens_total 3",
             "llamacpp:prompt_tokens_cached_total 2",
@@ -234,7 +276,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }
-        assert!(m.text(&seats, None).contains("llamacpp:predicted_tokens_seconds 0\n"), "averages begin anew");
+        assert!(m.text(&seats, Reading::default(), 1, None).contains("llamacpp:predicted_tokens_seconds 0\n"), "averages begin anew");
         let names = text.lines().filter(|l| l.starts_with("# TYPE")).count();
         assert_eq!(names, text.lines().filter(|l| l.starts_with("# HELP")).count());
     }

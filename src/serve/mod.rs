@@ -29,7 +29,7 @@ use tokio::sync::watch;
 
 pub use keys::Keys;
 pub use listen::Socket;
-pub use options::{Bounds, Listen, LooseAdapter, Options, TlsFiles};
+pub use options::{Bounds, Cors, Listen, LooseAdapter, Options, TlsFiles};
 
 use crate::error::{Code, Failure};
 use crate::pipeline::Pipeline;

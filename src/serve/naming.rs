@@ -165,6 +165,21 @@ pub fn permit(state: &State, grant: &Grant, request: &Request) -> Result<(), Pro
     Ok(())
 }
 
+/// Adds the control vectors of the start, which act on every answer.
+///
+/// # Errors
+/// The adapters are still to be chosen, which leaves no place for them.
+pub fn steer(state: &State, request: &mut Request) -> Result<(), Problem> {
+    if state.options.steering.is_empty() {
+        return Ok(());
+    }
+    if request.route.is_some() {
+        return Err(Problem::invalid("adapters: auto cannot be had beside --control-vector; name adapters"));
+    }
+    request.adapters.extend(state.options.steering.iter().cloned());
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

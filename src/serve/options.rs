@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::keys::Keys;
-use crate::request::Request;
+use crate::request::{AdapterChoice, Request};
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +77,27 @@ pub struct LooseAdapter {
     pub scale: f32,
 }
 
+/// What pages of other origins may do, those that may ask at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cors {
+    /// `Access-Control-Allow-Methods`.
+    pub methods: String,
+    /// `Access-Control-Allow-Headers`.
+    pub headers: String,
+    /// `Access-Control-Allow-Credentials`.
+    pub credentials: bool,
+}
+
+impl Default for Cors {
+    fn default() -> Self {
+        Self {
+            methods: "GET, POST, DELETE, OPTIONS".into(),
+            headers: "*, Authorization, Content-Type, X-Api-Key".into(),
+            credentials: true,
+        }
+    }
+}
+
 /// Everything a server is told at its start.
 #[derive(Debug)]
 pub struct Options {
@@ -124,6 +145,16 @@ pub struct Options {
     pub version: String,
     /// HTTP threads; they only move bytes.
     pub threads: usize,
+    /// Control vectors that act on every answer (`--control-vector`).
+    pub steering: Vec<AdapterChoice>,
+    /// Give answers as they are: no thoughts and no calls are taken out (`--skip-chat-parsing`).
+    pub plain_answers: bool,
+    /// Infilling with the suffix first (`--spm-infill`).
+    pub suffix_first: bool,
+    /// A folder of files to serve instead of the page (`--path`).
+    pub files: Option<PathBuf>,
+    /// Methods and headers that pages of other origins may use, and whether with credentials (`--cors-*`).
+    pub cors: Cors,
     /// How vectors are brought to one length when a request does not say (`--embd-normalize`).
     pub normalise: i32,
     /// Bounds.

@@ -33,6 +33,8 @@ pub struct Telling {
     pub ping: Option<Option<Duration>>,
     /// What to take out of the text.
     pub split: Split,
+    /// Most tokens of thoughts.
+    pub thinking_budget: Option<usize>,
     /// Only these fields of the native result, by path.
     pub response_fields: Vec<String>,
     /// Tell everything (`verbose`).
@@ -116,7 +118,7 @@ pub fn chat(mut object: Map<String, Value>, defaults: &Request, caps: TemplateCa
     };
     let answers = answers(&mut fields).map_err(refused)?;
     let format = tools(&mut fields, &mut telling.split, caps).map_err(refused)?;
-    kwargs(&mut fields).map_err(refused)?;
+    telling.thinking_budget = kwargs(&mut fields).map_err(refused)?;
     let mut call = finish(fields, telling, answers, defaults)?;
     let Input::Chat { messages, .. } = &call.request.input else {
         return Err(Failure::usage("messages: is missing"));
@@ -190,8 +192,8 @@ fn answers(f: &mut Fields) -> Result<usize, FieldError> {
     }
 }
 
-/// Variables of the template that have fields of their own.
-fn kwargs(f: &mut Fields) -> Result<(), FieldError> {
+/// Variables of the template that have fields of their own; the most tokens of thoughts, where that is said.
+fn kwargs(f: &mut Fields) -> Result<Option<usize>, FieldError> {
     let mut kwargs = match f.take("chat_template_kwargs") {
         None => Map::new(),
         Some(Value::Object(map)) => map,
@@ -219,17 +221,16 @@ fn kwargs(f: &mut Fields) -> Result<(), FieldError> {
             kwargs.entry("reasoning_effort").or_insert(effort.into());
         }
     }
+    let mut budget = None;
     for name in ["reasoning_budget_tokens", "thinking_budget_tokens"] {
         match f.i64(name)? {
             Some(0) => drop(kwargs.entry("enable_thinking").or_insert(false.into())),
-            Some(n) if n > 0 => {
-                return Err(FieldError::new(name, "a budget of thoughts is not supported; 0 switches them off"));
-            }
-            _ => (),
+            Some(n) => budget = usize::try_from(n).ok(),
+            None => (),
         }
     }
     f.put("chat_template_kwargs", kwargs.into());
-    Ok(())
+    Ok(budget)
 }
 
 /// Reads `tools`, `tool_choice` and `parallel_tool_calls`. The format that calls have, and when it begins to hold. Tools

@@ -11,6 +11,7 @@
 //! - `http`, `serve`, `serve_bad`: the server through its socket: routes, streams, keys, bad requests, start and stop
 //! - `starter`: the shipped adapters: routed to, and at work
 //! - `states`: sequences, slots and prefixes saved and restored
+//! - `vectors`: embeddings and reranking: a tiny encoder and reranker made by the test, and the chat model's own
 //! - `tidy`: the architecture table of ARCHITECTURE.md against the `use` lines
 
 mod adapter_rows;
@@ -28,3 +29,4 @@ mod starter;
 mod states;
 mod support;
 mod tidy;
+mod vectors;

@@ -243,6 +243,9 @@ fn params(options: &EngineOptions) -> sys::llama_context_params {
     p.n_threads_batch = options.threads_batch as i32;
     p.kv_unified = true;
     p.no_perf = true;
+    p.offload_kqv = !options.details.no_kv_offload;
+    p.op_offload = !options.details.no_op_offload;
+    p.swa_full = options.details.swa_full;
     p.flash_attn_type = match options.flash_attention {
         FlashAttention::Auto => sys::LLAMA_FLASH_ATTN_TYPE_AUTO,
         FlashAttention::On => sys::LLAMA_FLASH_ATTN_TYPE_ENABLED,

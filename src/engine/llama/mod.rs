@@ -124,7 +124,7 @@ impl LlamaEngine {
             generates: true,
             batching,
         };
-        Ok(Self {
+        let mut engine = Self {
             tokenizer: Arc::new(tokenizer::LlamaTokenizer::new(model.clone())),
             adapters: Adapters::new(model.clone(), options.adapter_cache_bytes),
             lengths: vec![0; facts.sequences],
@@ -141,7 +141,20 @@ impl LlamaEngine {
             context,
             model,
             facts,
-        })
+        };
+        if options.details.warm_up {
+            engine.warm_up().map_err(|e| Failure::new(Code::Other, format!("--warmup: {e}")))?;
+        }
+        Ok(engine)
+    }
+
+    /// Computes one row and forgets it: weights come into memory, buffers are made.
+    fn warm_up(&mut self) -> Result<(), EngineError> {
+        let token = self.base.tokenizer.bos.unwrap_or(0);
+        let row = Row { token, position: 0, sequence: 0, logits: true, set: 0 };
+        self.decode(&[row], &[AdapterSet::base()])?;
+        self.truncate(0, 0);
+        Ok(())
     }
 
     fn check_rows(&self, rows: &[Row]) -> Result<(), EngineError> {
@@ -314,6 +327,7 @@ fn load_failure(options: &EngineOptions, e: LoadError) -> Failure {
     match e {
         LoadError::Path => Failure::usage(format!("-m: {e}")),
         LoadError::Device { .. } => Failure::usage(format!("-dev: {e}")),
+        LoadError::Buffer { .. } => Failure::usage(format!("--override-tensor: {e}")),
         LoadError::Interrupted => Failure::new(Code::Interrupted, e.to_string()),
         LoadError::Refused(said) if said.contains("alloc") => {
             Failure::new(Code::OutOfMemory, format!("model '{shown}': {said}"))

@@ -10,7 +10,7 @@ use llama_cpp_sys_2 as sys;
 
 use super::backend::Backend;
 use super::log;
-use crate::engine::options::{EngineOptions, GpuLayers, SplitMode};
+use crate::engine::options::{EngineOptions, GpuLayers, LoadMode, Numa, Placement, SplitMode};
 
 /// A loaded model. Immutable, shared by the context, the adapters and the tokenizer; freed when the last is gone.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub(super) enum LoadError {
     Path,
     #[error("there is no device '{name}'; this machine has: {known}")]
     Device { name: String, known: String },
+    #[error("there is no buffer type '{name}'; this machine has: {known}")]
+    Buffer { name: String, known: String },
     #[error("loading was interrupted")]
     Interrupted,
     #[error("{0}")]
@@ -72,14 +74,24 @@ impl Model {
             SplitMode::Layer => sys::LLAMA_SPLIT_MODE_LAYER,
             SplitMode::Row => sys::LLAMA_SPLIT_MODE_ROW,
         };
-        params.load_mode = match (options.load_mode.no_mmap, options.load_mode.mlock) {
-            (false, false) => sys::LLAMA_LOAD_MODE_AUTO,
-            (false, true) => sys::LLAMA_LOAD_MODE_MMAP_MLOCK,
-            (true, false) => sys::LLAMA_LOAD_MODE_NONE,
-            (true, true) => sys::LLAMA_LOAD_MODE_MLOCK,
+        params.load_mode = match options.load_mode {
+            LoadMode::Auto => sys::LLAMA_LOAD_MODE_AUTO,
+            LoadMode::Read => sys::LLAMA_LOAD_MODE_NONE,
+            LoadMode::Map => sys::LLAMA_LOAD_MODE_MMAP,
+            LoadMode::Lock => sys::LLAMA_LOAD_MODE_MLOCK,
+            LoadMode::MapAndLock => sys::LLAMA_LOAD_MODE_MMAP_MLOCK,
+            LoadMode::Direct => sys::LLAMA_LOAD_MODE_DIRECT_IO,
         };
+        let details = &options.details;
+        let placements = Placements::of(&details.placements)?;
+        if !placements.list.is_empty() {
+            params.tensor_buft_overrides = placements.list.as_ptr();
+        }
+        params.check_tensors = details.check_tensors;
+        params.no_host = details.no_host;
+        spread(details.numa);
         // The special buffer types are the way to llama.cpp's AMX kernels; see build.rs.
-        params.use_extra_bufts = !cfg!(broken_amx);
+        params.use_extra_bufts = !cfg!(broken_amx) && !details.no_repack;
         params.main_gpu = i32::try_from(options.main_gpu).unwrap_or(0);
         if !options.tensor_split.is_empty() {
             params.tensor_split = split.as_ptr();
@@ -90,8 +102,8 @@ impl Model {
         params.progress_callback = Some(report);
         params.progress_callback_user_data = ptr::from_mut(&mut callback).cast::<c_void>();
         log::take_errors();
-        // SAFETY: `path`, `split`, `devices` and `callback` live until the call returns; `split` holds
-        // `llama_max_devices` numbers and `devices` ends with a null pointer, as `llama.h` asks.
+        // SAFETY: `path`, `split`, `devices`, `placements` and `callback` live until the call returns; `split` holds
+        // `llama_max_devices` numbers, `devices` and `placements` end with a null pointer, as `llama.h` asks.
         let raw = unsafe { sys::llama_model_load_from_file(path.as_ptr(), params) };
         let Some(raw) = NonNull::new(raw) else {
             let said = log::take_errors();
@@ -121,6 +133,72 @@ impl Model {
         // SAFETY: the model is loaded and lives as long as `self`.
         unsafe { sys::llama_model_n_swa(self.raw.as_ptr()) }
     }
+}
+
+/// Tells ggml once how to spread; later calls change nothing.
+fn spread(numa: Option<Numa>) {
+    let strategy = match numa {
+        None => return,
+        Some(Numa::Distribute) => sys::GGML_NUMA_STRATEGY_DISTRIBUTE,
+        Some(Numa::Isolate) => sys::GGML_NUMA_STRATEGY_ISOLATE,
+        Some(Numa::Numactl) => sys::GGML_NUMA_STRATEGY_NUMACTL,
+    };
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    // SAFETY: no preconditions but that it is called once, before the model is loaded.
+    ONCE.call_once(|| unsafe { sys::llama_numa_init(strategy) });
+}
+
+/// Where tensors go, as `llama.h` wants it: patterns with buffer types, ended by a null pattern; empty for none.
+struct Placements {
+    list: Vec<sys::llama_model_tensor_buft_override>,
+    /// What `list` points to.
+    _patterns: Vec<CString>,
+}
+
+impl Placements {
+    fn of(placements: &[Placement]) -> Result<Self, LoadError> {
+        let types = buffer_types();
+        let mut list = Vec::new();
+        let mut patterns = Vec::new();
+        for placement in placements {
+            let buft = match &placement.buffer {
+                // SAFETY: no preconditions.
+                None => unsafe { sys::ggml_backend_cpu_buffer_type() },
+                Some(name) => match types.iter().find(|(known, _)| known == name) {
+                    Some((_, buft)) => *buft,
+                    None => {
+                        let known = types.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+                        return Err(LoadError::Buffer { name: name.clone(), known });
+                    }
+                },
+            };
+            let pattern = CString::new(placement.pattern.as_str()).map_err(|_| LoadError::Path)?;
+            // The text of a `CString` stays where it is when the value moves.
+            list.push(sys::llama_model_tensor_buft_override { pattern: pattern.as_ptr(), buft });
+            patterns.push(pattern);
+        }
+        if !list.is_empty() {
+            list.push(sys::llama_model_tensor_buft_override { pattern: ptr::null(), buft: ptr::null_mut() });
+        }
+        Ok(Self { list, _patterns: patterns })
+    }
+}
+
+/// The buffer types of this machine's devices, by name.
+fn buffer_types() -> Vec<(String, sys::ggml_backend_buffer_type_t)> {
+    let mut all: Vec<(String, sys::ggml_backend_buffer_type_t)> = Vec::new();
+    // SAFETY: no preconditions; indices are below the count, devices and buffer types are static, names are
+    // NUL-terminated.
+    unsafe {
+        for index in 0..sys::ggml_backend_dev_count() {
+            let buft = sys::ggml_backend_dev_buffer_type(sys::ggml_backend_dev_get(index));
+            if !buft.is_null() {
+                let name = std::ffi::CStr::from_ptr(sys::ggml_backend_buft_name(buft));
+                all.push((name.to_string_lossy().into_owned(), buft));
+            }
+        }
+    }
+    all
 }
 
 unsafe extern "C" fn report(done: f32, user: *mut c_void) -> bool {

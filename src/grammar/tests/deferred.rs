@@ -70,7 +70,7 @@ fn markers_that_overlap_themselves_are_found() {
 #[test]
 fn a_marker_may_be_demanded_at_once_or_left_out() {
     let compiled = gbnf("root ::= \"ab\"");
-    let at_once = Trigger { marker: b"abc".to_vec(), free: false, must: true, inside: false };
+    let at_once = Trigger { marker: b"abc".to_vec(), free: false, must: true, inside: false, budget: None };
     let mut matcher = compiled.matcher_after(&at_once).unwrap();
     assert_eq!(matcher.forced_bytes().unwrap(), b"abcab");
     assert_eq!(matcher.tokens_to_finish(), Ok(Some(3)));
@@ -81,7 +81,7 @@ fn a_marker_may_be_demanded_at_once_or_left_out() {
         ids.sort_unstable();
         ids
     });
-    let lazy = Trigger { marker: b"bb".to_vec(), free: true, must: false, inside: false };
+    let lazy = Trigger { marker: b"bb".to_vec(), free: true, must: false, inside: false, budget: None };
     let mut matcher = compiled.matcher_after(&lazy).unwrap();
     matcher.accept(token("SELECT")).unwrap();
     assert!(matcher.may_stop() && !matcher.must_stop());
@@ -111,4 +111,21 @@ fn thinking_is_closed_in_time_for_the_answer() {
         }
         assert!(matcher.may_stop(), "{budget}: {}", String::from_utf8_lossy(&text));
     }
+}
+
+#[test]
+fn a_budget_brings_the_marker() {
+    let compiled = gbnf("root ::= \"ab\"");
+    let thrifty = Trigger { budget: Some(2), ..Trigger::answer_after("bb") };
+    let mut matcher = compiled.matcher_after(&thrifty).unwrap();
+    for text in ["SELECT", "b"] {
+        assert!(matcher.allows(token("SELECT")).unwrap(), "free so far");
+        matcher.accept(token(text)).unwrap();
+    }
+    // The part of the marker that is there counts.
+    assert_eq!(matcher.allows(token("SELECT")), Ok(false));
+    assert_eq!(matcher.forced_bytes().unwrap(), b"bab");
+    matcher.accept(token("b")).unwrap();
+    matcher.accept(token("ab")).unwrap();
+    assert!(matcher.must_stop());
 }

@@ -198,11 +198,17 @@ fn text(fields: &mut Map<String, Value>, name: &str) -> Result<String, Problem> 
     }
 }
 
-/// POST `/v1/load_lora_adapter`, vLLM's: adds a GGUF file or a PEFT folder of the server's adapter folder.
+/// POST `/v1/load_lora_adapter`, vLLM's (also POST `/v1/adapters`, with `name` and `path`): adds a GGUF file or a PEFT
+/// folder of the server's adapter folder.
 pub async fn load(StateOf(state): Shared, request: HttpRequest) -> Reply {
     admin(&state, request.headers())?;
     let (mut fields, _) = read(&state, request).await?;
     aside(move || {
+        for (ours, theirs) in [("name", "lora_name"), ("path", "lora_path")] {
+            if let Some(value) = fields.remove(ours) {
+                fields.entry(theirs).or_insert(value);
+            }
+        }
         let name = text(&mut fields, "lora_name")?;
         let path = within(&state, &text(&mut fields, "lora_path")?)?;
         let replace = matches!(fields.get("load_inplace"), Some(Value::Bool(true)));

@@ -12,7 +12,7 @@ use super::super::reply::{Refusal, Reply};
 use super::super::state::State;
 use super::{Shared, read};
 use crate::error::Failure;
-use crate::grammar::Trigger;
+use crate::grammar::{Source, Trigger};
 use crate::pipeline::Pipeline;
 use crate::request::{Input, Request};
 use crate::wire::{self, Call, Problem};
@@ -68,18 +68,50 @@ pub fn understand(
     let mut call = wire::chat(body, &defaults, caps)?;
     with_loose(state, &mut call.request, lora.as_ref(), named)?;
     naming::permit(state, grant, &call.request)?;
-    if call.telling.split.reasoning
-        && caps.opens_thoughts
-        && let Input::Chat { messages, tools, kwargs } = &call.request.input
-    {
-        let prompt = pipeline.render(messages.clone(), tools.clone(), kwargs.clone())?;
-        call.telling.split.thinking = prompt.text().trim_end().ends_with("<think>");
-        if call.telling.split.thinking && call.request.format.is_some() && call.request.after.is_none() {
-            // Thoughts are free; the format is that of the answer after them.
-            call.request.after = Some(Trigger::answer_after("</think>"));
-        }
+    naming::steer(state, &mut call.request)?;
+    if state.options.plain_answers {
+        call.telling.split = wire::Split::default();
     }
+    think(pipeline, &mut call, caps.opens_thoughts)?;
     Ok((call, model))
+}
+
+/// Where thoughts stand before the answer: where they end, and what they may cost.
+fn think(pipeline: &Pipeline, call: &mut Call, opens: bool) -> Result<(), Refusal> {
+    let Input::Chat { messages, tools, kwargs } = &call.request.input else { return Ok(()) };
+    let budget = call.telling.thinking_budget;
+    if !opens {
+        let thinks = pipeline.base().chat_template.as_deref().is_some_and(|t| t.contains("<think>"));
+        return match budget {
+            // A model that does not think stays below any budget.
+            Some(_) if thinks => {
+                let message = "thinking_budget_tokens: the model's template does not open thoughts, so their end cannot \
+                    be told; 0 switches them off";
+                Err(Problem::invalid(message).into())
+            }
+            _ => Ok(()),
+        };
+    }
+    if !call.telling.split.reasoning && budget.is_none() {
+        return Ok(());
+    }
+    let prompt = pipeline.render(messages.clone(), tools.clone(), kwargs.clone())?;
+    let thinking = prompt.text().trim_end().ends_with("<think>");
+    call.telling.split.thinking = thinking && call.telling.split.reasoning;
+    if !thinking || call.request.after.is_some() {
+        return Ok(());
+    }
+    let answer = Trigger { budget, ..Trigger::answer_after("</think>") };
+    match &call.request.format {
+        // Thoughts are free; the format is that of the answer after them.
+        Some(_) => call.request.after = Some(answer),
+        None if budget.is_some() => {
+            call.request.format = Some(Source::Gbnf("root ::= [^\\x00]*".into()));
+            call.request.after = Some(Trigger { must: false, ..answer });
+        }
+        None => (),
+    }
+    Ok(())
 }
 
 /// Applies `lora`: what it names, and nothing that the server would apply by itself.

@@ -90,6 +90,7 @@ pub fn understand(
     let mut call = wire::completion(body, &defaults)?;
     with_loose(state, &mut call.request, lora.as_ref(), named)?;
     naming::permit(state, grant, &call.request)?;
+    naming::steer(state, &mut call.request)?;
     if let Some(first) = inputs.first() {
         call.request.input = first.clone();
     }
@@ -201,11 +202,11 @@ fn infill_prompt(state: &State, pipeline: &Pipeline, body: &mut Map<String, Valu
     let bos = pipeline.base().tokenizer.bos.filter(|_| pipeline.base().tokenizer.add_bos);
     let mut all: Vec<Token> = bos.into_iter().collect();
     all.extend(extra);
-    all.push(pre);
-    all.extend(prefix);
-    all.extend(prompt);
-    all.push(suf);
-    all.extend(suffix);
+    let before = [vec![pre], prefix, prompt].concat();
+    let after = [vec![suf], suffix].concat();
+    let (first, second) = if state.options.suffix_first { (after, before) } else { (before, after) };
+    all.extend(first);
+    all.extend(second);
     all.push(mid);
     Ok(all)
 }

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::super::metrics;
 use super::super::reply::{Refusal, Reply, ok, typed};
 use super::super::state::State;
 use super::ollama::listed;
@@ -49,6 +50,11 @@ pub async fn props(StateOf(state): Shared) -> Reply {
             "eos_token": spelled(base.tokenizer.eos),
             "build_info": o.version,
             "is_sleeping": false,
+            "formats": crate::grammar::format_names(),
+            "embeddings": pipeline.encoder().map(|e| json!({
+                "model": e.facts().model, "dimensions": e.facts().dim, "limit": e.facts().limit,
+                "pooling": e.facts().pooling.name(),
+            })),
             "library": o.library.as_ref().map(|_| state.library().ok().flatten().is_some()),
         }))
     })
@@ -67,7 +73,7 @@ pub async fn set_props(StateOf(state): Shared) -> Reply {
 }
 
 /// GET `/metrics`.
-pub async fn metrics(StateOf(state): Shared, request: HttpRequest) -> Reply {
+pub async fn prometheus(StateOf(state): Shared, request: HttpRequest) -> Reply {
     unlimited(request.extensions())?;
     if !state.options.metrics {
         return Err(
@@ -76,7 +82,8 @@ pub async fn metrics(StateOf(state): Shared, request: HttpRequest) -> Reply {
     }
     let name = state.model_name();
     let vllm = state.options.metrics_vllm.then_some(name.as_str());
-    let text = state.metrics.text(&state.seats, vllm);
+    let pipeline = state.pipeline()?;
+    let text = state.metrics.text(&state.seats, pipeline.counts(), pipeline.facts().context, vllm);
     let mut response = typed(200, "text/plain; version=0.0.4", Body::from(text));
     if let Ok(started) = HeaderValue::from_str(&state.metrics.started_at().to_string()) {
         response.headers_mut().insert("process-start-time-unix", started);
@@ -89,7 +96,10 @@ pub async fn dashboard(StateOf(state): Shared, request: HttpRequest) -> Reply {
     unlimited(request.extensions())?;
     aside(move || {
         let mut summary = state.metrics.summary(&state.seats);
-        summary["slots"] = state.seats.len().into();
+        let pipeline = state.pipeline()?;
+        let context = pipeline.facts().context;
+        summary["slots"] = state.seats.describe(context);
+        summary["context_used"] = metrics::used(pipeline.counts(), context).into();
         let library = state.library()?;
         let count = library.as_deref().map(|l| l.count(&crate::library::Filter::default()));
         summary["library"] = json!(count.and_then(Result::ok));

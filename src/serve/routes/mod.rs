@@ -6,9 +6,11 @@ mod anthropic;
 mod chat;
 mod completion;
 mod embedding;
+mod files;
 mod info;
 mod ollama;
 mod page;
+mod route;
 mod text;
 
 use std::sync::Arc;
@@ -38,7 +40,7 @@ pub fn app(state: Arc<State>) -> Router {
     };
     add(&["/health", "/v1/health"], get(info::health));
     add(&["/props"], get(info::props).post(info::set_props));
-    add(&["/metrics"], get(info::metrics));
+    add(&["/metrics"], get(info::prometheus));
     add(&["/slots"], get(info::slots));
     add(&["/slots/{id}"], post(info::slot_action));
     add(&["/models", "/v1/models"], get(info::models));
@@ -59,7 +61,8 @@ pub fn app(state: Arc<State>) -> Router {
     add(&["/lora-adapters"], get(adapters::loose).post(adapters::set_loose));
     add(&["/v1/load_lora_adapter"], post(adapters::load));
     add(&["/v1/unload_lora_adapter"], post(adapters::unload));
-    add(&["/v1/adapters"], get(adapters::list));
+    add(&["/v1/adapters"], get(adapters::list).post(adapters::load));
+    add(&["/v1/route"], post(route::route));
     add(&["/v1/adapters/{*name}"], get(adapters::show).patch(adapters::edit).merge(delete(adapters::remove)));
     add(&["/v1/feedback"], post(adapters::feedback));
     add(&["/v1/dashboard"], get(info::dashboard));
@@ -75,14 +78,12 @@ pub fn app(state: Arc<State>) -> Router {
     add(&["/api/embeddings"], post(embedding::ollama_old));
     add(&["/rerank", "/reranking", "/v1/rerank", "/v1/reranking"], post(embedding::rerank));
     add(&["/audio/transcriptions", "/v1/audio/transcriptions"], post(info::no_audio));
-    if state.options.page {
-        add(&["/", "/index.html"], get(page::page));
+    match &state.options.files {
+        Some(_) => add(&["/", "/index.html"], get(files::index)),
+        None if state.options.page => add(&["/", "/index.html"], get(page::page)),
+        None => (),
     }
-    routes.fallback(nothing_here).layer(axum::middleware::from_fn_with_state(state.clone(), guard)).with_state(state)
-}
-
-async fn nothing_here() -> Reply {
-    Err(Problem::not_found("File Not Found").into())
+    routes.fallback(files::file).layer(axum::middleware::from_fn_with_state(state.clone(), guard)).with_state(state)
 }
 
 /// The body of a request and what its key grants.

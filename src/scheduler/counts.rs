@@ -1,0 +1,47 @@
+//! What the engine's thread has done so far, for metrics. Written by that thread alone, read by anyone.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Counters since the start, and gauges of now.
+#[derive(Debug, Default)]
+pub struct Counts {
+    steps: AtomicU64,
+    rows: AtomicU64,
+    busy: AtomicU64,
+    cells: AtomicU64,
+}
+
+/// One reading of [`Counts`]; the numbers need not be of the same instant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Steps of the engine.
+    pub steps: u64,
+    /// Rows of all steps.
+    pub rows: u64,
+    /// Sequences with a request, summed over the steps.
+    pub busy: u64,
+    /// Tokens that running requests hold in the context now; a prefix that several share counts for each.
+    pub cells: u64,
+}
+
+impl Counts {
+    pub(super) fn step(&self, rows: usize, busy: usize) {
+        self.steps.fetch_add(1, Relaxed);
+        self.rows.fetch_add(rows as u64, Relaxed);
+        self.busy.fetch_add(busy as u64, Relaxed);
+    }
+
+    pub(super) fn hold(&self, cells: usize) {
+        self.cells.store(cells as u64, Relaxed);
+    }
+
+    /// Reads them.
+    pub fn read(&self) -> Reading {
+        Reading {
+            steps: self.steps.load(Relaxed),
+            rows: self.rows.load(Relaxed),
+            busy: self.busy.load(Relaxed),
+            cells: self.cells.load(Relaxed),
+        }
+    }
+}
