@@ -137,7 +137,9 @@ pub fn loose(state: &State, lora: &Value) -> Result<Vec<AdapterChoice>, Failure>
         };
         Ok(AdapterChoice::file(&adapter.path, scale as f32))
     };
-    items.iter().enumerate().map(one).collect()
+    let chosen = items.iter().enumerate().map(one).collect::<Result<Vec<_>, _>>()?;
+    // A weight of 0 is how clients of llama-server switch one off.
+    Ok(chosen.into_iter().filter(|choice| choice.scale != 0.0).collect())
 }
 
 /// Refuses adapters that a key may not use, in the words for those that do not exist.

@@ -66,6 +66,13 @@ enum Frame {
     Bare,
 }
 
+impl Frame {
+    /// The mark that is not part of the text that is held.
+    fn opening(self) -> &'static str {
+        if self == Frame::Tags { CALL } else { "" }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
     /// Nothing but white space has come.
@@ -90,13 +97,15 @@ pub struct Splitter {
     split: Split,
     state: State,
     held: String,
+    /// White space before what begins as a call: dropped when it is one.
+    gap: String,
 }
 
 impl Splitter {
     /// For one answer.
     pub fn new(split: Split) -> Self {
         let state = if split.thinking && split.reasoning { State::Thinking } else { State::Start };
-        Self { split, state, held: String::new() }
+        Self { split, state, held: String::new(), gap: String::new() }
     }
 
     /// Takes more text.
@@ -116,8 +125,8 @@ impl Splitter {
             _ if held.is_empty() => Vec::new(),
             State::Thinking => vec![Delta::Reasoning(held)],
             State::Call(frame) | State::Whole(frame) => {
-                let raw = if frame == Frame::Tags { format!("{CALL}{held}") } else { held.clone() };
-                self.calls(&held).unwrap_or_else(|| vec![Delta::Text(raw)])
+                let raw = || vec![Delta::Text(format!("{}{}{held}", self.gap, frame.opening()))];
+                self.calls(&held).unwrap_or_else(raw)
             }
             State::AfterThinking if held.trim().is_empty() => Vec::new(),
             State::Start | State::AfterThinking | State::Text => vec![Delta::Text(held)],
@@ -147,7 +156,7 @@ impl Splitter {
             State::Whole(Frame::Tags) => match self.held.split_once(UNCALL) {
                 Some((body, rest)) => {
                     let (body, rest) = (body.to_string(), rest.trim_start().to_string());
-                    let raw = || vec![Delta::Text(format!("{CALL}{body}{UNCALL}"))];
+                    let raw = || vec![Delta::Text(format!("{}{CALL}{body}{UNCALL}", self.gap))];
                     out.extend(self.calls(&body).unwrap_or_else(raw));
                     self.held = rest;
                     self.state = State::Text;
@@ -199,7 +208,9 @@ impl Splitter {
             return false;
         };
         // White space before a call is no speech.
-        push(out, Delta::Text(self.held[..at].trim_end().to_string()));
+        let said = self.held[..at].trim_end();
+        self.gap = self.held[said.len()..at].to_string();
+        push(out, Delta::Text(said.to_string()));
         let (frame, skip) = match mark {
             CALL => (Frame::Tags, mark.len()),
             "[TOOL_CALLS]" => (Frame::List, mark.len()),
@@ -405,7 +416,7 @@ mod tests {
     fn every_envelope_is_opened() {
         let call = |name: &str, arguments: &str| (name.to_string(), arguments.to_string());
         let table = [
-            (Envelope::Llama3, "Well. {\"name\": 1} {\"name\":\"get\"", "Well. {\"name\": 1}{\"name\":\"get\"", vec![]),
+            (Envelope::Llama3, "Well. {\"name\": 1} {\"name\":\"get\"", "Well. {\"name\": 1} {\"name\":\"get\"", vec![]),
             (Envelope::Llama3, "Well. {\"name\":\"get\",\"parameters\":{\"a\":1}}", "Well.", vec![call("get", "{\"a\":1}")]),
             (Envelope::Mistral, "[TOOL_CALLS][{\"name\":\"get\",\"arguments\":{}}]", "", vec![call("get", "{}")]),
             (Envelope::Mistral, "So: [{\"name\":\"get\",\"arguments\":{}},{\"name\":\"put\",\"arguments\":{}}]", "So:",

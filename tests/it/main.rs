@@ -11,6 +11,8 @@
 //! - `http`, `serve`, `serve_bad`: the server through its socket: routes, streams, keys, bad requests, start and stop
 //! - `starter`: the shipped adapters: routed to, and at work
 //! - `states`: sequences, slots and prefixes saved and restored
+//! - `http`, `serve`, `serve_bad`, `serve_rows`: the server through its socket: routes, streams, keys, bad requests, start
+//!   and stop, faults and isolation
 //! - `vectors`: embeddings and reranking: a tiny encoder and reranker made by the test, and the chat model's own
 //! - `tidy`: the architecture table of ARCHITECTURE.md against the `use` lines
 
@@ -27,6 +29,7 @@ mod serve;
 mod serve_bad;
 mod starter;
 mod states;
+mod serve_rows;
 mod support;
 mod tidy;
 mod vectors;

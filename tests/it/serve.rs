@@ -215,7 +215,56 @@ fn formats_are_kept_or_refused_never_dropped() {
             serde_json::from_str(calls[0]["function"]["arguments"].as_str().expect("text")).expect("JSON");
         assert!(arguments["city"].is_string());
         assert!(expected.is_none_or(|name| calls[0]["function"]["name"] == name));
+
+        let mut streamed = more.clone();
+        streamed["stream"] = json!(true);
+        let (chunks, done) = s.post("/v1/chat/completions", &chat("Weather in Ulm?", &streamed)).events();
+        let parts: Vec<&Value> =
+            chunks.iter().map(|c| &c["choices"][0]["delta"]["tool_calls"][0]).filter(|c| c.is_object()).collect();
+        assert!(done && parts.len() > 3, "arguments come as they are written: {parts:?}");
+        assert_eq!((&parts[0]["function"]["name"], &parts[0]["type"]), (&calls[0]["function"]["name"], &json!("function")));
+        let joined: String = parts.iter().filter_map(|p| p["function"]["arguments"].as_str()).collect();
+        assert_eq!(joined, calls[0]["function"]["arguments"].as_str().expect("text"));
+        assert_eq!(chunks.last().expect("one")["choices"][0]["finish_reason"], "tool_calls");
     }
+    // The model decides: text is free, and what begins as a call is one.
+    let free = s.post("/v1/chat/completions", &chat("Say hello.", &json!({"tools": tools}))).ok();
+    assert!(free["choices"][0]["message"]["tool_calls"].is_null() && !said(&free).is_empty(), "{free}");
+    let begun = json!([user("Weather in Ulm?")[0], {"role": "assistant", "content": "<tool_call>\n{\"name\": \"get_w"}]);
+    let begun = json!({"messages": begun, "tools": tools, "max_tokens": 60, "temperature": 0});
+    assert_eq!(s.post("/v1/chat/completions", &begun).status, 200, "a prefill is no call of this answer");
+    let several = json!({"tools": tools, "tool_choice": "required", "parallel_tool_calls": true, "max_tokens": 200});
+    let several = s.post("/v1/chat/completions", &chat("Weather and time in Ulm?", &several)).ok();
+    let calls = several["choices"][0]["message"]["tool_calls"].as_array().expect("calls").clone();
+    assert!(!calls.is_empty() && calls.iter().all(|c| c["function"]["arguments"].is_string()), "{several}");
+    let both = json!({"tools": tools, "response_format": {"type": "json_object"}});
+    assert_eq!(s.post("/v1/chat/completions", &chat("?", &both)).status, 400, "a format beside tools that may be called");
+}
+
+#[test]
+fn thoughts_are_free_bounded_and_taken_out() {
+    let app = App::new();
+    // A template that opens thoughts, as those of reasoning models do.
+    let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
+        {% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}";
+    let file = app.write("thinking.jinja", template);
+    let s = app.serve(&["--chat-template-file", file.to_str().expect("UTF-8")]);
+    let budget = json!({"thinking_budget_tokens": 8, "max_tokens": 40, "ignore_eos": true});
+    let body = s.post("/v1/chat/completions", &chat("Name a colour.", &budget)).ok();
+    let message = &body["choices"][0]["message"];
+    let thought = message["reasoning_content"].as_str().expect("thoughts").to_string();
+    let tokens = s.post("/tokenize", &json!({"content": thought})).ok()["tokens"].as_array().map(Vec::len);
+    assert!(tokens.is_some_and(|n| (1..=9).contains(&n)), "{tokens:?} {thought:?}");
+    assert!(!said(&body).is_empty(), "and an answer after them: {body}");
+    let mut formatted = budget.clone();
+    formatted["response_format"] = json!({"type": "json_schema", "json_schema": {"schema": {"type": "object",
+        "properties": {"n": {"type": "integer", "maximum": 9, "minimum": 0}}, "required": ["n"],
+        "additionalProperties": false}}});
+    let body = s.post("/v1/chat/completions", &chat("A number.", &formatted)).ok();
+    let answer: Value = serde_json::from_str(&said(&body)).unwrap_or_else(|e| panic!("{e}: {body}"));
+    assert!(answer["n"].is_u64() && body["choices"][0]["message"]["reasoning_content"].is_string(), "{body}");
+    let whole = json!({"reasoning_format": "none", "thinking_budget_tokens": 4, "max_tokens": 30, "ignore_eos": true});
+    assert!(said(&s.post("/v1/chat/completions", &chat("Hi", &whole)).ok()).contains("</think>"));
 }
 
 #[test]
@@ -404,6 +453,10 @@ fn keys_are_asked_everywhere_and_limits_hold() {
         ("GET", "/api/ps"),
         ("GET", "/api/version"),
         ("POST", "/v1/embeddings"),
+        ("POST", "/embedding"),
+        ("POST", "/api/embed"),
+        ("POST", "/v1/route"),
+        ("POST", "/v1/adapters"),
         ("POST", "/v1/rerank"),
         ("GET", "/no/such/route"),
     ];

@@ -156,11 +156,11 @@ async function list(further) {
     for (const a of page.data) {
       const tags = [...new Set([...(a.card.tags || []), ...(a.card.domains || []), ...(a.card.tasks || [])])].slice(0, 6);
       const use = el('button', { textContent: 'Use', onclick: () => { pick(a.name); show('chat'); $('text').focus(); } });
-      const uses = a.usage.uses ? `${a.usage.uses} uses, ${(100 * a.usage.successes / a.usage.uses).toFixed(0)} % good` : 'not used yet';
+      const uses = a.usage.uses ? `${a.usage.uses} ${a.usage.uses === 1 ? 'use' : 'uses'}` : 'unused', good = a.usage.uses ? `${(100 * a.usage.successes / a.usage.uses).toFixed(0)} % good` : '';
       $('rows').append(el('div', { className: 'card' }, el('h3', { textContent: a.card.title || a.name, title: a.name + ' ' + a.digest }),
         el('p', { className: 'about', textContent: a.card.description || 'no description' }),
         tags.length ? el('div', { className: 'tags' }, ...tags.map(t => el('span', { className: 'tag', textContent: t }))) : null,
-        el('div', { className: 'foot' }, el('span', { textContent: a.measured.rank_max == null ? size(a.bytes) : `rank ${a.measured.rank_max} · ${size(a.bytes)}` }), el('span', { textContent: uses }), use)));
+        el('div', { className: 'foot' }, el('span', { textContent: a.measured.rank_max == null ? size(a.bytes) : `rank ${a.measured.rank_max} · ${size(a.bytes)}` }), el('span', { textContent: uses, title: good }), use)));
       last = a.name;
     }
     if (!page.data.length) $('rows').append(el('p', { className: 'dim', textContent: text ? 'Nothing fits.' : 'The library is empty: smoa adapter add' }));
@@ -212,8 +212,8 @@ async function board() {
       card(d.predicted_seconds ? (d.predicted_tokens / d.predicted_seconds).toFixed(0) : '–', 'tokens/s', 'per answer'), card(percent(d.cached_tokens, prompt), '%', 'of prompts from cache'),
       card(d.routes.count ? (1e3 * d.routes.seconds / d.routes.count).toFixed(1) : '–', 'ms', 'to choose adapters'), card(d.library == null ? '–' : d.library.toLocaleString(), '', 'adapters in the library'), card((100 * d.context_used).toFixed(0), '%', 'of the context in use'));
     $('slots').replaceChildren(...d.slots.map(s => el('div', { className: 'slot' + (s.is_processing ? ' busy' : '') }, el('b', { textContent: 'slot ' + s.id }), el('span', { textContent: s.is_processing ? s.next_token[0].n_decoded + ' tokens' : 'idle' }), s.is_processing ? el('div', { textContent: (s.adapters || []).join(', ') || 'base' }) : null)));
-    $('plots').replaceChildren(plot('Generation speed', 'tokens/s, each answer', d.history.map(h => [h[0], h[1]]), 'var(--c1)'), plot('Time to the first token', 'ms, each answer', d.history.map(h => [h[0], h[2]]), 'var(--c2)', true),
-      plot('Requests present', 'running and waiting', present, 'var(--c4)'), plot('Routing latency', 'ms, each decision', d.routes.history.map(h => [h[0], 1e3 * h[1]]), 'var(--c3)', true),
+    $('plots').replaceChildren(plot('Generation speed', 'tokens/s', d.history.map(h => [h[0], h[1]]), 'var(--c1)'), plot('Time to first token', 'ms', d.history.map(h => [h[0], h[2]]), 'var(--c2)', true),
+      plot('Requests present', 'running and waiting', present, 'var(--c4)'), plot('Routing latency', 'ms', d.routes.history.map(h => [h[0], 1e3 * h[1]]), 'var(--c3)', true),
       bars('Answers by adapter', 'since the start', d.adapters, 'var(--c1)'), bars('How answers ended', 'since the start', d.answers, 'var(--c2)'));
   } catch (e) { $('cards').replaceChildren(el('p', { className: 'bad', textContent: e.message })); }
 }

@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 use super::body;
 use super::guard::guard;
 use super::keys::Grant;
-use super::reply::{Refusal, Reply};
+use super::reply::Refusal;
 use super::state::State;
 use crate::wire::Problem;
 
