@@ -152,6 +152,10 @@ impl Pipeline {
         if !self.ready.facts.generates {
             return Err(Failure::usage("the model makes vectors of texts; it cannot generate"));
         }
+        let slots = self.ready.facts.sequences;
+        if request.slot.is_some_and(|slot| slot >= slots) {
+            return Err(Failure::usage(format!("id_slot: must be -1 or below {slots}")));
+        }
         let (request, chosen, route, routed) = self.choose(request)?;
         let idle = chosen.iter().filter(|(f, _)| f.facts().all_zero);
         let mut warnings: Vec<String> =
@@ -174,7 +178,7 @@ impl Pipeline {
             sampling: request.sampling,
             limits: request.limits,
             cache_prompt: request.cache_prompt,
-            slot: None,
+            slot: request.slot,
             saved,
             keep: None,
             n_probs: request.n_probs,

@@ -126,6 +126,8 @@ pub struct Request {
     pub limits: JobLimits,
     /// Reuse and keep a cached prefix. Default true.
     pub cache_prompt: bool,
+    /// The slot it must run in; whichever fits best when not given.
+    pub slot: Option<usize>,
     /// Alternatives reported for each token.
     pub n_probs: usize,
 }
@@ -142,6 +144,7 @@ impl Request {
             sampling: Sampling::default(),
             limits: JobLimits::default(),
             cache_prompt: true,
+            slot: None,
             n_probs: 0,
         }
     }

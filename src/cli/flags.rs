@@ -224,7 +224,7 @@ pub const FLAGS: &[(&[&str], &str, Meaning)] = &[
     (&["--metrics"], "LLAMA_ARG_ENDPOINT_METRICS", Same),
     (&["--props"], "LLAMA_ARG_ENDPOINT_PROPS", Same),
     (&["--slots", "--no-slots"], "LLAMA_ARG_ENDPOINT_SLOTS", Same),
-    (&["--slot-save-path"], "", Refused("a cached prefix is found by its tokens and adapters; slots are not saved")),
+    (&["--slot-save-path"], "", Better("files hold the adapters and the engine they are for; others are refused")),
     (&["--media-path"], "", Refused("the model reads text only")),
     (&["--models-dir"], "LLAMA_ARG_MODELS_DIR", Refused("one process serves one model")),
     (&["--models-preset"], "LLAMA_ARG_MODELS_PRESET", Refused("one process serves one model")),

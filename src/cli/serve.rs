@@ -171,6 +171,9 @@ pub struct ServeArgs {
     /// The same with weights
     #[arg(long, value_name = "FILE:SCALE,..", value_delimiter = ',')]
     control_vector_scaled: Vec<String>,
+    /// The folder that POST /slots saves to and restores from
+    #[arg(long, value_name = "DIR")]
+    slot_save_path: Option<PathBuf>,
     /// A folder of files to serve at / instead of the page
     #[arg(long, value_name = "DIR", env = "LLAMA_ARG_STATIC_PATH")]
     path: Option<PathBuf>,
@@ -349,7 +352,8 @@ fn options(args: &ServeArgs) -> Result<Options, Failure> {
         steering: steering(args)?,
         plain_answers: args.skip_chat_parsing && !args.no_skip_chat_parsing,
         suffix_first: args.spm_infill,
-        files: args.path.clone().map(folder).transpose()?,
+        slot_files: args.slot_save_path.clone().map(|path| folder("--slot-save-path", path)).transpose()?,
+        files: args.path.clone().map(|path| folder("--path", path)).transpose()?,
         cors: Cors {
             methods: args.cors_methods.clone().unwrap_or(Cors::default().methods),
             headers: args.cors_headers.clone().unwrap_or(Cors::default().headers),
@@ -400,10 +404,10 @@ fn loras(args: &ServeArgs) -> Result<Vec<LooseAdapter>, Failure> {
     Ok(loose)
 }
 
-fn folder(path: PathBuf) -> Result<PathBuf, Failure> {
+fn folder(flag: &str, path: PathBuf) -> Result<PathBuf, Failure> {
     match path.is_dir() {
         true => Ok(path),
-        false => Err(Failure::usage(format!("--path '{}': is no folder", path.display()))),
+        false => Err(Failure::usage(format!("{flag} '{}': is no folder", path.display()))),
     }
 }
 

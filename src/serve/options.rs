@@ -151,6 +151,8 @@ pub struct Options {
     pub plain_answers: bool,
     /// Infilling with the suffix first (`--spm-infill`).
     pub suffix_first: bool,
+    /// The folder that slots are saved to (`--slot-save-path`).
+    pub slot_files: Option<PathBuf>,
     /// A folder of files to serve instead of the page (`--path`).
     pub files: Option<PathBuf>,
     /// Methods and headers that pages of other origins may use, and whether with credentials (`--cors-*`).

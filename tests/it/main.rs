@@ -8,7 +8,6 @@
 //! - `adapter_rows`: the table of wrong adapters and damaged libraries, and the kinds of adapters
 //! - `families`: tiny models of families whose graphs treat adapters in ways of their own
 //! - `route`: adapters chosen by the router
-//! - `http`, `serve`, `serve_bad`: the server through its socket: routes, streams, keys, bad requests, start and stop
 //! - `starter`: the shipped adapters: routed to, and at work
 //! - `states`: sequences, slots and prefixes saved and restored
 //! - `http`, `serve`, `serve_bad`, `serve_rows`: the server through its socket: routes, streams, keys, bad requests, start
@@ -27,9 +26,9 @@ mod library;
 mod route;
 mod serve;
 mod serve_bad;
+mod serve_rows;
 mod starter;
 mod states;
-mod serve_rows;
 mod support;
 mod tidy;
 mod vectors;

@@ -183,3 +183,47 @@ fn i10_no_prompt_no_answer_and_no_key_is_in_the_log() {
     assert!(log.contains("request") && log.contains("answer"), "{log}");
     assert!(!log.contains("canary"), "{}", log.lines().find(|l| l.contains("canary")).unwrap_or_default());
 }
+
+#[test]
+fn i11_saved_slots_belong_to_their_tokens_adapters_and_model() {
+    let app = App::new();
+    app.write("style.gguf", random_lora(41, 8, 0.08));
+    let folder = app.path("slots");
+    std::fs::create_dir(&folder).expect("made");
+    let folder = folder.display().to_string();
+    let s = app.serve(&["-np", "2", "--slot-save-path", &folder, "--lora", "style.gguf", "--lora-init-without-apply"]);
+    let prompt = "The capital of France is a city on the river Seine, and its name is";
+    let complete = |s: &Server, slot: usize, scale: f64| {
+        s.post("/completion", &json!({"prompt": prompt, "n_predict": 8, "temperature": 0, "id_slot": slot,
+            "lora": [{"id": 0, "scale": scale}]})).ok()
+    };
+    let act = |s: &Server, slot: usize, action: &str, name: &str| {
+        s.post(&format!("/slots/{slot}?action={action}"), &json!({"filename": name}))
+    };
+    let first = complete(&s, 1, 1.0);
+    let saved = act(&s, 1, "save", "style.bin").ok();
+    assert_eq!(saved["n_saved"].as_u64(), first["tokens_evaluated"].as_u64().map(|n| n + 7), "{saved}");
+    assert!(act(&s, 1, "erase", "").ok()["n_erased"].as_u64().is_some_and(|n| n > 0));
+    assert_eq!(complete(&s, 1, 1.0)["timings"]["cache_n"], 0, "forgotten");
+    assert!(act(&s, 1, "erase", "").ok()["n_erased"].as_u64().is_some_and(|n| n > 0));
+    let restored = act(&s, 0, "restore", "style.bin").ok();
+    assert_eq!((&restored["n_restored"], &restored["n_read"]), (&saved["n_saved"], &saved["n_written"]));
+    // Under other adapters nothing of it is used.
+    assert_eq!(complete(&s, 0, 0.5)["timings"]["cache_n"], 0);
+    act(&s, 0, "restore", "style.bin").ok();
+    let again = complete(&s, 0, 1.0);
+    assert!(again["timings"]["cache_n"].as_u64().is_some_and(|n| n + 1 >= first["tokens_evaluated"].as_u64().unwrap_or(99)));
+    assert_eq!(again["content"], first["content"]);
+    for (name, status) in [("../x", 400), ("", 400), (".hidden", 400), ("a/b", 400), ("missing.bin", 404)] {
+        assert_eq!(act(&s, 0, "restore", name).status, status, "{name}");
+    }
+    std::fs::write(app.path("slots/cut.bin"), &std::fs::read(app.path("slots/style.bin")).expect("read")[..200]).expect("written");
+    assert_eq!(act(&s, 0, "restore", "cut.bin").status, 422);
+    assert_eq!((act(&s, 9, "save", "x").status, act(&s, 0, "x", "x").status), (400, 400));
+    drop(s);
+    // Another start with other settings of the cache is another engine.
+    let other = app.serve(&["-np", "2", "--slot-save-path", &folder, "-ctk", "q8_0"]);
+    assert_eq!(act(&other, 0, "restore", "style.bin").status, 422);
+    let plain = app.serve(&[]);
+    assert_eq!(act(&plain, 0, "save", "x").status, 501);
+}

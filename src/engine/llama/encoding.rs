@@ -10,6 +10,7 @@ use super::{check, load_failure, tokenizer};
 use crate::adapter::{AdapterDigest, AdapterFile, AdapterSet};
 use crate::engine::encoder::{Encoder, Pooling};
 use crate::engine::options::EngineOptions;
+use crate::engine::saved::Stamp;
 use crate::engine::{Batching, Engine, EngineError, EngineFacts, Row, Sampler, Sequence, Tokenizer};
 use crate::error::Failure;
 use crate::gguf::ModelFacts;
@@ -103,4 +104,16 @@ impl Engine for EncodingEngine {
     fn share(&mut self, _: Sequence, _: Sequence, _: usize) {}
 
     fn shift(&mut self, _: Sequence, _: usize, _: usize) {}
+
+    fn stamp(&mut self) -> Result<Stamp, EngineError> {
+        refused()
+    }
+
+    fn save(&mut self, _: Sequence) -> Result<Vec<u8>, EngineError> {
+        refused()
+    }
+
+    fn restore(&mut self, _: Sequence, _: usize, _: &[u8]) -> Result<(), EngineError> {
+        refused()
+    }
 }

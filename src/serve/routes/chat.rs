@@ -10,7 +10,7 @@ use super::super::keys::Grant;
 use super::super::naming;
 use super::super::reply::{Refusal, Reply};
 use super::super::state::State;
-use super::{Shared, read};
+use super::{Shared, completion, read};
 use crate::error::Failure;
 use crate::grammar::{Source, Trigger};
 use crate::pipeline::Pipeline;
@@ -62,10 +62,12 @@ pub fn understand(
         }
     }
     let (model, defaults) = naming::resolve(state, &mut body)?;
+    let slot = completion::slot(pipeline, &mut body)?;
     let lora = body.remove("lora").filter(|v| !v.is_null());
     let named = body.get("adapters").is_some_and(|v| !v.is_null());
     let caps = state.caps(pipeline);
     let mut call = wire::chat(body, &defaults, caps)?;
+    call.request.slot = slot;
     with_loose(state, &mut call.request, lora.as_ref(), named)?;
     naming::permit(state, grant, &call.request)?;
     naming::steer(state, &mut call.request)?;

@@ -71,11 +71,7 @@ pub fn understand(
         return Err(Problem::invalid(format!("prompt: a request may have at most {most} prompts")).into());
     }
     let inputs: Vec<Input> = prompts.into_iter().map(|parts| input(pipeline, parts)).collect();
-    let slot = body.remove("id_slot").filter(|v| !v.is_null());
-    let slots = pipeline.facts().sequences;
-    if slot.is_some_and(|v| v.as_i64().is_none_or(|n| n < -1 || n >= slots as i64)) {
-        return Err(Problem::invalid(format!("id_slot: must be -1 or below {slots}")).into());
-    }
+    let slot = slot(pipeline, &mut body)?;
     // llama-server: where both are given, the grammar counts.
     if body.get("grammar").and_then(Value::as_str).is_some_and(|g| !g.is_empty()) {
         body.remove("json_schema");
@@ -91,10 +87,22 @@ pub fn understand(
     with_loose(state, &mut call.request, lora.as_ref(), named)?;
     naming::permit(state, grant, &call.request)?;
     naming::steer(state, &mut call.request)?;
+    call.request.slot = slot;
     if let Some(first) = inputs.first() {
         call.request.input = first.clone();
     }
     Ok(Asked { call, model, inputs, several })
+}
+
+/// Takes `id_slot` out of a request; -1 is whichever fits best.
+pub fn slot(pipeline: &Pipeline, body: &mut Map<String, Value>) -> Result<Option<usize>, Problem> {
+    let Some(slot) = body.remove("id_slot").filter(|v| !v.is_null()) else { return Ok(None) };
+    let slots = pipeline.facts().sequences;
+    match slot.as_i64() {
+        Some(-1) => Ok(None),
+        Some(n) if usize::try_from(n).is_ok_and(|n| n < slots) => Ok(usize::try_from(n).ok()),
+        _ => Err(Problem::invalid(format!("id_slot: must be -1 or below {slots}, not {slot}"))),
+    }
 }
 
 /// A prompt as the pipeline takes it.

@@ -109,7 +109,7 @@ pub async fn dashboard(StateOf(state): Shared, request: HttpRequest) -> Reply {
 }
 
 /// Keys that are limited to some adapters learn nothing of the others.
-fn unlimited(extensions: &Extensions) -> Result<(), Problem> {
+pub fn unlimited(extensions: &Extensions) -> Result<(), Problem> {
     match granted(extensions).adapters {
         None => Ok(()),
         Some(_) => Err(Problem::new(403, "permission_error", "this key is limited to some adapters")),
@@ -134,19 +134,6 @@ pub async fn slots(StateOf(state): Shared, Query(query): Query<SlotsQuery>, requ
         return Err(Problem::new(503, "unavailable_error", "no slot available").into());
     }
     ok(&state.seats.describe(state.pipeline()?.facts().context))
-}
-
-/// POST `/slots/{id}?action=..`: caches are kept by content, not by slot, so there is nothing to save or erase.
-pub async fn slot_action(StateOf(state): Shared, Path(id): Path<String>) -> Reply {
-    let slots = state.pipeline()?.facts().sequences;
-    match id.parse::<usize>() {
-        Ok(id) if id < slots => {
-            let message = "saving, restoring and erasing slots is not supported: a cached prefix is found by its tokens \
-                and adapters wherever it lies";
-            Err(Problem::not_supported(message).into())
-        }
-        _ => Err(Problem::invalid(format!("Invalid slot ID: must be below {slots}")).into()),
-    }
 }
 
 fn base_model(state: &State, pipeline: &Pipeline) -> Value {

@@ -11,6 +11,7 @@ mod info;
 mod ollama;
 mod page;
 mod route;
+mod slots;
 mod text;
 
 use std::sync::Arc;
@@ -42,7 +43,7 @@ pub fn app(state: Arc<State>) -> Router {
     add(&["/props"], get(info::props).post(info::set_props));
     add(&["/metrics"], get(info::prometheus));
     add(&["/slots"], get(info::slots));
-    add(&["/slots/{id}"], post(info::slot_action));
+    add(&["/slots/{id}"], post(slots::act));
     add(&["/models", "/v1/models"], get(info::models));
     add(&["/models/{*id}", "/v1/models/{*id}"], get(info::model));
     add(&["/tokenize"], post(text::tokenize));
