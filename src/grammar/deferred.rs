@@ -121,9 +121,10 @@ impl Deferred {
             self.finished = true;
             return Ok(());
         }
-        self.waited += 1;
         let vocabulary = Arc::clone(&self.vocabulary);
-        self.accept_bytes(vocabulary.piece(token))
+        self.accept_bytes(vocabulary.piece(token))?;
+        self.waited += 1;
+        Ok(())
     }
 
     pub fn accept_bytes(&mut self, bytes: &[u8]) -> Result<(), MatcherError> {

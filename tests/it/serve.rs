@@ -700,7 +700,7 @@ fn what_cannot_start_says_so() {
         (&["-md", "x.gguf"], 2, "speculative decoding"),
         (&["--ssl-key-file", "x"], 2, "--ssl-cert-file"),
         (&["--ssl-key-file", "x", "--ssl-cert-file", "y", "--port", "0"], 3, "'y'"),
-        (&["--reasoning-budget", "5", "--port", "0"], 2, "--reasoning-budget"),
+        (&["--reasoning-budget", "-5", "--port", "0"], 2, "--reasoning-budget"),
     ];
     for (args, code, expected) in table {
         let mut all = vec!["serve", "-m", &model];
