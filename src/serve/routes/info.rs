@@ -206,3 +206,14 @@ pub async fn model(StateOf(state): Shared, Path(id): Path<String>, request: Http
 pub async fn no_audio() -> Response {
     Refusal::from(Problem::not_supported("This server does not support audio: its model reads text")).into_response()
 }
+
+/// Decisions need a model made for them.
+pub async fn no_decisions() -> Reply {
+    Err(Problem::not_supported("This server does not support decisions: its model is none for them").into())
+}
+
+/// Tools run in the client; llama-server says so where it was not told to run any.
+pub async fn no_tools() -> Reply {
+    let error = json!({"message": "This feature is disabled: the server runs no tools and no proxy", "type": "feature_disabled"});
+    Err(Refusal { status: 403, body: json!({"error": error}) })
+}

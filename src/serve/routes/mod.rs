@@ -79,6 +79,8 @@ pub fn app(state: Arc<State>) -> Router {
     add(&["/api/embeddings"], post(embedding::ollama_old));
     add(&["/rerank", "/reranking", "/v1/rerank", "/v1/reranking"], post(embedding::rerank));
     add(&["/audio/transcriptions", "/v1/audio/transcriptions"], post(info::no_audio));
+    add(&["/v1/systemone"], post(info::no_decisions));
+    add(&["/tools", "/cors-proxy"], get(info::no_tools).post(info::no_tools));
     match &state.options.files {
         Some(_) => add(&["/", "/index.html"], get(files::index)),
         None if state.options.page => add(&["/", "/index.html"], get(page::page)),
