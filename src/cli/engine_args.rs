@@ -115,17 +115,16 @@ impl EngineArgs {
         let cpu = |pattern: String| Placement { pattern, buffer: None };
         let mut placements = Vec::new();
         for text in &self.override_tensor {
-            let (pattern, buffer) = text.rsplit_once('=').filter(|(p, b)| !p.is_empty() && !b.is_empty()).ok_or_else(
-                || Failure::usage(format!("--override-tensor {text}: give PATTERN=BUFFER, for example exps=CPU")),
-            )?;
+            let (pattern, buffer) =
+                text.rsplit_once('=').filter(|(p, b)| !p.is_empty() && !b.is_empty()).ok_or_else(|| {
+                    Failure::usage(format!("--override-tensor {text}: give PATTERN=BUFFER, for example exps=CPU"))
+                })?;
             placements.push(Placement { pattern: pattern.into(), buffer: Some(buffer.into()) });
         }
         if self.cpu_moe {
             placements.push(cpu(EXPERTS.into()));
         }
-        for (flag, count, what) in
-            [("--n-cpu-moe", self.n_cpu_moe, EXPERTS), ("--n-cpu-ffn", self.n_cpu_ffn, DENSE)]
-        {
+        for (flag, count, what) in [("--n-cpu-moe", self.n_cpu_moe, EXPERTS), ("--n-cpu-ffn", self.n_cpu_ffn, DENSE)] {
             let count = count.unwrap_or(0);
             if count > LAYERS {
                 return Err(Failure::usage(format!("{flag} {count}: no model has so many layers")));
@@ -172,8 +171,7 @@ mod tests {
         };
         let all = args.details().expect("read").placements;
         let patterns: Vec<&str> = all.iter().map(|p| p.pattern.as_str()).collect();
-        let expected =
-            ["token_embd", EXPERTS, "blk\\.0\\.ffn_(up|down|gate)\\.", "blk\\.1\\.ffn_(up|down|gate)\\."];
+        let expected = ["token_embd", EXPERTS, "blk\\.0\\.ffn_(up|down|gate)\\.", "blk\\.1\\.ffn_(up|down|gate)\\."];
         assert_eq!((patterns.as_slice(), all[0].buffer.as_deref()), (expected.as_slice(), Some("CPU")));
         for bad in ["x", "=CPU", "x="] {
             let args = EngineArgs { override_tensor: vec![bad.into()], ..EngineArgs::default() };

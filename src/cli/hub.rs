@@ -28,12 +28,7 @@ pub fn find(repository: &str, file: Option<&str>) -> Result<PathBuf, Failure> {
     find_in(hub.as_deref(), llama.as_deref(), repository, file)
 }
 
-fn find_in(
-    hub: Option<&Path>,
-    llama: Option<&Path>,
-    repository: &str,
-    file: Option<&str>,
-) -> Result<PathBuf, Failure> {
+fn find_in(hub: Option<&Path>, llama: Option<&Path>, repository: &str, file: Option<&str>) -> Result<PathBuf, Failure> {
     let (name, quant) = repository.split_once(':').map_or((repository, None), |(n, q)| (n, Some(q)));
     let plain = |part: &str| {
         !part.is_empty() && part != ".." && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))

@@ -276,7 +276,10 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }
-        assert!(m.text(&seats, Reading::default(), 1, None).contains("llamacpp:predicted_tokens_seconds 0\n"), "averages begin anew");
+        assert!(
+            m.text(&seats, Reading::default(), 1, None).contains("llamacpp:predicted_tokens_seconds 0\n"),
+            "averages begin anew"
+        );
         let names = text.lines().filter(|l| l.starts_with("# TYPE")).count();
         assert_eq!(names, text.lines().filter(|l| l.starts_with("# HELP")).count());
     }

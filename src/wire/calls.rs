@@ -8,10 +8,7 @@ pub(super) enum Head {
     /// Not the usual form.
     Odd,
     /// The tool's name; what follows begins with its arguments.
-    Found {
-        name: String,
-        rest: String,
-    },
+    Found { name: String, rest: String },
 }
 
 /// Reads `{"name": NAME, "arguments": ` (or `parameters`) of a tool among `tools`, up to the brace that opens the

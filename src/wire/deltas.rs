@@ -279,7 +279,8 @@ impl Splitter {
 
     /// Takes what cannot be the beginning of one of `marks`.
     fn certain(&mut self, marks: &[&str]) -> String {
-        let longest = |mark: &&str| (1..mark.len().min(self.held.len() + 1)).rev().find(|n| self.held.ends_with(&mark[..*n]));
+        let longest =
+            |mark: &&str| (1..mark.len().min(self.held.len() + 1)).rev().find(|n| self.held.ends_with(&mark[..*n]));
         let at = self.held.len() - marks.iter().filter_map(longest).max().unwrap_or(0);
         let rest = self.held.split_off(at);
         std::mem::replace(&mut self.held, rest)
@@ -416,11 +417,25 @@ mod tests {
     fn every_envelope_is_opened() {
         let call = |name: &str, arguments: &str| (name.to_string(), arguments.to_string());
         let table = [
-            (Envelope::Llama3, "Well. {\"name\": 1} {\"name\":\"get\"", "Well. {\"name\": 1} {\"name\":\"get\"", vec![]),
-            (Envelope::Llama3, "Well. {\"name\":\"get\",\"parameters\":{\"a\":1}}", "Well.", vec![call("get", "{\"a\":1}")]),
+            (
+                Envelope::Llama3,
+                "Well. {\"name\": 1} {\"name\":\"get\"",
+                "Well. {\"name\": 1} {\"name\":\"get\"",
+                vec![],
+            ),
+            (
+                Envelope::Llama3,
+                "Well. {\"name\":\"get\",\"parameters\":{\"a\":1}}",
+                "Well.",
+                vec![call("get", "{\"a\":1}")],
+            ),
             (Envelope::Mistral, "[TOOL_CALLS][{\"name\":\"get\",\"arguments\":{}}]", "", vec![call("get", "{}")]),
-            (Envelope::Mistral, "So: [{\"name\":\"get\",\"arguments\":{}},{\"name\":\"put\",\"arguments\":{}}]", "So:",
-                vec![call("get", "{}"), call("put", "{}")]),
+            (
+                Envelope::Mistral,
+                "So: [{\"name\":\"get\",\"arguments\":{}},{\"name\":\"put\",\"arguments\":{}}]",
+                "So:",
+                vec![call("get", "{}"), call("put", "{}")],
+            ),
             (Envelope::Hermes, "{\"name\":\"get\",\"arguments\":{}}", "", vec![call("get", "{}")]),
         ];
         for (envelope, text, said, calls) in table {

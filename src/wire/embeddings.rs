@@ -148,9 +148,7 @@ pub fn vectors_value(call: &VectorCall, vectors: &[Vec<Vec<f32>>], tokens: usize
     match call.route {
         VectorRoute::Native => {
             let spell = |v: &Vec<f32>| if call.base64 { json!(base64(v)) } else { json!(v) };
-            let one = |(i, v): (usize, &Vec<Vec<f32>>)| {
-                json!({"index": i, "embedding": v.iter().map(spell).collect::<Vec<_>>()})
-            };
+            let one = |(i, v): (usize, &Vec<Vec<f32>>)| json!({"index": i, "embedding": v.iter().map(spell).collect::<Vec<_>>()});
             vectors.iter().enumerate().map(one).collect()
         }
         VectorRoute::OpenAi => {
@@ -290,7 +288,8 @@ mod tests {
         for (input, count) in table {
             assert_eq!(read(json!({"input": input})).map(|c| c.inputs.len()), Ok(count), "{input}");
         }
-        let joined = read(json!({"input": {"content": [{"type": "text", "text": "a "}, {"type": "text", "text": "b"}]}}));
+        let joined =
+            read(json!({"input": {"content": [{"type": "text", "text": "a "}, {"type": "text", "text": "b"}]}}));
         assert_eq!(joined.map(|c| c.inputs), Ok(vec![vec![Part::Text("a b".into())]]));
         assert_eq!(read(json!({"content": "a"})).map(|c| c.route), Ok(VectorRoute::Native));
     }

@@ -222,7 +222,10 @@ fn formats_are_kept_or_refused_never_dropped() {
         let parts: Vec<&Value> =
             chunks.iter().map(|c| &c["choices"][0]["delta"]["tool_calls"][0]).filter(|c| c.is_object()).collect();
         assert!(done && parts.len() > 3, "arguments come as they are written: {parts:?}");
-        assert_eq!((&parts[0]["function"]["name"], &parts[0]["type"]), (&calls[0]["function"]["name"], &json!("function")));
+        assert_eq!(
+            (&parts[0]["function"]["name"], &parts[0]["type"]),
+            (&calls[0]["function"]["name"], &json!("function"))
+        );
         let joined: String = parts.iter().filter_map(|p| p["function"]["arguments"].as_str()).collect();
         assert_eq!(joined, calls[0]["function"]["arguments"].as_str().expect("text"));
         assert_eq!(chunks.last().expect("one")["choices"][0]["finish_reason"], "tool_calls");
@@ -230,7 +233,8 @@ fn formats_are_kept_or_refused_never_dropped() {
     // The model decides: text is free, and what begins as a call is one.
     let free = s.post("/v1/chat/completions", &chat("Say hello.", &json!({"tools": tools}))).ok();
     assert!(free["choices"][0]["message"]["tool_calls"].is_null() && !said(&free).is_empty(), "{free}");
-    let begun = json!([user("Weather in Ulm?")[0], {"role": "assistant", "content": "<tool_call>\n{\"name\": \"get_w"}]);
+    let begun =
+        json!([user("Weather in Ulm?")[0], {"role": "assistant", "content": "<tool_call>\n{\"name\": \"get_w"}]);
     let begun = json!({"messages": begun, "tools": tools, "max_tokens": 60, "temperature": 0});
     assert_eq!(s.post("/v1/chat/completions", &begun).status, 200, "a prefill is no call of this answer");
     let several = json!({"tools": tools, "tool_choice": "required", "parallel_tool_calls": true, "max_tokens": 200});
@@ -238,7 +242,11 @@ fn formats_are_kept_or_refused_never_dropped() {
     let calls = several["choices"][0]["message"]["tool_calls"].as_array().expect("calls").clone();
     assert!(!calls.is_empty() && calls.iter().all(|c| c["function"]["arguments"].is_string()), "{several}");
     let both = json!({"tools": tools, "response_format": {"type": "json_object"}});
-    assert_eq!(s.post("/v1/chat/completions", &chat("?", &both)).status, 400, "a format beside tools that may be called");
+    assert_eq!(
+        s.post("/v1/chat/completions", &chat("?", &both)).status,
+        400,
+        "a format beside tools that may be called"
+    );
 }
 
 #[test]

@@ -79,7 +79,18 @@ fn i5_i6_i9_adapters_change_under_requests_and_no_answer_is_mixed() {
         app.write(&format!("{name}.gguf"), random_lora(seed, 8, 0.08));
     }
     let (root, library) = (app.dir.path().display().to_string(), app.path("library").display().to_string());
-    let s = app.serve(&["-np", "2", "--library", &library, "--admin-key", "boss", "--adapter-root", &root, "--lora", "two.gguf"]);
+    let s = app.serve(&[
+        "-np",
+        "2",
+        "--library",
+        &library,
+        "--admin-key",
+        "boss",
+        "--adapter-root",
+        &root,
+        "--lora",
+        "two.gguf",
+    ]);
     let admin = [("Authorization", "Bearer boss")];
     let load = |file: &str| {
         let body = json!({"name": "style", "path": file, "load_inplace": true}).to_string();
@@ -102,7 +113,11 @@ fn i5_i6_i9_adapters_change_under_requests_and_no_answer_is_mixed() {
     assert_eq!(said(&second), cold(&style));
     load("one.gguf");
     assert_eq!((said(&ask(&s, &style)), cold(&style)), (said(&first), said(&first)), "and back again");
-    assert_eq!(said(&ask(&s, &json!({"adapters": [{"name": "style", "scale": 0.5}]}))), said(&half), "at another weight");
+    assert_eq!(
+        said(&ask(&s, &json!({"adapters": [{"name": "style", "scale": 0.5}]}))),
+        said(&half),
+        "at another weight"
+    );
 
     // I6: new weights of the server's own adapters are for later requests; one under way keeps what it has.
     let long = json!({"messages": [{"role": "user", "content": "Tell me about the sea."}], "max_tokens": 400,
@@ -113,7 +128,10 @@ fn i5_i6_i9_adapters_change_under_requests_and_no_answer_is_mixed() {
         text.matches("\"content\":").count()
     };
     let stream = begun(&s, &long);
-    assert_eq!(s.request("POST", "/lora-adapters", &[], Some("[{\"id\": 0, \"scale\": 0}]")).ok(), json!({"success": true}));
+    assert_eq!(
+        s.request("POST", "/lora-adapters", &[], Some("[{\"id\": 0, \"scale\": 0}]")).ok(),
+        json!({"success": true})
+    );
     let mut text = String::new();
     let mut stream = stream;
     stream.read_to_string(&mut text).expect("read");
@@ -129,7 +147,8 @@ fn i5_i6_i9_adapters_change_under_requests_and_no_answer_is_mixed() {
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("read");
     assert!(text.contains("data: [DONE]") && text.contains("\"style\"") && !text.contains("\"error\""));
-    let gone = s.post("/v1/chat/completions", &json!({"model": "style", "messages": [{"role": "user", "content": "?"}]}));
+    let gone =
+        s.post("/v1/chat/completions", &json!({"model": "style", "messages": [{"role": "user", "content": "?"}]}));
     assert_eq!(gone.status, 404);
 }
 
@@ -171,7 +190,10 @@ fn i10_no_prompt_no_answer_and_no_key_is_in_the_log() {
     let answer = s.request("POST", "/v1/chat/completions", &headers, Some(&body.to_string())).ok();
     assert_eq!(said(&answer), "canary-answer-90");
     for (headers, body) in [
-        (&headers[..], json!({"messages": [{"role": "user", "content": "canary-prompt-77ab"}], "grammar": "root ::= canary-grammar-11"})),
+        (
+            &headers[..],
+            json!({"messages": [{"role": "user", "content": "canary-prompt-77ab"}], "grammar": "root ::= canary-grammar-11"}),
+        ),
         (&[("Authorization", "Bearer canary-wrong-key-3")][..], json!({"prompt": "canary-prompt-77ab"})),
         (&headers[..], json!({"model": "canary-adapter-42", "messages": []})),
     ] {
@@ -194,8 +216,12 @@ fn i11_saved_slots_belong_to_their_tokens_adapters_and_model() {
     let s = app.serve(&["-np", "2", "--slot-save-path", &folder, "--lora", "style.gguf", "--lora-init-without-apply"]);
     let prompt = "The capital of France is a city on the river Seine, and its name is";
     let complete = |s: &Server, slot: usize, scale: f64| {
-        s.post("/completion", &json!({"prompt": prompt, "n_predict": 8, "temperature": 0, "id_slot": slot,
-            "lora": [{"id": 0, "scale": scale}]})).ok()
+        s.post(
+            "/completion",
+            &json!({"prompt": prompt, "n_predict": 8, "temperature": 0, "id_slot": slot,
+            "lora": [{"id": 0, "scale": scale}]}),
+        )
+        .ok()
     };
     let act = |s: &Server, slot: usize, action: &str, name: &str| {
         s.post(&format!("/slots/{slot}?action={action}"), &json!({"filename": name}))
@@ -212,12 +238,15 @@ fn i11_saved_slots_belong_to_their_tokens_adapters_and_model() {
     assert_eq!(complete(&s, 0, 0.5)["timings"]["cache_n"], 0);
     act(&s, 0, "restore", "style.bin").ok();
     let again = complete(&s, 0, 1.0);
-    assert!(again["timings"]["cache_n"].as_u64().is_some_and(|n| n + 1 >= first["tokens_evaluated"].as_u64().unwrap_or(99)));
+    assert!(
+        again["timings"]["cache_n"].as_u64().is_some_and(|n| n + 1 >= first["tokens_evaluated"].as_u64().unwrap_or(99))
+    );
     assert_eq!(again["content"], first["content"]);
     for (name, status) in [("../x", 400), ("", 400), (".hidden", 400), ("a/b", 400), ("missing.bin", 404)] {
         assert_eq!(act(&s, 0, "restore", name).status, status, "{name}");
     }
-    std::fs::write(app.path("slots/cut.bin"), &std::fs::read(app.path("slots/style.bin")).expect("read")[..200]).expect("written");
+    std::fs::write(app.path("slots/cut.bin"), &std::fs::read(app.path("slots/style.bin")).expect("read")[..200])
+        .expect("written");
     assert_eq!(act(&s, 0, "restore", "cut.bin").status, 422);
     assert_eq!((act(&s, 9, "save", "x").status, act(&s, 0, "x", "x").status), (400, 400));
     drop(s);

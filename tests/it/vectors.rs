@@ -195,7 +195,8 @@ fn a_reranker_scores_documents() {
     let texts = ["the sea is blue", "the cat runs fast", "dog"];
     let jina = s.post("/rerank", &json!({"query": "the cat", "documents": texts})).ok();
     let tei = s.post("/rerank", &json!({"query": "the cat", "texts": texts, "return_text": true})).ok();
-    let scores: Vec<f32> = floats(&jina["results"].as_array().expect("results").iter().map(|r| r["relevance_score"].clone()).collect());
+    let scores: Vec<f32> =
+        floats(&jina["results"].as_array().expect("results").iter().map(|r| r["relevance_score"].clone()).collect());
     assert!(scores.windows(2).all(|w| w[0] > w[1]), "best first, none alike: {scores:?}");
     for i in 0..3 {
         assert_eq!(jina["results"][i]["index"], tei[i]["index"]);
@@ -219,7 +220,8 @@ fn the_chat_model_makes_vectors_when_it_is_asked_to() {
     let body = s.post("/v1/embeddings", &json!({"input": ["A cat sat.", "A cat sat.", "Stocks fell."]})).ok();
     let all: Vec<Vec<f32>> = (0..3).map(|i| floats(&body["data"][i]["embedding"])).collect();
     assert!(all[0].len() == 576 && near(&all[0], &all[1]) && !near(&all[0], &all[2]));
-    let said = s.post("/v1/chat/completions", &json!({"max_tokens": 4, "messages": [{"role": "user", "content": "hi"}]}));
+    let said =
+        s.post("/v1/chat/completions", &json!({"max_tokens": 4, "messages": [{"role": "user", "content": "hi"}]}));
     assert!(said.ok()["usage"]["completion_tokens"].as_u64().is_some_and(|n| n > 0), "and answers");
 
     let s = app.serve(&["--embeddings"]);
@@ -234,6 +236,7 @@ fn the_chat_model_makes_vectors_when_it_is_asked_to() {
     let s = app.serve(&[]);
     assert_eq!(s.post("/v1/embeddings", &json!({"input": "hello"})).status, 501);
     assert_eq!(s.post("/rerank", &json!({"query": "a", "documents": ["b"]})).status, 501);
-    let refused = app.run(&["serve", "--port", "0", "--rerank", "-m", crate::support::model().to_str().expect("UTF-8")], "");
+    let refused =
+        app.run(&["serve", "--port", "0", "--rerank", "-m", crate::support::model().to_str().expect("UTF-8")], "");
     assert!(refused.code == Some(4) && refused.stderr.contains("classification head"), "{refused:?}");
 }

@@ -56,7 +56,9 @@ impl LlamaEmbedder {
         let limit = MAX_TOKENS.min(facts.n_ctx_train as usize);
         let shape = Shape { rows: limit, texts: 1, threads, pooling: None, offload: false };
         let context = EncodingContext::new(model.clone(), &shape).and_then(|context| match context.pooling {
-            Pooling::None | Pooling::Rank => Err("pooling_type: the model gives no vector for a whole text".to_string()),
+            Pooling::None | Pooling::Rank => {
+                Err("pooling_type: the model gives no vector for a whole text".to_string())
+            }
             _ => Ok(context),
         });
         let context = context.map_err(|said| {

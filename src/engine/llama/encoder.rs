@@ -225,8 +225,7 @@ impl LlamaEncoder {
             return Err(Failure::new(Code::InvalidFile, message));
         }
         let rows = options.micro_batch as usize;
-        let shape =
-            Shape { rows, texts: TEXTS.min(rows), threads: options.threads_batch, pooling, offload: true };
+        let shape = Shape { rows, texts: TEXTS.min(rows), threads: options.threads_batch, pooling, offload: true };
         let context = EncodingContext::new(model.clone(), &shape).map_err(|said| {
             let memory = said.contains("alloc") || said.contains("memory");
             let code = if memory { Code::OutOfMemory } else { Code::InvalidFile };

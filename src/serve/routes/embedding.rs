@@ -43,7 +43,9 @@ async fn vectors(StateOf(state): Shared, request: HttpRequest, route: VectorRout
         let call = wire::vectors(body, route)?;
         let facts = encoder.facts();
         if facts.pooling == Pooling::Rank {
-            return Err(Problem::not_supported("This server ranks documents: its model gives scores, not vectors").into());
+            return Err(
+                Problem::not_supported("This server ranks documents: its model gives scores, not vectors").into()
+            );
         }
         if facts.pooling == Pooling::None && call.route != VectorRoute::Native {
             let message = "Pooling type 'none' is not OAI compatible. Please use a different pooling type (--pooling)";
@@ -105,19 +107,16 @@ fn tokens(encoder: &dyn Encoder, parts: &[wire::Part], truncate: bool) -> Vec<To
 }
 
 /// Encodes texts batch by batch; other requests come in between.
-fn encode(
-    encoder: &dyn Encoder,
-    texts: Vec<Vec<Token>>,
-    abort: &Abort,
-    field: &str,
-) -> Result<Vec<Vec<f32>>, Refusal> {
+fn encode(encoder: &dyn Encoder, texts: Vec<Vec<Token>>, abort: &Abort, field: &str) -> Result<Vec<Vec<f32>>, Refusal> {
     let facts = encoder.facts();
     for (i, text) in texts.iter().enumerate() {
         let (n, limit) = (text.len(), facts.limit);
         let what = match n {
             0 => "has no tokens".to_string(),
             n if n > limit => {
-                format!("has {n} tokens, which is too large to process: the limit is {limit} (-ub, and the model's own)")
+                format!(
+                    "has {n} tokens, which is too large to process: the limit is {limit} (-ub, and the model's own)"
+                )
             }
             _ => continue,
         };
