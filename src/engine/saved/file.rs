@@ -156,8 +156,10 @@ fn parse(bytes: &[u8]) -> Result<(Stamp, Saved), SavedError> {
     if blake3::hash(&bytes[..end]).as_bytes()[..] != bytes[end..] {
         return Err(damaged("its checksum is another"));
     }
-    let header: Header =
-        serde_json::from_slice(&bytes[LEAD..body]).map_err(|e| SavedError::Damaged(format!("its header: {e}")))?;
+    let header: Header = serde_json::from_slice(&bytes[LEAD..body]).map_err(|e| {
+        // It may quote the file.
+        SavedError::Damaged(format!("its header: {}", e.to_string().escape_debug()))
+    })?;
     let size = |n: u64| usize::try_from(n).ok();
     let sizes = size(header.tokens).and_then(|tokens| {
         let state = body.checked_add(tokens.checked_mul(4)?)?;
@@ -252,11 +254,14 @@ mod tests {
             ("\"from\":2", "\"from\":x"),
             ("\"scale_bits\":1065353216", "\"scale_bits\":4290772992"),
             ("\"digest\":\"", "\"digest\":x"),
+            ("\"then\"", "\"th\\n\""),
         ] {
             let at = LEAD + text.find(from).expect("it is there");
             let mut bad = file.clone();
             bad[at..at + to.len()].copy_from_slice(to.as_bytes());
-            assert!(matches!(read(&sealed(bad)), Err(SavedError::Damaged(_))), "{from} to {to}");
+            let refused = read(&sealed(bad)).expect_err(from);
+            assert!(matches!(refused, SavedError::Damaged(_)), "{from} to {to}");
+            assert!(!refused.to_string().contains('\n'), "one line: {refused}");
         }
         let mut newer = file.clone();
         newer[8] = 2;
