@@ -50,6 +50,7 @@ pub mod cli;
 pub mod decode;
 pub mod engine;
 pub mod error;
+pub mod eval;
 pub mod event;
 pub mod gguf;
 pub mod grammar;

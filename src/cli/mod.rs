@@ -7,6 +7,7 @@ mod config;
 mod doctor;
 mod embedder;
 mod engine_args;
+mod eval;
 mod exit;
 mod flags;
 mod grammar;
@@ -67,6 +68,7 @@ enum Command {
     #[command(alias = "cli")]
     Chat(Box<chat::ChatArgs>),
     Route(route::RouteCommand),
+    Eval(Box<eval::EvalArgs>),
     #[command(alias = "server")]
     Serve(Box<serve::ServeArgs>),
     Ps(running::PsArgs),
@@ -104,6 +106,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run(args) => run::run(*args, &context),
         Command::Chat(args) => chat::run(*args, &context),
         Command::Route(command) => route::run(command, &context),
+        Command::Eval(args) => eval::run(&args, &context),
         Command::Serve(args) => serve::run(*args, &context),
         Command::Ps(args) => running::ps(&args, &context),
         Command::Stop(args) => running::stop(&args, &context),

@@ -6,10 +6,7 @@ use crate::router::Route;
 /// One line about an answer.
 pub fn line(answer: &Answer, adapters: &[Applied]) -> String {
     let t = &answer.finished.timings;
-    let who = match adapters {
-        [] => "base model".to_string(),
-        some => some.iter().map(|a| weighted(&a.name, a.scale)).collect::<Vec<_>>().join(" + "),
-    };
+    let who = self::adapters(adapters);
     let cached = if t.cache_n > 0 { format!(" ({} cached)", t.cache_n) } else { String::new() };
     let prompt = t.cache_n + t.prompt_n;
     format!(
@@ -17,6 +14,14 @@ pub fn line(answer: &Answer, adapters: &[Applied]) -> String {
         t.predicted_n,
         t.predicted_per_second()
     )
+}
+
+/// The adapters of an answer.
+pub fn adapters(adapters: &[Applied]) -> String {
+    match adapters {
+        [] => "base model".to_string(),
+        some => some.iter().map(|a| weighted(&a.name, a.scale)).collect::<Vec<_>>().join(" + "),
+    }
 }
 
 /// One line about a decision.

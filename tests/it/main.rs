@@ -7,6 +7,7 @@
 //! - `library`: adapters by name: import, listing, removal, requests that use them
 //! - `adapter_rows`: the table of wrong adapters and damaged libraries, and the kinds of adapters
 //! - `families`: tiny models of families whose graphs treat adapters in ways of their own
+//! - `eval`: task files scored
 //! - `route`: adapters chosen by the router
 //! - `starter`: the shipped adapters: routed to, and at work
 //! - `states`: sequences, slots and prefixes saved and restored
@@ -20,6 +21,7 @@ mod answers;
 mod bad_inputs;
 mod batch;
 mod families;
+mod eval;
 mod http;
 mod lanes;
 mod library;
