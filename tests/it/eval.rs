@@ -76,7 +76,7 @@ fn what_cannot_be_scored_is_refused_in_one_line() {
         (&["--task", &good, "--metric", "exact", "--shots", "2"], 2, "--shots-from"),
         (&["--task", &good, "--metric", "exact", "--shots", "2", "--shots-from", &good], 2, "has 1 rows"),
         (&["--task", &good, "--metric", "exact", "--adapter", "a+none"], 2, "cannot be part of a mix"),
-        (&["--task", &good, "--metric", "exact", "--adapter", "nobody"], 3, "nobody"),
+        (&["--task", &good, "--metric", "exact", "--adapter", "nobody"], 3, "not an adapter library"),
     ];
     for (args, code, words) in table {
         let run = app.eval(args);
