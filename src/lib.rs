@@ -58,6 +58,7 @@ pub mod import;
 pub mod lease;
 pub mod library;
 pub mod mapped;
+pub mod merge;
 pub mod model_file;
 pub mod pipeline;
 pub mod prompt;

@@ -72,7 +72,7 @@ const DECODED: [TensorType; 8] = [
 ];
 
 /// The numbers of stored bytes (`dequantize_row_*` in `ggml/src/ggml-quants.c`); `None` for other formats.
-pub(super) fn decode(kind: TensorType, bytes: &[u8]) -> Option<Vec<f32>> {
+pub(crate) fn decode(kind: TensorType, bytes: &[u8]) -> Option<Vec<f32>> {
     Some(match kind {
         TensorType::F32 => number::from_f32(bytes).collect(),
         TensorType::F16 => number::from_f16(bytes).collect(),

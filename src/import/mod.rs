@@ -65,6 +65,9 @@ pub use pack::{Storage, TensorError};
 pub use quantize::requantize;
 pub use wheel::unpack as unpack_wheel;
 
+pub(crate) use dequant::decode;
+pub(crate) use svd::{low_rank, low_rank_product};
+
 use config::Config;
 use modules::Module;
 use names::Names;

@@ -21,13 +21,13 @@ const ORTHOGONAL: f64 = 1e-12;
 const MAX_SWEEPS: usize = 30;
 
 /// `b a`: `b` of `[rows, rank]`, `a` of `[rank, columns]`, balanced so that both have the roots of the singular values.
-pub(super) struct LowRank {
-    pub(super) a: Matrix,
-    pub(super) b: Matrix,
+pub(crate) struct LowRank {
+    pub(crate) a: Matrix,
+    pub(crate) b: Matrix,
 }
 
 /// The best approximation of at most this rank, at least 1. Not finite when squares of the numbers overflow.
-pub(super) fn low_rank(matrix: &Matrix, rank: usize) -> LowRank {
+pub(crate) fn low_rank(matrix: &Matrix, rank: usize) -> LowRank {
     let (rows, columns) = matrix.dim();
     let rank = rank.clamp(1, rows.min(columns).max(1));
     let width = (rank + OVERSAMPLING).min(rows.min(columns));
@@ -60,6 +60,15 @@ pub(super) fn low_rank(matrix: &Matrix, rank: usize) -> LowRank {
         a.row_mut(at).mapv_inplace(|number| number / half);
     }
     LowRank { a: a.mapv(|number| number as f32), b: b.mapv(|number| number as f32) }
+}
+
+/// As [`low_rank`], of the product `b a` of `[rows, n]` and `[n, columns]`, which is not made: each factor is taken apart into
+/// orthonormal columns and a small square, and the product of the squares has the singular values of the whole.
+pub(crate) fn low_rank_product(b: &Matrix, a: &Matrix, rank: usize) -> LowRank {
+    let (left, right) = (orthonormal(b), orthonormal(&a.t().as_standard_layout().into_owned()));
+    let core = left.t().dot(b).dot(&a.dot(&right));
+    let small = low_rank(&core, rank);
+    LowRank { a: small.a.dot(&right.t()), b: left.dot(&small.b) }
 }
 
 fn value(values: &[f64], at: usize) -> f64 {

@@ -133,3 +133,49 @@ fn what_is_no_adapter_is_refused_by_name() {
     let nowhere = app.run(&["adapter", "ls", "--library", "nowhere"], "");
     assert_eq!(nowhere.code, Some(3), "{nowhere:?}");
 }
+
+#[test]
+fn adapters_of_clients_become_one_exactly() {
+    let app = App::new();
+    let [a, b] = [(71, "a.gguf"), (72, "b.gguf")]
+        .map(|(seed, name)| app.write(name, random_lora(seed, 4, 0.05)).display().to_string());
+    app.add(&[&a, "--name", "a", "--tag", "x"]).ok();
+    app.add(&[&b, "--name", "b", "--tag", "y"]).ok();
+    let model = model().display().to_string();
+    let merge = |args: &[&str]| {
+        let mut all = vec!["merge", "-m", model.as_str()];
+        all.extend(args);
+        app.adapter(&all)
+    };
+    let whole = merge(&["--federated", "a", "b", "--weights", "300,100", "--name", "both"]).ok();
+    assert!(whole.text().contains("rank 8") && whole.text().contains("cut error 0.000000"), "{whole:?}");
+    let shown = app.adapter(&["show", "both", "--json"]).ok().json();
+    assert_eq!((shown["tags"].to_string(), shown["parents"].as_array().map(Vec::len)), ("[\"x\",\"y\"]".into(), Some(2)));
+    let [flag, folder] = app.library_flag();
+    let ask = |adapters: &[&str]| {
+        let mut args = vec!["-n", "12", "--ignore-eos", flag.as_str(), folder.as_str()];
+        adapters.iter().for_each(|name| args.extend(["--adapter", name]));
+        args.push("A day at the sea");
+        app.answer(&args, "").ok().stdout
+    };
+    assert_eq!(ask(&["both"]), ask(&["a=0.75", "b=0.25"]), "the sum says what the mix says");
+    assert_ne!(ask(&["both"]), ask(&["none"]));
+    let cut = merge(&["a", "b", "--name", "cut", "--rank", "2"]).ok();
+    assert!(cut.text().contains("svd of 2 adapters, rank 2"), "{cut:?}");
+    for method in ["ties", "dare"] {
+        merge(&["a", "b", "--name", method, "--method", method, "--density", "0.3"]).ok();
+    }
+    for (args, code, words) in [
+        (&["a", "--name", "both"][..], 2, "both"),
+        (&["a", "nobody", "--name", "z"], 3, "nobody"),
+        (&["a", "b", "--name", "z", "--weights", "1"], 2, "1 weights for 2"),
+        (&["a", "b", "--name", "z", "--federated", "--weights", "0,-1"], 2, "amounts of data"),
+        (&["a", "b", "--name", "z", "--method", "ties", "--density", "2"], 2, "density"),
+        (&["a", "none.gguf", "--name", "z"], 3, "none.gguf"),
+        (&["a", "b", "--name", "z", "--rank", "0"], 2, "--rank"),
+    ] {
+        let run = merge(args);
+        assert_eq!(run.code, Some(code), "{args:?}: {run:?}");
+        assert!(run.stderr.contains(words) && run.stderr.lines().count() == 1, "{args:?}: {run:?}");
+    }
+}

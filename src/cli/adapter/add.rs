@@ -77,7 +77,7 @@ impl Conflict {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 #[value(rename_all = "snake_case")]
-enum StorageArg {
+pub(super) enum StorageArg {
     F16,
     F32,
     #[value(name = "q8_0")]
@@ -87,7 +87,8 @@ enum StorageArg {
 }
 
 impl StorageArg {
-    fn storage(self) -> Storage {
+    /// The importer's form.
+    pub(super) fn storage(self) -> Storage {
         match self {
             StorageArg::F16 => Storage::F16,
             StorageArg::F32 => Storage::F32,

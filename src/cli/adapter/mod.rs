@@ -2,6 +2,7 @@
 
 mod add;
 mod examples;
+mod merge;
 mod train;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +30,7 @@ pub struct AdapterCommand {
 enum Action {
     Add(Box<add::AddArgs>),
     FromExamples(Box<examples::ExampleArgs>),
+    Merge(Box<merge::MergeArgs>),
     Ls(LsArgs),
     /// Tell all about an adapter
     Show {
@@ -176,6 +178,7 @@ pub fn run(command: AdapterCommand, context: &Context) -> Result<(), Outcome> {
     match command.action {
         Action::Add(args) => add::run(&args, context),
         Action::FromExamples(args) => examples::run(&args, context),
+        Action::Merge(args) => merge::run(&args, context),
         Action::Ls(args) => ls(&args, context),
         Action::Show { name, json, library } => {
             let entry = open(&library, Access::Read)?.find(&parsed(&name)?).map_err(failed)?;
