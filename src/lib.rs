@@ -60,6 +60,7 @@ pub mod library;
 pub mod mapped;
 pub mod merge;
 pub mod model_file;
+pub mod optimize;
 pub mod pipeline;
 pub mod prompt;
 pub mod request;

@@ -258,6 +258,14 @@ impl Pipeline {
         Ok(applied(&chosen))
     }
 
+    /// Notes that an answer with these adapters was good, or bad. How many of them the library has.
+    ///
+    /// # Errors
+    /// There is no library, or it cannot be written.
+    pub fn feedback(&self, digests: &[AdapterDigest], good: bool) -> Result<usize, Failure> {
+        self.shelf.feedback(digests, good)
+    }
+
     /// Compiles a format; a later request with it finds it ready.
     ///
     /// # Errors

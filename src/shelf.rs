@@ -90,6 +90,19 @@ impl Shelf {
         UseNote { uses: self.uses.clone(), digests, since: Instant::now(), success: false }
     }
 
+    /// Notes what someone said of an answer, for those of its adapters that the library has. How many those are.
+    ///
+    /// # Errors
+    /// There is no library, or it cannot be written.
+    pub fn feedback(&self, digests: &[AdapterDigest], good: bool) -> Result<usize, Failure> {
+        let folder = self.folder.as_ref().ok_or_else(no_library)?;
+        let library = Library::open(folder, Access::Write).map_err(|e| library_failure(&e))?;
+        let known: Vec<AdapterDigest> =
+            digests.iter().copied().filter(|digest| library.find_digest(*digest).is_ok()).collect();
+        library.record_feedback(&known, good).map_err(|e| library_failure(&e))?;
+        Ok(known.len())
+    }
+
     /// The same shelf, able to choose adapters by itself. The embedders are made for the first request that needs them.
     #[must_use]
     pub fn with_embedders(self, make: MakeEmbedders) -> Self {
@@ -177,7 +190,7 @@ impl UseNote {
 impl Drop for UseNote {
     fn drop(&mut self) {
         if let Some(uses) = &self.uses {
-            self.digests.iter().for_each(|digest| uses.record(*digest, self.success, self.since.elapsed()));
+            uses.record(std::mem::take(&mut self.digests), self.success, self.since.elapsed());
         }
     }
 }

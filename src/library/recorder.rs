@@ -17,8 +17,8 @@ const EVERY: Duration = Duration::from_secs(5);
 /// How long one writing waits for another writer; what it could not write stays for the next.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// One use.
-type Use = (AdapterDigest, bool, Duration);
+/// One answer: its adapters, whether it came to its end, how long it took.
+type Use = (Vec<AdapterDigest>, bool, Duration);
 
 /// Writes uses of a library's adapters. Dropping it writes what is left, waiting for a tenth of a second at most while
 /// another writer is at work.
@@ -35,9 +35,12 @@ impl UseRecorder {
         Self { dir: dir.to_owned(), running: Mutex::new(None) }
     }
 
-    /// Notes one answer with this adapter. Never waits: when the queue is full, or the library cannot be written, the
+    /// Notes one answer with these adapters. Never waits: when the queue is full, or the library cannot be written, the
     /// use is not counted.
-    pub fn record(&self, digest: AdapterDigest, success: bool, latency: Duration) {
+    pub fn record(&self, digests: Vec<AdapterDigest>, success: bool, latency: Duration) {
+        if digests.is_empty() {
+            return;
+        }
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if running.is_none() {
             let (sender, uses) = sync_channel(QUEUE);
@@ -46,7 +49,7 @@ impl UseRecorder {
             *running = thread.ok().map(|thread| (sender, thread));
         }
         if let Some((sender, _)) = running.as_ref() {
-            let _ = sender.try_send((digest, success, latency));
+            let _ = sender.try_send((digests, success, latency));
         }
     }
 }
@@ -69,7 +72,7 @@ fn write(dir: &Path, uses: &Receiver<Use>) {
     let mut due = Instant::now() + EVERY;
     loop {
         match uses.recv_timeout(due.saturating_duration_since(Instant::now())) {
-            Ok((digest, success, latency)) => library.record_use(digest, success, latency),
+            Ok((digests, success, latency)) => library.record_uses(&digests, success, latency),
             Err(RecvTimeoutError::Timeout) => {
                 // Busy, or the disk refused: the library keeps what is not written.
                 let _ = library.flush_uses();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::catalog::rows::sql_number;
+use super::feedback::{Together, add_together};
 use super::writer::{now, unsure};
 use super::{Access, Library, LibraryError};
 use crate::adapter::AdapterDigest;
@@ -40,17 +41,31 @@ impl Usage {
 
 /// Uses that are not written yet.
 #[derive(Debug, Default)]
-pub(super) struct Uses(Mutex<HashMap<AdapterDigest, Usage>>);
+pub(super) struct Uses(Mutex<Gathered>);
+
+/// Counts by content, and of pairs.
+#[derive(Debug, Default)]
+struct Gathered {
+    single: HashMap<AdapterDigest, Usage>,
+    together: Together,
+}
 
 impl Uses {
-    fn lock(&self) -> MutexGuard<'_, HashMap<AdapterDigest, Usage>> {
+    fn lock(&self) -> MutexGuard<'_, Gathered> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn add(&self, digest: AdapterDigest, usage: &Usage) {
-        let mut uses = self.lock();
+        let uses = &mut self.lock().single;
         if uses.len() < MOST || uses.contains_key(&digest) {
             uses.entry(digest).or_default().add(usage);
+        }
+    }
+
+    fn add_pair(&self, pair: (AdapterDigest, AdapterDigest), count: u64) {
+        let pairs = &mut self.lock().together;
+        if pairs.len() < MOST || pairs.contains_key(&pair) {
+            *pairs.entry(pair).or_default() += count;
         }
     }
 }
@@ -60,6 +75,17 @@ impl Library {
     pub fn record_use(&self, digest: AdapterDigest, success: bool, latency: Duration) {
         let last_used = now().unsigned_abs();
         self.uses.add(digest, &Usage { uses: 1, successes: u64::from(success), latency, last_used });
+    }
+
+    /// Notes one answer in which these adapters took part together: each one's use, and each pair's.
+    pub fn record_uses(&self, digests: &[AdapterDigest], success: bool, latency: Duration) {
+        for (at, one) in digests.iter().enumerate() {
+            self.record_use(*one, success, latency);
+            for other in digests.iter().skip(at + 1).filter(|other| *other != one) {
+                let smaller_first = one.as_bytes() <= other.as_bytes();
+                self.uses.add_pair(if smaller_first { (*one, *other) } else { (*other, *one) }, 1);
+            }
+        }
     }
 
     /// Writes what was noted. To be called every few seconds by who records uses; also done when the library is
@@ -73,24 +99,31 @@ impl Library {
 
     pub(super) fn flush_uses_within(&self, busy: Duration) -> Result<(), LibraryError> {
         let uses = std::mem::take(&mut *self.uses.lock());
-        if uses.is_empty() {
+        if uses.single.is_empty() {
             return Ok(());
         }
-        let written = self.write_uses(&uses, busy);
+        let written = self.write_beside(busy, |db| {
+            insert(db, &uses.single)?;
+            add_together(db, &uses.together)
+        });
         if written.is_err() {
-            for (digest, usage) in &uses {
-                self.uses.add(*digest, usage);
-            }
+            uses.single.iter().for_each(|(digest, usage)| self.uses.add(*digest, usage));
+            uses.together.iter().for_each(|(pair, count)| self.uses.add_pair(*pair, *count));
         }
         written
     }
 
-    fn write_uses(&self, uses: &HashMap<AdapterDigest, Usage>, busy: Duration) -> Result<(), LibraryError> {
+    /// A transaction that changes no adapter.
+    pub(super) fn write_beside(
+        &self,
+        busy: Duration,
+        act: impl FnOnce(&Connection) -> Result<(), LibraryError>,
+    ) -> Result<(), LibraryError> {
         let mut connection = self.begin(busy)?;
         let Some(db) = connection.as_ref() else {
             return Err(LibraryError::ReadOnly { dir: self.dir.clone() });
         };
-        let done = insert(db, uses).and_then(|()| Ok(db.execute_batch("COMMIT")?));
+        let done = act(db).and_then(|()| Ok(db.execute_batch("COMMIT")?));
         if let Err(error) = &done {
             if unsure(error) {
                 self.poison(error);
@@ -112,7 +145,7 @@ impl Library {
             let mut query = db.prepare_cached(sql)?;
             Ok(query.query_row([&digest.as_bytes()[..]], |row| Ok(read(row)?.1)).optional()?)
         })?;
-        let unwritten = self.uses.lock().get(&digest).copied().unwrap_or_default();
+        let unwritten = self.uses.lock().single.get(&digest).copied().unwrap_or_default();
         usage.get_or_insert_default().add(&unwritten);
         Ok(usage.unwrap_or_default())
     }

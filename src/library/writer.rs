@@ -559,6 +559,12 @@ impl Writer<'_> {
         Ok(entry)
     }
 
+    /// Restores this very row, where its name is free.
+    pub(super) fn restore_exactly(&mut self, entry: &Entry) -> Result<Entry, LibraryError> {
+        self.refuse_taken(&entry.name)?;
+        self.step(|writer| writer.set_removed(entry, None))
+    }
+
     /// Writes an adapter's row anew.
     fn update(&self, entry: &Entry) -> Result<(), LibraryError> {
         let text = entry.metadata.to_json()?;

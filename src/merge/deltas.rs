@@ -133,6 +133,28 @@ impl Deltas {
         scaled
     }
 
+    /// An adapter of random numbers with the same shapes and the same norm: what a check compares with.
+    #[must_use]
+    pub fn random_like(&self, seed: u64) -> Deltas {
+        let mut state = seed;
+        let mut draw = || {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let word = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            ((word ^ (word >> 31)) >> 40) as f32 / (1 << 23) as f32 - 1.0
+        };
+        let mut random = self.clone();
+        for pair in random.pairs.values_mut() {
+            let norm = pair.inner(pair).max(0.0);
+            pair.a.mapv_inplace(|_| draw());
+            pair.b.mapv_inplace(|_| draw());
+            // Matrix by matrix, so that the change is as strong in each place.
+            let scale = (norm / pair.inner(pair).max(f64::MIN_POSITIVE)).sqrt() as f32;
+            pair.b.mapv_inplace(|n| n * scale);
+        }
+        random
+    }
+
     /// The adapter as a GGUF file of 32-bit numbers.
     ///
     /// # Errors

@@ -150,7 +150,10 @@ fn adapters_of_clients_become_one_exactly() {
     let whole = merge(&["--federated", "a", "b", "--weights", "300,100", "--name", "both"]).ok();
     assert!(whole.text().contains("rank 8") && whole.text().contains("cut error 0.000000"), "{whole:?}");
     let shown = app.adapter(&["show", "both", "--json"]).ok().json();
-    assert_eq!((shown["tags"].to_string(), shown["parents"].as_array().map(Vec::len)), ("[\"x\",\"y\"]".into(), Some(2)));
+    assert_eq!(
+        (shown["tags"].to_string(), shown["parents"].as_array().map(Vec::len)),
+        ("[\"x\",\"y\"]".into(), Some(2))
+    );
     let [flag, folder] = app.library_flag();
     let ask = |adapters: &[&str]| {
         let mut args = vec!["-n", "12", "--ignore-eos", flag.as_str(), folder.as_str()];
@@ -178,4 +181,48 @@ fn adapters_of_clients_become_one_exactly() {
         assert_eq!(run.code, Some(code), "{args:?}: {run:?}");
         assert!(run.stderr.contains(words) && run.stderr.lines().count() == 1, "{args:?}: {run:?}");
     }
+}
+
+#[test]
+fn uses_and_what_people_say_are_counted() {
+    let app = App::new();
+    for (seed, name) in [(81, "a"), (82, "b")] {
+        let file = app.write(&format!("{name}.gguf"), random_lora(seed, 2, 0.02)).display().to_string();
+        app.add(&[&file, "--name", name]).ok();
+    }
+    assert_eq!(app.adapter(&["stats"]).ok().text(), "");
+    let [flag, folder] = app.library_flag();
+    let model = model().display().to_string();
+    let chat = [
+        "chat",
+        "-m",
+        &model,
+        "-t",
+        "2",
+        "-c",
+        "1024",
+        "-n",
+        "3",
+        &flag,
+        &folder,
+        "--adapter",
+        "a",
+        "--adapter",
+        "b=0.5",
+    ];
+    let run = app.run(&chat, "Hello\n/good\n/good\nAgain\n/bad\n/adapter none\nOnce more\n/bad\n");
+    assert!(run.stderr.contains("judged already"), "an answer is judged once: {run:?}");
+    let rows = app.adapter(&["stats", "--json"]).ok().json_lines();
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    for row in &rows {
+        assert_eq!(
+            [&row["uses"], &row["ended"], &row["good"], &row["bad"]].map(|n| n.as_u64()),
+            [2, 2, 1, 1].map(Some),
+            "{row}"
+        );
+        assert_eq!(row["used_with"][0]["uses"], 2, "{row}");
+    }
+    let table = app.adapter(&["stats", "b"]).ok();
+    assert!(table.text().lines().count() == 2 && table.text().contains("100.0%"), "{table:?}");
+    assert_eq!(app.adapter(&["stats", "nobody"]).code, Some(3));
 }

@@ -8,6 +8,7 @@
 //! - `adapter_rows`: the table of wrong adapters and damaged libraries, and the kinds of adapters
 //! - `families`: tiny models of families whose graphs treat adapters in ways of their own
 //! - `eval`: task files scored
+//! - `optimize`: near duplicates, dead adapters, undo
 //! - `route`: adapters chosen by the router
 //! - `starter`: the shipped adapters: routed to, and at work
 //! - `states`: sequences, slots and prefixes saved and restored
@@ -25,6 +26,7 @@ mod eval;
 mod http;
 mod lanes;
 mod library;
+mod optimize;
 mod route;
 mod serve;
 mod serve_bad;

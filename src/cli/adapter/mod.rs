@@ -3,6 +3,9 @@
 mod add;
 mod examples;
 mod merge;
+mod optimize;
+mod probe;
+mod stats;
 mod train;
 
 use std::path::{Path, PathBuf};
@@ -78,6 +81,8 @@ enum Action {
         #[command(flatten)]
         library: LibraryArgs,
     },
+    Stats(stats::StatsArgs),
+    Optimize(Box<optimize::OptimizeArgs>),
     TrainRouter(train::TrainArgs),
     /// Check every byte and every row of the library; exit code 4 when something is wrong
     Verify {
@@ -219,6 +224,8 @@ pub fn run(command: AdapterCommand, context: &Context) -> Result<(), Outcome> {
             follow(&library, context);
             show(&entry, false, context)
         }
+        Action::Optimize(args) => optimize::run(&args, context),
+        Action::Stats(args) => stats::run(&args, context),
         Action::TrainRouter(args) => train::run(&args, context),
         Action::Verify { library } => {
             let report = open(&library, Access::Read)?.verify().map_err(failed)?;

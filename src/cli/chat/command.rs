@@ -60,6 +60,8 @@ pub enum Command {
     Route(String),
     /// Show counts and speeds.
     Stats,
+    /// Say of the last answer whether it was good.
+    Judge(bool),
 }
 
 /// A setting that is shown, taken away or given.
@@ -133,6 +135,8 @@ pub static TABLE: [Row; 19] = [
     row(&["read"], "FILE ..", "put text files into the next message", Takes::Files("", &[]), |a| files(a).map(Command::Read)),
     row(&["save"], "[-f] FILE", "write the conversation: .md for reading, else JSONL; -f replaces", Takes::Files("", &[]), save),
     row(&["load"], "FILE", "go on with a conversation saved as JSONL", Takes::Files("jsonl", &[]), |a| file(a).map(Command::Load)),
+    row(&["good"], "", "the last answer was good: counted for its adapters", Takes::Nothing, |a| bare(a, Command::Judge(true))),
+    row(&["bad"], "", "the last answer was bad: counted for its adapters", Takes::Nothing, |a| bare(a, Command::Judge(false))),
     row(&["stats"], "", "tokens, context, speeds", Takes::Nothing, |a| bare(a, Command::Stats)),
 ];
 
@@ -270,6 +274,8 @@ mod tests {
             ("/?", Command::Help),
             ("/bye ", Command::Exit),
             ("/retry", Command::Regenerate),
+            ("/good", Command::Judge(true)),
+            ("/bad", Command::Judge(false)),
             ("/system", Command::System(Change::Show)),
             ("/system off", Command::System(Change::Off)),
             ("/system You are\nbrief.", Command::System(Change::To(s("You are\nbrief.")))),

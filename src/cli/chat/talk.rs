@@ -12,6 +12,7 @@ use super::screen::{excerpt, prompt};
 use super::session::Session;
 use super::stats::Totals;
 use super::{Outcome, Printer, Signals, adapter_choice, named_choice, read_text, settings, store, summary};
+use crate::adapter::AdapterDigest;
 use crate::error::{Code, Failure};
 use crate::event::FinishReason;
 use crate::grammar::Source;
@@ -60,6 +61,8 @@ pub struct Talk<'a> {
     pub(super) interrupted: Option<Instant>,
     /// How the adapters of the last answer were chosen.
     pub(super) last_route: Option<Arc<Route>>,
+    /// The adapters of the last answer, until something was said of it.
+    pub(super) unjudged: Option<Vec<AdapterDigest>>,
     /// The first failure of a session that nobody watches.
     pub(super) failed: Option<Code>,
 }
@@ -100,6 +103,7 @@ impl<'a> Talk<'a> {
             warned: HashSet::new(),
             interrupted: None,
             last_route: None,
+            unjudged: None,
             failed: None,
         };
         talk.measure();
@@ -242,9 +246,25 @@ impl<'a> Talk<'a> {
             return Ok(Said::Nothing);
         }
         self.session.answer(&answer.text, &adapters);
+        self.unjudged = Some(adapters.iter().map(|adapter| adapter.digest).collect());
         let t = &answer.finished.timings;
         self.used = t.cache_n + t.prompt_n + t.predicted_n;
         Ok(Said::Kept)
+    }
+
+    /// Counts what was said of the last answer, once.
+    fn judge(&mut self, good: bool) -> Result<(), Failure> {
+        let none = || Failure::usage("there is no answer to judge, or it was judged already");
+        let adapters = self.unjudged.take().ok_or_else(none)?;
+        let counted = match adapters.as_slice() {
+            [] => 0,
+            some => self.pipeline.feedback(some, good)?,
+        };
+        self.printer.note(&match counted {
+            0 => "the last answer was of the base model or of loose files; nothing is counted".to_owned(),
+            n => format!("counted for {n} adapters; `smoa adapter stats` shows them"),
+        });
+        Ok(())
     }
 
     /// The dim lines after an answer.
@@ -308,6 +328,7 @@ impl<'a> Talk<'a> {
                 self.printer.note("the conversation is forgotten");
             }
             Command::Regenerate => self.regenerate()?,
+            Command::Judge(good) => self.judge(good)?,
             Command::Undo => drop(self.undo()?),
             Command::Edit => {
                 if !lines.offer("") {

@@ -29,7 +29,7 @@ fn assert_whole(library: &Library, context: &str) {
 type Step = fn(&Library) -> Result<(), LibraryError>;
 
 /// Every kind of change, one after the other.
-const STORY: [Step; 9] = [
+const STORY: [Step; 11] = [
     |library| {
         let mut writer = library.writer()?;
         for seed in 0..9 {
@@ -44,6 +44,20 @@ const STORY: [Step; 9] = [
     |library| library.edit(&name("other"), |card| card.tags.push("t".into())).map(drop),
     |library| library.remove(&name("many00")).map(drop),
     |library| library.restore(&name("many00")).map(drop),
+    |library| {
+        // As an optimization does: two become one content, the journal tells it, all in one transaction.
+        let mut writer = library.writer()?;
+        let (mut went, mut came) = (Vec::new(), Vec::new());
+        for twin in ["many01", "many02"] {
+            let old = writer.find(&name(twin))?;
+            let new = writer.add(&name(twin), &content(200, 5_000), &old.metadata, OnConflict::Replace)?;
+            went.push(old.id);
+            came.push(new.id);
+        }
+        writer.note("two became one", &went, &came)?;
+        writer.commit().map(drop)
+    },
+    |library| library.undo(1).map(drop),
     |library| {
         let mut writer = library.writer()?;
         for seed in 0..5 {

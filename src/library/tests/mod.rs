@@ -5,6 +5,7 @@ mod changing;
 mod crash;
 mod damage;
 mod disk;
+mod journal;
 mod sharing;
 
 use std::path::Path;

@@ -136,7 +136,7 @@ fn uses_are_written_off_the_path_of_requests() {
     let recorder = UseRecorder::new(&home.dir.path().join("library"));
     let digest = AdapterDigest::of(&used);
     for success in [true, true, false] {
-        recorder.record(digest, success, Duration::from_millis(7));
+        recorder.record(vec![digest], success, Duration::from_millis(7));
     }
     drop(recorder);
     let usage = home.library.usage(digest).expect("read");
@@ -153,14 +153,14 @@ fn uses_never_wait_for_a_writer_nor_fail_without_a_library() {
     let start = Instant::now();
     let recorder = UseRecorder::new(&home.dir.path().join("library"));
     for _ in 0..10_000 {
-        recorder.record(AdapterDigest::of(b"a"), true, Duration::ZERO);
+        recorder.record(vec![AdapterDigest::of(b"a")], true, Duration::ZERO);
     }
     let noted = start.elapsed();
     drop(recorder);
     assert!(noted < Duration::from_secs(2), "10,000 notes took {noted:?}");
     assert!(start.elapsed() < Duration::from_secs(4), "the end waits a moment, not for the writer");
     drop(writer);
-    UseRecorder::new(&home.dir.path().join("nothing")).record(AdapterDigest::of(b"a"), true, Duration::ZERO);
+    UseRecorder::new(&home.dir.path().join("nothing")).record(vec![AdapterDigest::of(b"a")], true, Duration::ZERO);
 }
 
 #[test]
