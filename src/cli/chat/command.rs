@@ -116,7 +116,7 @@ const NONE: &[&str] = &["none", "off"];
 
 /// All commands, in the order of the help.
 #[rustfmt::skip]
-pub static TABLE: [Row; 19] = [
+pub static TABLE: [Row; 21] = [
     row(&["help", "?"], "", "this list", Takes::Nothing, |a| bare(a, Command::Help)),
     row(&["exit", "quit", "bye"], "", "leave (as Ctrl-D)", Takes::Nothing, |a| bare(a, Command::Exit)),
     row(&["clear"], "", "forget the conversation; settings and system message stay", Takes::Nothing, |a| bare(a, Command::Clear)),
