@@ -48,7 +48,8 @@ fn numbers(text: &str) -> impl Iterator<Item = f64> {
     let digit = |at: usize| chars.get(at).is_some_and(char::is_ascii_digit);
     let mut at = 0;
     while at < chars.len() {
-        if !digit(at) && !(chars.get(at) == Some(&'.') && digit(at + 1)) {
+        let begins = digit(at) || (chars.get(at) == Some(&'.') && digit(at + 1));
+        if !begins {
             at += 1;
             continue;
         }
