@@ -52,6 +52,7 @@ pub mod engine;
 pub mod error;
 pub mod eval;
 pub mod event;
+pub mod formats;
 pub mod gguf;
 pub mod grammar;
 pub mod import;

@@ -17,8 +17,9 @@ use crate::engine::encoder::Encoder;
 use crate::engine::{Engine, EngineFacts, Token, Tokenizer};
 use crate::error::{Code, Failure};
 use crate::event::{Event, Finished, TokenProbability};
+use crate::formats::{Check, Format};
 use crate::gguf::ModelFacts;
-use crate::grammar::{Compiler, GrammarError, Source, Trigger};
+use crate::grammar::{Compiled, Compiler, GrammarError, Source};
 use crate::lease::{self, Chosen};
 use crate::prompt::{ChatTemplate, CivilTime, Message, Prompt, RenderOptions, Role};
 use crate::request::{AdapterChoice, AdapterSource, Input, Request, ValidRequest};
@@ -27,6 +28,9 @@ use crate::routing::Ask;
 use crate::scheduler::counts::Reading;
 use crate::scheduler::{CancelToken, Job, Lease, Ready, Worker};
 use crate::shelf::{Shelf, UseNote};
+
+/// The name that asks for no format where an adapter brings one.
+pub const NO_FORMAT: &str = "none";
 
 /// A loaded model, ready for requests from any thread.
 pub struct Pipeline {
@@ -62,6 +66,8 @@ pub struct Ticket {
 struct Prepared {
     job: Job,
     ticket: Ticket,
+    /// The answer is checked as a whole.
+    check: Option<Check>,
     /// Adapters whose use is counted once it is queued.
     from_library: Vec<AdapterDigest>,
 }
@@ -133,6 +139,7 @@ impl Pipeline {
     pub fn submit(&self, request: Request) -> Result<Ticket, Failure> {
         let prepared = self.prepare(request)?;
         self.worker.submit(prepared.job)?;
+        self.begin(prepared.check)?;
         Ok(Ticket { uses: self.shelf.note(prepared.from_library), ..prepared.ticket })
     }
 
@@ -143,7 +150,12 @@ impl Pipeline {
     pub fn try_submit(&self, request: Request) -> Result<Ticket, Failure> {
         let prepared = self.prepare(request)?;
         self.worker.try_submit(prepared.job)?;
+        self.begin(prepared.check)?;
         Ok(Ticket { uses: self.shelf.note(prepared.from_library), ..prepared.ticket })
+    }
+
+    fn begin(&self, check: Option<Check>) -> Result<(), Failure> {
+        check.map_or(Ok(()), |check| check.start(self.worker.submitter()?))
     }
 
     /// Everything that can be refused before a request is queued.
@@ -161,8 +173,22 @@ impl Pipeline {
         let mut warnings: Vec<String> =
             idle.map(|(f, _)| format!("adapter '{}': all weights are zero; it changes nothing", f.label())).collect();
         let request = request.into_inner();
-        let matcher = request.format.as_ref().map(|source| self.compile(source, request.after.as_ref())).transpose()?;
+        let compiled = self.format(&request, &chosen)?;
+        let thinks = match &request.input {
+            Input::Chat { kwargs, .. } => Some(kwargs.get("enable_thinking").is_some_and(|wanted| *wanted == true)),
+            Input::Raw(_) | Input::Tokens(_) => None,
+        };
         let mut prompt = self.tokens(lease::with_prefixes(request.input, &chosen)?)?;
+        let vocabulary = self.ready.tokenizer.vocabulary();
+        let format = compiled.map(|compiled| {
+            let format = Format::new(compiled, request.after);
+            match thinks {
+                Some(wanted) => format.after_thoughts(&prompt, &vocabulary, wanted),
+                None => format,
+            }
+        });
+        let matcher = format.as_ref().map(|format| format.matcher(&vocabulary)).transpose();
+        let matcher = matcher.map_err(|e| Failure::new(Code::FormatRejected, e.to_string()))?;
         let (sets, about) = lease::timeline(&chosen, &mut prompt)?;
         self.check_length(prompt.len())?;
         warnings.extend(about);
@@ -171,7 +197,7 @@ impl Pipeline {
         let lease = Lease { sets, files: chosen.into_iter().map(|(file, _)| file).collect() };
         let (sender, events) = channel();
         let cancel = CancelToken::default();
-        let job = Job {
+        let mut job = Job {
             prompt,
             lease,
             matcher,
@@ -186,11 +212,14 @@ impl Pipeline {
             cancel: cancel.clone(),
             submitted,
         };
+        let checked = format.filter(Format::is_checked);
+        let check = checked.map(|format| Check::new(format, vocabulary, &mut job));
         let named = |choice: &AdapterChoice| matches!(choice.source, AdapterSource::Name(_));
         let from_library = request.adapters.iter().zip(&adapters).filter(|(choice, _)| named(choice));
         let from_library = from_library.map(|(_, applied)| applied.digest).collect();
         let uses = self.shelf.note(Vec::new());
-        Ok(Prepared { job, ticket: Ticket { events, cancel, adapters, route, routed, warnings, uses }, from_library })
+        let ticket = Ticket { events, cancel, adapters, route, routed, warnings, uses };
+        Ok(Prepared { job, ticket, check, from_library })
     }
 
     /// Checks a request and pins its adapters, which the router chooses first where it is asked to.
@@ -271,7 +300,10 @@ impl Pipeline {
     /// # Errors
     /// It is refused.
     pub fn check_format(&self, source: &Source) -> Result<(), Failure> {
-        self.compile(source, None).map(drop)
+        match source {
+            Source::Named(name) if name == NO_FORMAT => Ok(()),
+            source => self.compile(source).map(drop),
+        }
     }
 
     /// What the model file says.
@@ -370,15 +402,23 @@ impl Pipeline {
         Ok(chosen)
     }
 
-    fn compile(&self, source: &Source, after: Option<&Trigger>) -> Result<crate::grammar::Matcher, Failure> {
-        let compiler = self.compiler.get_or_init(|| Compiler::new(self.ready.tokenizer.vocabulary()));
-        let compiled = compiler.compile(source).map_err(format_failure)?;
-        match after {
-            None => Ok(compiled.matcher()),
-            Some(trigger) => {
-                compiled.matcher_after(trigger).map_err(|e| Failure::new(Code::FormatRejected, e.to_string()))
+    /// The format of an answer: the request's own, else that of the heaviest of its adapters that has one.
+    fn format(&self, request: &Request, chosen: &[Chosen]) -> Result<Option<Arc<Compiled>>, Failure> {
+        match &request.format {
+            Some(Source::Named(name)) if name == NO_FORMAT => Ok(None),
+            Some(source) => self.compile(source).map(Some),
+            None => {
+                let mut named: Vec<_> = request.adapters.iter().zip(chosen).collect();
+                named.sort_by(|(_, (_, a)), (_, (_, b))| b.get().total_cmp(&a.get()));
+                let format = named.iter().find_map(|(choice, _)| self.shelf.default_format(&choice.source));
+                format.map(|name| self.compile(&Source::Named(name))).transpose()
             }
         }
+    }
+
+    fn compile(&self, source: &Source) -> Result<Arc<Compiled>, Failure> {
+        let compiler = self.compiler.get_or_init(|| Compiler::new(self.ready.tokenizer.vocabulary()));
+        compiler.compile(source).map_err(format_failure)
     }
 }
 

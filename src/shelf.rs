@@ -162,6 +162,14 @@ impl Shelf {
         self.open.content(&PathBuf::from(name), digest, hold, base)
     }
 
+    /// The format that the answers of an adapter of the library have unless a request says otherwise.
+    pub fn default_format(&self, source: &AdapterSource) -> Option<String> {
+        let AdapterSource::Name(name) = source else { return None };
+        let name = AdapterName::new(name.as_str()).ok()?;
+        let pinned = self.library().ok()?.pin(&name).ok()?;
+        pinned.entry().metadata.card.default_format.clone()
+    }
+
     fn library(&self) -> Result<&Library, Failure> {
         if let Some(library) = self.library.get() {
             return Ok(library);

@@ -12,7 +12,7 @@ use crate::engine::options::{
     AdapterBatching, CacheType, EngineOptions, FlashAttention, GpuLayers, Rope, RopeScaling, SplitMode,
 };
 use crate::error::{Code, Failure};
-use crate::grammar::Source;
+use crate::grammar::{KeyOrder, SchemaMode, Source};
 use crate::request::{AdapterChoice, Routing};
 use crate::router::Strategy;
 use crate::router::embed::{Embedder, StaticEmbedder};
@@ -421,6 +421,28 @@ pub struct FormatArgs {
     /// Regular expression the whole answer must match
     #[arg(long, value_name = "REGEX")]
     pub regex: Option<String>,
+    #[command(flatten)]
+    schema: SchemaArgs,
+}
+
+/// How a JSON Schema is enforced.
+#[derive(Args, Clone, Debug, Default)]
+struct SchemaArgs {
+    /// Take a JSON Schema that cannot be enforced token by token: the rest is checked when the answer is complete, which
+    /// is held back until then and asked again, up to three times
+    #[arg(long)]
+    schema_check: bool,
+    /// In which order the keys of objects come: any, or the order of the JSON Schema
+    #[arg(long, value_name = "any|schema", value_parser = key_order)]
+    key_order: Option<KeyOrder>,
+}
+
+fn key_order(text: &str) -> Result<KeyOrder, String> {
+    match text {
+        "any" => Ok(KeyOrder::Any),
+        "schema" => Ok(KeyOrder::Schema),
+        _ => Err("must be 'any' or 'schema'".to_owned()),
+    }
 }
 
 impl FormatArgs {
@@ -434,7 +456,14 @@ impl FormatArgs {
         let grammar = self.grammar.clone().or(file(&self.grammar_file, "--grammar-file")?).map(Source::Gbnf);
         let schema = self.json_schema.clone().or(file(&self.json_schema_file, "--json-schema-file")?);
         let regex = self.regex.clone().map(Source::Regex);
-        Ok(named.or(grammar).or(schema.map(Source::JsonSchema)).or(regex))
+        let format = named.or(grammar).or(schema.map(Source::JsonSchema)).or(regex);
+        let (mode, order) = (self.schema.schema_check.then_some(SchemaMode::Check), self.schema.key_order);
+        if mode.is_none() && order.is_none() {
+            return Ok(format);
+        }
+        let flag = if mode.is_some() { "--schema-check" } else { "--key-order" };
+        let needs = || Failure::usage(format!("{flag} needs --json-schema or --json-schema-file"));
+        format.and_then(|source| source.with_schema_options(mode, order)).map(Some).ok_or_else(needs)
     }
 }
 

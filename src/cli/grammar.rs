@@ -76,8 +76,14 @@ pub fn run(command: GrammarCommand, context: &Context) -> Result<(), Outcome> {
             Ok(printer.answer(&text)?)
         }
         Action::Check(args) => {
-            compile(&args)?;
-            Ok(printer.line("ok")?)
+            let compiled = compile(&args)?;
+            printer.line("ok")?;
+            // What the author of a schema would not guess.
+            for note in compiled.schema().into_iter().flat_map(|report| report.notes().iter().chain(report.unchecked()))
+            {
+                printer.line(&format!("note: '{}': {}", note.pointer, note.message))?;
+            }
+            Ok(())
         }
         Action::Test { format, file } => {
             let compiled = compile(&format)?;
@@ -87,7 +93,12 @@ pub fn run(command: GrammarCommand, context: &Context) -> Result<(), Outcome> {
             };
             let result = compiled.matches(&text).map_err(|e| Failure::new(Code::FormatRejected, e.to_string()))?;
             let (line, code) = match result {
-                MatchResult::Complete => ("complete".to_string(), None),
+                MatchResult::Complete => {
+                    match compiled.schema().map(|report| report.check(&String::from_utf8_lossy(&text))) {
+                        Some(Err(violation)) => (violation.to_string(), Some(Code::Other)),
+                        _ => ("complete".to_string(), None),
+                    }
+                }
                 MatchResult::Prefix => ("incomplete: more must follow".to_string(), Some(Code::Other)),
                 MatchResult::Rejected { at } => (format!("refused at byte {at}"), Some(Code::Other)),
             };

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::compiled::Compiled;
 use super::error::GrammarError;
 use super::limits::Limits;
-use super::schema::SchemaMode;
+use super::schema::{KeyOrder, SchemaMode};
 use super::tools::ToolCalls;
 use super::vocabulary::Vocabulary;
 use super::{engine, formats, gbnf, guided, network, regex};
@@ -24,6 +24,15 @@ pub enum Source {
     /// The same; what cannot be enforced token by token is checked when the answer is complete, see
     /// [`Compiled::schema`](super::Compiled::schema).
     CheckedSchema(String),
+    /// JSON Schema as JSON text, with choices.
+    Schema {
+        /// The schema.
+        text: String,
+        /// What to do with what cannot be enforced.
+        mode: SchemaMode,
+        /// In which order keys come.
+        order: KeyOrder,
+    },
     /// A regular expression that the whole answer must match.
     Regex(String),
     /// Calls of tools, see [`ToolRequest`](super::tools::ToolRequest).
@@ -39,6 +48,18 @@ impl Source {
         gbnf::decode("grammar", bytes).map(Source::Gbnf)
     }
 
+    /// The same JSON Schema with other choices, where given; `None` if it is no JSON Schema.
+    #[must_use]
+    pub fn with_schema_options(self, mode: Option<SchemaMode>, order: Option<KeyOrder>) -> Option<Self> {
+        let (text, old_mode, old_order) = match self {
+            Source::JsonSchema(text) => (text, SchemaMode::Strict, KeyOrder::default()),
+            Source::CheckedSchema(text) => (text, SchemaMode::Check, KeyOrder::default()),
+            Source::Schema { text, mode, order } => (text, mode, order),
+            Source::Named(_) | Source::Gbnf(_) | Source::Regex(_) | Source::ToolCalls(_) => return None,
+        };
+        Some(Source::Schema { text, mode: mode.unwrap_or(old_mode), order: order.unwrap_or(old_order) })
+    }
+
     /// Identity of the source: kind and text. Independent of the vocabulary.
     pub fn digest(&self) -> [u8; 32] {
         let calls;
@@ -47,6 +68,10 @@ impl Source {
             Source::Gbnf(text) => (b"gbnf ", text),
             Source::JsonSchema(text) => (b"jsons", text),
             Source::CheckedSchema(text) => (b"check", text),
+            Source::Schema { text, mode: SchemaMode::Strict, order: KeyOrder::Any } => (b"jsons", text),
+            Source::Schema { text, mode: SchemaMode::Check, order: KeyOrder::Any } => (b"check", text),
+            Source::Schema { text, mode: SchemaMode::Strict, order: KeyOrder::Schema } => (b"jsono", text),
+            Source::Schema { text, mode: SchemaMode::Check, order: KeyOrder::Schema } => (b"chcko", text),
             Source::Regex(text) => (b"regex", text),
             Source::ToolCalls(value) => {
                 calls = format!("{value:?}");
@@ -120,8 +145,9 @@ impl Compiler {
                 self.build_gbnf(&format!("format '{shown}'"), &text)
             }
             Source::Gbnf(text) => self.build_gbnf("grammar", text),
-            Source::JsonSchema(text) => self.build_schema(text, SchemaMode::Strict),
-            Source::CheckedSchema(text) => self.build_schema(text, SchemaMode::Check),
+            Source::JsonSchema(text) => self.build_schema(text, SchemaMode::Strict, KeyOrder::default()),
+            Source::CheckedSchema(text) => self.build_schema(text, SchemaMode::Check, KeyOrder::default()),
+            Source::Schema { text, mode, order } => self.build_schema(text, *mode, *order),
             Source::Regex(text) => {
                 let grammar = regex::parse(text, &self.limits)?;
                 self.build_network(&grammar)
@@ -138,8 +164,8 @@ impl Compiler {
         self.build_network(&grammar)
     }
 
-    fn build_schema(&self, text: &str, mode: SchemaMode) -> Result<Compiled, GrammarError> {
-        let (template, report) = guided::from_schema(text, mode, &self.limits, &self.vocabulary)?;
+    fn build_schema(&self, text: &str, mode: SchemaMode, order: KeyOrder) -> Result<Compiled, GrammarError> {
+        let (template, report) = guided::from_schema(text, mode, order, &self.limits, &self.vocabulary)?;
         Ok(Compiled::guided(template, Some(report)))
     }
 

@@ -49,5 +49,5 @@ pub use limits::Limits;
 pub use mask::TokenMask;
 pub use matcher::Matcher;
 pub use report::{SchemaReport, SchemaViolation};
-pub use schema::SchemaNote;
+pub use schema::{KeyOrder, SchemaMode, SchemaNote};
 pub use vocabulary::Vocabulary;

@@ -4,11 +4,14 @@
 //! length is a safe upper bound on the tokens needed; it need not be the shortest. Holding an old way against a new
 //! state costs microseconds, so a new one is looked for only where the structure has changed.
 
+use std::sync::Arc;
+
 use llguidance::Matcher;
 
 use super::error::MatcherError;
 use super::guided::{Guided, complete, engine};
 use super::mask::TokenMask;
+use super::unique::Follower;
 use super::vocabulary::Vocabulary;
 
 /// While this many tokens are left beyond the last known way, ways are not looked for: no single token of a common
@@ -20,8 +23,11 @@ const STEPS: usize = 512;
 const ATTEMPTS: u32 = 3;
 
 /// What is known about the rest of one text.
-#[derive(Default)]
 pub(super) struct Plan {
+    /// Keys that objects require.
+    required: Arc<[String]>,
+    /// The text from the last quotation mark on, without it, as far as it may be part of a key.
+    begun: Vec<u8>,
     /// The last known way to the end, without the end token.
     way: Vec<u32>,
     /// Whether `way` is one from the present state.
@@ -31,6 +37,15 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    pub fn new(required: Arc<[String]>) -> Self {
+        Plan { required, begun: Vec::new(), way: Vec::new(), holds: false, after: None }
+    }
+
+    /// Notes the bytes that were added.
+    pub fn add(&mut self, bytes: &[u8]) {
+        begin(&mut self.begun, bytes);
+    }
+
     /// Notes that `token` was accepted.
     pub fn follow(&mut self, token: u32) {
         if let Some((asked, way)) = self.after.take()
@@ -82,6 +97,7 @@ impl Guided {
         if let Some(follower) = &mut self.follower {
             follower.feed(bytes).map_err(|_| MatcherError::RefusedText { at: 0 })?;
         }
+        self.plan.add(bytes);
         self.mask = None;
         self.plan.forget();
         Ok(())
@@ -128,9 +144,11 @@ impl Guided {
             self.plan.after = Some((token, way));
             return Ok(true);
         }
-        let mut after = self.matcher.clone();
-        after.consume_token(token).map_err(|error| engine(&error))?;
-        match find(&after, &self.vocabulary)? {
+        let mut after = self.end();
+        if !after.take(&[token])? {
+            return Ok(false);
+        }
+        match after.find()? {
             Some(way) if way.len() <= room => {
                 self.plan.after = Some((token, way));
                 Ok(true)
@@ -168,12 +186,7 @@ impl Guided {
     }
 
     /// Makes sure that the way holds; `false` if none is found.
-    ///
-    /// None where items must not be repeated: a way is found on a copy of the engine, which does not know of that.
     fn way(&mut self) -> Result<bool, MatcherError> {
-        if self.follower.is_some() {
-            return Ok(false);
-        }
         if self.plan.holds {
             return Ok(true);
         }
@@ -182,7 +195,7 @@ impl Guided {
             self.plan.holds = true;
         } else if self.leads(&old)? {
             (self.plan.way, self.plan.holds) = (old, true);
-        } else if let Some(way) = find(&self.matcher, &self.vocabulary)? {
+        } else if let Some(way) = self.end().find()? {
             (self.plan.way, self.plan.holds) = (way, true);
         }
         Ok(self.plan.holds)
@@ -196,52 +209,142 @@ impl Guided {
         if tokens.is_empty() || self.matcher.is_stopped() {
             return Ok(false);
         }
+        if let Some(follower) = &self.follower {
+            let bytes: Vec<u8> = tokens.iter().flat_map(|&token| self.vocabulary.piece(token)).copied().collect();
+            if !follower.allows(&bytes) {
+                return Ok(false);
+            }
+        }
         let all = [tokens, &[end]].concat();
         let count = self.matcher.validate_tokens(&all).map_err(|error| engine(&error))?;
         Ok(count == all.len())
     }
-}
 
-/// Looks for a way to the end on copies of `matcher`.
-fn find(matcher: &Matcher, vocabulary: &Vocabulary) -> Result<Option<Vec<u32>>, MatcherError> {
-    for attempt in 0..ATTEMPTS {
-        if let Some(way) = walk(matcher.clone(), vocabulary, attempt)? {
-            return Ok(Some(way));
+    fn end(&self) -> End<'_> {
+        End {
+            matcher: self.matcher.clone(),
+            follower: self.follower.clone(),
+            begun: self.plan.begun.clone(),
+            required: &self.plan.required,
+            vocabulary: &self.vocabulary,
         }
     }
-    Ok(None)
 }
 
-/// One attempt.
-fn walk(mut matcher: Matcher, vocabulary: &Vocabulary, attempt: u32) -> Result<Option<Vec<u32>>, MatcherError> {
-    let mut way = Vec::new();
-    let mut chance = u64::from(attempt) + 1;
-    while way.len() < STEPS << attempt {
-        if complete(&mut matcher)? {
-            return Ok(Some(way));
-        }
-        if matcher.is_stopped() {
-            return Ok(None);
-        }
-        let forced = matcher.compute_ff_bytes();
-        let tokens = match cut(vocabulary, &forced) {
-            Some(tokens) if !tokens.is_empty() => tokens,
-            _ => {
-                let set = matcher.compute_mask().map_err(|error| engine(&error))?;
-                let mask = TokenMask::from_words(set.as_slice(), vocabulary.len());
-                let Some(token) = choose(&mask, vocabulary, attempt, &mut chance) else {
-                    return Ok(None);
-                };
-                vec![token]
+/// A copy of a matcher that looks for an end.
+#[derive(Clone)]
+struct End<'a> {
+    matcher: Matcher,
+    follower: Option<Follower>,
+    begun: Vec<u8>,
+    required: &'a [String],
+    vocabulary: &'a Vocabulary,
+}
+
+impl End<'_> {
+    /// Looks for a way.
+    fn find(&self) -> Result<Option<Vec<u32>>, MatcherError> {
+        for attempt in 0..ATTEMPTS {
+            if let Some(way) = self.clone().walk(attempt)? {
+                return Ok(Some(way));
             }
-        };
-        let count = matcher.try_consume_tokens(&tokens).map_err(|error| engine(&error))?;
-        if count < tokens.len() {
-            return Ok(None);
         }
-        way.extend(tokens);
+        Ok(None)
     }
-    Ok(None)
+
+    /// Appends tokens; `false` if they are not allowed.
+    fn take(&mut self, tokens: &[u32]) -> Result<bool, MatcherError> {
+        let count = self.matcher.try_consume_tokens(tokens).map_err(|error| engine(&error))?;
+        if count < tokens.len() {
+            return Ok(false);
+        }
+        for &token in tokens {
+            let piece = self.vocabulary.piece(token);
+            begin(&mut self.begun, piece);
+            if self.follower.as_mut().is_some_and(|follower| follower.feed(piece).is_err()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// One attempt.
+    fn walk(mut self, attempt: u32) -> Result<Option<Vec<u32>>, MatcherError> {
+        let mut way = Vec::new();
+        let mut chance = u64::from(attempt) + 1;
+        while way.len() < STEPS << attempt {
+            if complete(&mut self.matcher)? {
+                return Ok(Some(way));
+            }
+            if self.matcher.is_stopped() {
+                return Ok(None);
+            }
+            let Some(tokens) = self.step(attempt, &mut chance)? else {
+                return Ok(None);
+            };
+            if !self.take(&tokens)? {
+                return Ok(None);
+            }
+            way.extend(tokens);
+        }
+        Ok(None)
+    }
+
+    /// The next tokens of an attempt: what is forced, a required key, or what closes.
+    fn step(&mut self, attempt: u32, chance: &mut u64) -> Result<Option<Vec<u32>>, MatcherError> {
+        let forced = self.matcher.compute_ff_bytes();
+        if let Some(tokens) = cut(self.vocabulary, &forced).filter(|tokens| !tokens.is_empty()) {
+            return Ok(Some(tokens));
+        }
+        let set = self.matcher.compute_mask().map_err(|error| engine(&error))?;
+        let mut mask = TokenMask::from_words(set.as_slice(), self.vocabulary.len());
+        let closes = |byte: u8| self.vocabulary.byte_token(byte).is_some_and(|token| mask.allows(token));
+        if !closes(b'}')
+            && !closes(b']')
+            && let Some(tokens) = self.key()?
+        {
+            return Ok(Some(tokens));
+        }
+        while let Some(token) = choose(&mask, self.vocabulary, attempt, chance) {
+            let piece = self.vocabulary.piece(token);
+            if self.follower.as_ref().is_none_or(|follower| follower.allows(piece)) {
+                return Ok(Some(vec![token]));
+            }
+            mask.remove(token);
+        }
+        Ok(None)
+    }
+
+    /// A required key that can come here, or the rest of it.
+    fn key(&mut self) -> Result<Option<Vec<u32>>, MatcherError> {
+        for name in self.required {
+            let spelled = serde_json::Value::from(name.as_str()).to_string() + ":";
+            let rest = spelled.as_bytes()[1..].strip_prefix(self.begun.as_slice());
+            for text in [Some(spelled.as_bytes()), rest].into_iter().flatten() {
+                let Some(tokens) = cut(self.vocabulary, text) else { continue };
+                let count = self.matcher.validate_tokens(&tokens).map_err(|error| engine(&error))?;
+                if count == tokens.len() && self.follower.as_ref().is_none_or(|follower| follower.allows(text)) {
+                    return Ok(Some(tokens));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Bytes of a key that are looked at.
+const KEY: usize = 256;
+
+/// Adds `bytes` to the text since the last quotation mark.
+fn begin(begun: &mut Vec<u8>, bytes: &[u8]) {
+    match bytes.iter().rposition(|&byte| byte == b'"') {
+        Some(at) => {
+            begun.clear();
+            begun.extend_from_slice(&bytes[at + 1..]);
+        }
+        None if begun.len() < KEY => begun.extend_from_slice(bytes),
+        None => {}
+    }
 }
 
 /// What closes most, as single bytes: containers, strings, then the next member and digits.

@@ -1,5 +1,5 @@
 //! `uniqueItems`, which no grammar can say: the arrays of an answer are followed beside the engine, and what would
-//! complete an item that is there already is not allowed.
+//! complete an item that is there already is not allowed. The same for keys, where an object must have some number.
 //!
 //! Which arrays are meant is known by the key they stand under. An array elsewhere under the same key is held to it
 //! too: stricter, never laxer.
@@ -20,11 +20,30 @@ pub(super) struct UniqueArrays {
     pub all: bool,
     /// The answer itself.
     pub root: bool,
+    /// In no object may a key stand twice: some object counts its keys.
+    pub keys_once: bool,
 }
 
 impl UniqueArrays {
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty() && !self.all && !self.root
+        self.keys.is_empty() && !self.all && !self.root && !self.keys_once
+    }
+}
+
+impl UniqueArrays {
+    /// The arrays of several schemas, each the schema of what stands under `key`.
+    pub fn under(key: &str, schemas: impl IntoIterator<Item = UniqueArrays>) -> Self {
+        let mut found = UniqueArrays::default();
+        for mut schema in schemas {
+            found.all |= schema.all;
+            found.keys_once |= schema.keys_once;
+            if schema.root {
+                schema.keys.insert(key.to_owned(), None);
+            }
+            // A list holds for the arrays of one schema, not for those of another one under the same key.
+            found.keys.extend(schema.keys.into_keys().map(|key| (key, None)));
+        }
+        found
     }
 }
 
@@ -55,10 +74,12 @@ enum Open {
         /// Where the key under way begins.
         start: usize,
         before_value: bool,
+        /// The keys that are there, where they are looked at.
+        seen: Vec<String>,
     },
 }
 
-/// An item stands twice.
+/// An item or a key stands twice.
 #[derive(Debug)]
 pub(super) struct Repeated;
 
@@ -74,6 +95,9 @@ impl Follower {
 
     /// Whether a token with these bytes could be refused here at all.
     pub fn concerns(&self, bytes: &[u8]) -> bool {
+        if self.arrays.keys_once && matches!(self.open.last(), Some(Open::Object { .. })) && bytes.contains(&b'"') {
+            return true;
+        }
         let inside = self.open.iter().any(|open| matches!(open, Open::Array { unique: true, .. }));
         if !inside {
             // Only a token that begins such an array and goes on to its second item.
@@ -107,8 +131,14 @@ impl Follower {
                 b'"' => {
                     self.in_string = false;
                     let end = self.text.len();
-                    if let Some(Open::Object { key, start, before_value: true }) = self.open.last_mut() {
+                    if let Some(Open::Object { key, start, before_value: true, seen }) = self.open.last_mut() {
                         *key = serde_json::from_slice(&self.text[*start..end]).unwrap_or_default();
+                        if self.arrays.keys_once {
+                            if seen.contains(key) {
+                                return Err(Repeated);
+                            }
+                            seen.push(key.clone());
+                        }
                     } else {
                         self.complete()?;
                     }
@@ -148,7 +178,12 @@ impl Follower {
                 }
                 match byte {
                     b'"' => self.in_string = true,
-                    b'{' => self.open.push(Open::Object { key: String::new(), start: 0, before_value: true }),
+                    b'{' => self.open.push(Open::Object {
+                        key: String::new(),
+                        start: 0,
+                        before_value: true,
+                        seen: Vec::new(),
+                    }),
                     b'[' => {
                         let array = self.array();
                         self.open.push(array);

@@ -72,6 +72,24 @@ pub struct Job {
     pub submitted: Instant,
 }
 
+impl Job {
+    /// The same request once more, with a matcher and a channel of its own.
+    pub fn again(&self, matcher: Option<Matcher>, events: Sender<Event>) -> Job {
+        Job {
+            prompt: self.prompt.clone(),
+            lease: self.lease.clone(),
+            matcher,
+            sampling: self.sampling.clone(),
+            limits: self.limits.clone(),
+            cache_prompt: self.cache_prompt,
+            n_probs: self.n_probs,
+            events,
+            cancel: self.cancel.clone(),
+            submitted: Instant::now(),
+        }
+    }
+}
+
 /// When a request ends.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct JobLimits {
@@ -211,6 +229,29 @@ impl Worker {
             Err(TrySendError::Disconnected(_)) => Err(stopped()),
             _ => Ok(()),
         }
+    }
+}
+
+impl Worker {
+    /// Queues jobs from another thread. The engine's thread runs for as long as one of these is held.
+    ///
+    /// # Errors
+    /// The engine has stopped.
+    pub fn submitter(&self) -> Result<Submitter, Failure> {
+        self.jobs.clone().map(Submitter).ok_or_else(stopped)
+    }
+}
+
+/// Queues jobs.
+pub struct Submitter(SyncSender<Job>);
+
+impl Submitter {
+    /// Queues a job; waits while the queue is full.
+    ///
+    /// # Errors
+    /// The engine has stopped.
+    pub fn submit(&self, job: Job) -> Result<(), Failure> {
+        self.0.send(job).map_err(|_| stopped())
     }
 }
 

@@ -70,7 +70,9 @@ pub fn settings(r: &Request) -> Value {
     let s = &r.sampling;
     let (grammar, schema) = match &r.format {
         Some(Source::Gbnf(text)) => (text.clone(), Value::Null),
-        Some(Source::JsonSchema(text)) => (String::new(), serde_json::from_str(text).unwrap_or(Value::Null)),
+        Some(Source::JsonSchema(text) | Source::CheckedSchema(text) | Source::Schema { text, .. }) => {
+            (String::new(), serde_json::from_str(text).unwrap_or(Value::Null))
+        }
         _ => (String::new(), Value::Null),
     };
     let named = match &r.format {

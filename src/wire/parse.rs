@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::fields::{FieldError, Fields, expected};
 use crate::error::Failure;
-use crate::grammar::Source;
+use crate::grammar::{KeyOrder, SchemaMode, Source};
 use crate::prompt::{Message, Role};
 use crate::request::{AdapterChoice, Input, Request, Routing};
 use crate::sampling::{BiasTarget, LogitBias, Mirostat, SamplerKind, Sampling};
@@ -289,13 +289,40 @@ fn read_format(f: &mut Fields, request: &mut Request) -> Result<(), FieldError> 
         return Err(FieldError::new("grammar_lazy", "is not supported; a format is enforced from the first token"));
     }
     match found.len() {
-        0 => Ok(()),
-        1 => {
-            request.format = found.pop().map(|(_, source)| source);
-            Ok(())
-        }
-        _ => Err(FieldError::new(found[1].0, format!("give one format, not also {}", found[0].0))),
+        0 => (),
+        1 => request.format = found.pop().map(|(_, source)| source),
+        _ => return Err(FieldError::new(found[1].0, format!("give one format, not also {}", found[0].0))),
     }
+    schema_options(f, request)
+}
+
+/// How a JSON Schema is enforced: `json_schema_mode` and `json_schema_key_order`.
+fn schema_options(f: &mut Fields, request: &mut Request) -> Result<(), FieldError> {
+    const MODE: &str = "json_schema_mode";
+    const ORDER: &str = "json_schema_key_order";
+    let mode = match f.string(MODE)?.as_deref() {
+        None => None,
+        Some("strict") => Some(SchemaMode::Strict),
+        Some("check") => Some(SchemaMode::Check),
+        Some(other) => {
+            return Err(FieldError::new(MODE, format!("must be \"strict\" or \"check\", not {other:?}")));
+        }
+    };
+    let order = match f.string(ORDER)?.as_deref() {
+        None => None,
+        Some("any") => Some(KeyOrder::Any),
+        Some("schema") => Some(KeyOrder::Schema),
+        Some(other) => {
+            return Err(FieldError::new(ORDER, format!("must be \"any\" or \"schema\", not {other:?}")));
+        }
+    };
+    if mode.is_none() && order.is_none() {
+        return Ok(());
+    }
+    let field = if mode.is_some() { MODE } else { ORDER };
+    let format = request.format.take().and_then(|source| source.with_schema_options(mode, order));
+    request.format = Some(format.ok_or_else(|| FieldError::new(field, "needs a JSON Schema"))?);
+    Ok(())
 }
 
 /// OpenAI's `response_format`, in the nested and the flat spelling.

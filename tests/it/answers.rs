@@ -119,6 +119,40 @@ fn grammars_and_schemas_from_flags_and_files_hold() {
 }
 
 #[test]
+fn a_schema_is_enforced_as_far_as_can_be_and_checked_at_the_end() {
+    let app = App::new();
+    let ask = |schema: &str, flags: &[&str]| {
+        let mut args = vec!["-n", "40", "-j", schema, "Two numbers."];
+        args.extend(flags);
+        app.answer(&args, "")
+    };
+    // Some item stands twice: no grammar says so. Here it always does, below it never does.
+    let twice = r#"{"type":"array","items":{"const":1},"minItems":2,"maxItems":2,"not":{"uniqueItems":true}}"#;
+    assert_eq!(ask(twice, &[]).code, Some(5), "refused unless the request says so");
+    assert_eq!(ask(twice, &["--schema-check"]).ok().json(), json!([1, 1]));
+    let once = twice.replace("\"minItems\":2,\"maxItems\":2", "\"minItems\":1,\"maxItems\":1");
+    let failed = ask(&once, &["--schema-check"]);
+    assert_eq!((failed.code, failed.text()), (Some(5), ""), "{failed:?}");
+    assert!(failed.stderr.contains("4 answers in turn were not valid"), "{failed:?}");
+    let lines = [
+        json!({"id": 1, "prompt": "Two", "json_schema": serde_json::from_str::<Value>(twice).expect("JSON"),
+            "json_schema_mode": "check", "n_predict": 40}),
+        json!({"id": 2, "prompt": "Two", "json_schema_mode": "check"}),
+        json!({"id": 3, "prompt": "Two", "json_schema": {}, "json_schema_mode": "lax"}),
+        json!({"id": 4, "prompt": "Two", "json_schema": {"required": ["b", "a"], "properties": {"a": {"const": 1},
+            "b": {"const": 2}}, "additionalProperties": false}, "json_schema_key_order": "schema", "n_predict": 40}),
+    ];
+    let results = app.lines(&[], &lines).json_lines();
+    assert_eq!(results[0]["content"].as_str().map(|text| text.replace([' ', '\n'], "")), Some("[1,1]".to_string()));
+    for (result, part) in [(&results[1], "needs a JSON Schema"), (&results[2], "must be \"strict\" or \"check\"")] {
+        let message = result["error"]["message"].as_str().expect("an error");
+        assert!(message.contains("json_schema_mode") && message.contains(part), "{result}");
+    }
+    let text = results[3]["content"].as_str().expect("text");
+    assert!(text.find("\"a\"").expect("a") < text.find("\"b\"").expect("b"), "{text}");
+}
+
+#[test]
 fn an_answer_cut_before_its_format_is_complete_is_exit_code_7() {
     let app = App::new();
     let run = app.answer(&["-n", "3", "--grammar", "root ::= \"[\" [0-9]{40} \"]\"", "Numbers!"], "");

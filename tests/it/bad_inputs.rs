@@ -211,6 +211,8 @@ fn c1_wrong_command_lines() {
         (vec!["run", "-m", m, "-l", "x", "hi"], "--logit-bias"),
         (vec!["run", "-m", m, "-l", "999999+1", "hi"], "outside the vocabulary"),
         (vec!["run", "-m", m, "--format", "json", "-j", "{}", "hi"], "cannot be used with"),
+        (vec!["run", "-m", m, "--schema-check", "hi"], "--schema-check needs --json-schema"),
+        (vec!["run", "-m", m, "--key-order", "sorted", "-j", "{}", "hi"], "must be 'any' or 'schema'"),
         (vec!["run", "-m", m], "nothing to answer"),
         (vec!["nonsense-command", "--model"], "--model"),
     ] {

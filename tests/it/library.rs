@@ -71,6 +71,24 @@ fn an_adapter_is_added_listed_used_removed_and_restored() {
 }
 
 #[test]
+fn an_adapter_brings_its_format_unless_the_request_has_one() {
+    let app = App::new();
+    let file = app.write("style.gguf", random_lora(31, 8, 0.01)).display().to_string();
+    app.add(&[&file, "--name", "judge", "--default-format", "sentiment"]).ok();
+    let [flag, folder] = app.library_flag();
+    let ask = |how: &[&str]| {
+        let mut args = vec!["-n", "12", flag.as_str(), folder.as_str(), "--adapter", "judge"];
+        args.extend(how);
+        args.push("I love it.");
+        app.answer(&args, "").ok().text().to_string()
+    };
+    let sentiments = ["positive", "negative", "neutral"];
+    assert!(sentiments.contains(&ask(&[]).as_str()));
+    assert!(["yes", "no"].contains(&ask(&["--format", "yes-no"]).as_str()));
+    assert!(!sentiments.contains(&ask(&["--format", "none", "--ignore-eos"]).as_str()));
+}
+
+#[test]
 fn adapters_can_be_stored_smaller() {
     let app = App::new();
     let file = app.write("a.gguf", random_lora(61, 32, 0.03)).display().to_string();

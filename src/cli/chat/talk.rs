@@ -557,7 +557,9 @@ fn describe(format: Option<&Source>) -> String {
         None => "none".into(),
         Some(Source::Named(name)) => name.clone(),
         Some(Source::Gbnf(text)) => format!("GBNF: {}", excerpt(text, 50)),
-        Some(Source::JsonSchema(text) | Source::CheckedSchema(text)) => format!("JSON Schema: {}", excerpt(text, 50)),
+        Some(Source::JsonSchema(text) | Source::CheckedSchema(text) | Source::Schema { text, .. }) => {
+            format!("JSON Schema: {}", excerpt(text, 50))
+        }
         Some(Source::Regex(text)) => format!("regular expression: {}", excerpt(text, 50)),
         Some(Source::ToolCalls(_)) => "tool calls".into(),
     }

@@ -33,17 +33,15 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
-
 use serde_json::Value;
 
 use super::error::GrammarError;
 use super::limits::Limits;
-use super::unique::UniqueArrays;
 pub(super) use holds::same;
+pub(super) use write::{Plan, Rules};
 
 /// What to do with a keyword that cannot be enforced token by token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum SchemaMode {
     /// Refuse the schema.
     #[default]
@@ -64,19 +62,21 @@ pub struct SchemaNote {
     pub message: String,
 }
 
+/// In which order the keys of an object come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum KeyOrder {
+    /// Any.
+    #[default]
+    Any,
+    /// The order of the schema; keys that it does not name come last.
+    Schema,
+}
+
 /// A schema ready for the engine.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Rewritten {
     /// Enforces at least the schema, but for what `unchecked` names.
-    pub value: Value,
-    /// Where it is stricter than the schema.
-    pub notes: Vec<SchemaNote>,
-    /// What is left to the check at the end. Empty in [`SchemaMode::Strict`].
-    pub unchecked: Vec<SchemaNote>,
-    /// Arrays whose items must differ.
-    pub unique: UniqueArrays,
-    /// JSON pointers into the schema, by the names of the definitions in `value`.
-    pub origins: HashMap<String, String>,
+    pub plan: Plan,
     /// The schema as it was read.
     pub original: Value,
 }
@@ -99,8 +99,8 @@ pub(super) fn rewrite(text: &str, mode: SchemaMode, limits: &Limits) -> Result<R
     let document = document::Document::new(&original);
     let mut graph = graph::Graph::new(&document);
     let root = graph.schema(document.root.clone());
-    let write::Written { value, notes, unchecked, unique, origins } = write::write(&mut graph, root, mode)?;
-    Ok(Rewritten { value, notes, unchecked, unique, origins, original })
+    let plan = write::plan(&mut graph, root, mode)?;
+    Ok(Rewritten { plan, original })
 }
 
 fn refuse(pointer: &str, keyword: Option<&str>, message: impl Into<String>) -> GrammarError {

@@ -7,6 +7,7 @@ mod export;
 mod formats;
 mod gbnf;
 mod hostile;
+mod order;
 mod policy;
 mod reference;
 mod regex;

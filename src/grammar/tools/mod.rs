@@ -9,7 +9,7 @@ mod read;
 use super::compiler::Source;
 use super::deferred::Trigger;
 use super::error::{GrammarError, nearest};
-pub(super) use lark::grammar;
+pub(super) use lark::{arguments_key, grammar, grammar_of_rules};
 pub use read::read as read_tools;
 
 /// Tools of one request, at most.

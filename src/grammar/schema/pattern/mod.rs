@@ -63,6 +63,11 @@ impl Pattern {
         Ok(Pattern::of(normal(&format!("^(?:{source})$"))?))
     }
 
+    /// A pattern out of [`Pattern::source`].
+    pub fn printed(source: &str) -> Pattern {
+        Pattern::of(source.to_owned())
+    }
+
     /// These texts and no others.
     pub fn literals(texts: &[&str]) -> Pattern {
         let list: Vec<String> = texts.iter().map(|text| regex_syntax::escape(text)).collect();

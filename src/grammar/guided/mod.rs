@@ -1,45 +1,25 @@
 //! JSON Schemas, enforced by the crate `llguidance`.
 //!
-//! Strict: what it does not support is an error at compile time. White space between the parts of a value is optional
-//! and bounded, see [`WHITESPACE`]. Object keys come in the order of the schema, as the engine demands.
+//! `compile` makes the engine's grammar; here it runs.
 //!
 //! Once a matcher of `llguidance` has failed it stays failed, and so does ours.
 
-use std::collections::HashMap;
+mod compile;
+
 use std::sync::{Arc, OnceLock};
 
 use llguidance::api::{StopReason, TopLevelGrammar};
 use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
-use serde_json::{Value, json};
 
 use super::compiled::MatchResult;
-use super::error::{GrammarError, MatcherError, one_line};
-use super::limits::Limits;
+use super::error::{MatcherError, one_line};
 use super::mask::TokenMask;
 use super::plan::Plan;
-use super::report::SchemaReport;
-use super::schema::{self, SchemaMode};
-use super::tools::{self, ToolCalls};
 use super::unique::{Follower, UniqueArrays};
 use super::vocabulary::Vocabulary;
-
-/// White space that may stand between two parts of a JSON value: none, one blank, or a new line with indentation.
-///
-/// The language of llama.cpp's schema converter, for the same reason: a small model that may write white space
-/// without end does, and never finishes. One blank covers `{"a": 1, "b": 2}`, a new line covers pretty printing.
-const WHITESPACE: &str = r" |\n{1,2}[ \t]{0,20}";
-
-/// Letters that may stand behind `\\` in a string. Without `u`: the engine compares keys as they are spelled, so with it
-/// a key spelled `"\\u0061"` would pass for another one than `"a"`.
-const ESCAPES: &str = "nrbtf\\\"";
-
-/// Stack of the thread that compiles, for a schema without references.
-const STACK: usize = 8 << 20;
-/// More stack per reference: the engine follows chains of them by recursion.
-const STACK_PER_REFERENCE: usize = 32 << 10;
-/// No more stack than this. Only touched pages count.
-const STACK_MOST: usize = 256 << 20;
+pub(super) use compile::{from_calls, from_schema};
+use compile::{on_a_large_stack, parser};
 
 /// After this many tokens or bytes without a mask, one is worked out for its side effect.
 ///
@@ -60,167 +40,8 @@ pub(super) struct Template {
     references: usize,
     /// Arrays whose items must differ, if there are any.
     unique: Option<Arc<UniqueArrays>>,
-}
-
-/// Rewrites and compiles a schema.
-pub(super) fn from_schema(
-    text: &str,
-    mode: SchemaMode,
-    limits: &Limits,
-    vocabulary: &Arc<Vocabulary>,
-) -> Result<(Template, SchemaReport), GrammarError> {
-    let factory = vocabulary.factory()?;
-    let references = text.matches("$ref").count() + text.matches("allOf").count();
-    let compiled = on_a_large_stack(references, || {
-        let rewritten = schema::rewrite(text, mode, limits)?;
-        let size = rewritten.value.to_string().len();
-        let grammar = grammar(rewritten.value);
-        let matcher = parser(factory, &grammar).map_err(|error| at_origin(error, &rewritten.origins))?;
-        let report = SchemaReport::new(rewritten.notes, rewritten.unchecked, rewritten.original)?;
-        let unique = (!rewritten.unique.is_empty()).then(|| Arc::new(rewritten.unique));
-        Ok((grammar, matcher, size, report, unique))
-    })?;
-    let (grammar, matcher, size, report, unique) = compiled;
-    let vocabulary = Arc::clone(vocabulary);
-    Ok((Template { vocabulary, grammar, matcher, bytes: OnceLock::new(), size, references, unique }, report))
-}
-
-/// The engine's form of a rewritten schema.
-fn grammar(schema: Value) -> TopLevelGrammar {
-    let mut schema = match schema {
-        Value::Object(object) => object,
-        // Options can only be attached to an object.
-        other => serde_json::Map::from_iter([("allOf".to_owned(), json!([other]))]),
-    };
-    schema.insert("x-guidance".to_owned(), options());
-    TopLevelGrammar::from_json_schema(Value::Object(schema))
-}
-
-/// How the engine is to read schemas.
-fn options() -> Value {
-    json!({
-        "whitespace_flexible": true,
-        "whitespace_pattern": WHITESPACE,
-        "lenient": false,
-        "coerce_one_of": false,
-        "json_allowed_escapes": ESCAPES,
-    })
-}
-
-/// Compiles the envelope of tool calls around the schemas of their arguments.
-pub(super) fn from_calls(
-    calls: &ToolCalls,
-    vocabulary: &Arc<Vocabulary>,
-    limits: &Limits,
-) -> Result<Template, GrammarError> {
-    let factory = vocabulary.factory()?;
-    let count = |text: &str| text.matches("$ref").count() + text.matches("allOf").count();
-    let references = calls.tools.iter().map(|tool| count(&tool.parameters)).sum();
-    let (grammar, matcher, size) = on_a_large_stack(references, || {
-        let mut schemas = Vec::with_capacity(calls.tools.len());
-        for (index, tool) in calls.tools.iter().enumerate() {
-            let schema = schema::rewrite(&tool.parameters, SchemaMode::Strict, limits);
-            let schema = schema.map_err(|error| of_tool(error, index, &tool.name))?;
-            if !schema.unique.is_empty() {
-                let error = GrammarError::Schema {
-                    pointer: String::new(),
-                    keyword: Some("uniqueItems".to_owned()),
-                    message: "cannot be enforced inside a tool call".to_owned(),
-                };
-                return Err(of_tool(error, index, &tool.name));
-            }
-            schemas.push(schema.value);
-        }
-        let text = tools::grammar(calls, schemas, &options());
-        let size = text.len();
-        let grammar = TopLevelGrammar::from_lark(text);
-        let matcher = parser(factory, &grammar)?;
-        Ok((grammar, matcher, size))
-    })?;
-    let vocabulary = Arc::clone(vocabulary);
-    Ok(Template { vocabulary, grammar, matcher, bytes: OnceLock::new(), size, references, unique: None })
-}
-
-/// An error in the schema of one tool, with the tool's place and name.
-fn of_tool(error: GrammarError, index: usize, name: &str) -> GrammarError {
-    match error {
-        GrammarError::Schema { pointer, keyword, message } => GrammarError::Schema {
-            pointer: format!("/tools/{index}/function/parameters{pointer}"),
-            keyword,
-            message: format!("tool '{name}': {message}"),
-        },
-        other => other,
-    }
-}
-
-/// Runs `work` on a thread with room for its recursion.
-fn on_a_large_stack<T: Send>(
-    references: usize,
-    work: impl FnOnce() -> Result<T, GrammarError> + Send,
-) -> Result<T, GrammarError> {
-    let stack = (STACK + references * STACK_PER_REFERENCE).min(STACK_MOST);
-    let failed = |message: &str| GrammarError::Engine { message: message.to_owned() };
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
-            .name("grammar".to_owned())
-            .stack_size(stack)
-            .spawn_scoped(scope, work)
-            .map_err(|_| failed("no memory for the compiler's stack"))?;
-        thread.join().map_err(|_| failed("the schema compiler gave up"))?
-    })
-}
-
-fn parser(factory: &ParserFactory, grammar: &TopLevelGrammar) -> Result<Matcher, GrammarError> {
-    let parser = factory.create_parser(grammar.clone()).map_err(|error| refusal(&format!("{error:#}")))?;
-    let matcher = Matcher::new(Ok(parser));
-    match matcher.get_error() {
-        Some(error) => Err(refusal(&error)),
-        None => Ok(matcher),
-    }
-}
-
-/// The same refusal with the place in the schema as it was before it was rewritten.
-fn at_origin(error: GrammarError, origins: &HashMap<String, String>) -> GrammarError {
-    match error {
-        GrammarError::Schema { pointer, keyword, message } => {
-            let name = pointer.strip_prefix("/$defs/").and_then(|rest| rest.split('/').next());
-            let origin = name.and_then(|name| origins.get(name)).cloned();
-            GrammarError::Schema { pointer: origin.unwrap_or_default(), keyword, message }
-        }
-        other => other,
-    }
-}
-
-/// A compile error of the engine, with the place it names if it names one.
-fn refusal(message: &str) -> GrammarError {
-    let mut pointer = String::new();
-    let mut lines: Vec<&str> = Vec::new();
-    let text = message.split("\n<backtrace>").next().unwrap_or_default();
-    for line in text.lines() {
-        match line.trim().strip_prefix("while processing ") {
-            Some(place) => {
-                // `#/definitions/x: what is wrong there`
-                let place = place.split(": ").next().unwrap_or_default();
-                pointer = place.trim_start_matches('#').to_owned();
-            }
-            // The engine repeats the message for each level it passes.
-            None if lines.contains(&line) => {}
-            None => lines.push(line),
-        }
-    }
-    let mut message = one_line(&lines.join("\n"));
-    if message.contains("oneOf constraints are not supported") {
-        message = "the branches of 'oneOf' may overlap, which cannot be enforced; use 'anyOf'".to_owned();
-    } else if message.starts_with("regex parse error")
-        && let Some((_, error)) = message.split_once("; error: ")
-    {
-        // The lines between show the pattern with a caret.
-        message = format!("in 'pattern': {error}");
-    }
-    let keyword = ["oneOf", "patternProperties", "pattern", "format", "multipleOf"]
-        .into_iter()
-        .find(|keyword| message.contains(keyword));
-    GrammarError::Schema { pointer, keyword: keyword.map(str::to_owned), message }
+    /// Keys that objects require, each once.
+    required: Arc<[String]>,
 }
 
 impl Template {
@@ -236,7 +57,7 @@ impl Template {
             mask: None,
             unmasked: 0,
             finished: false,
-            plan: Plan::default(),
+            plan: Plan::new(Arc::clone(&self.required)),
             closing: TokenMask::default(),
         }
     }
@@ -343,6 +164,7 @@ impl Guided {
         self.mask = None;
         self.matcher.consume_token(token).map_err(|error| engine(&error))?;
         self.plan.follow(token);
+        self.plan.add(self.vocabulary.piece(token));
         if let Some(follower) = &mut self.follower {
             follower.feed(self.vocabulary.piece(token)).map_err(|_| MatcherError::Refused { token })?;
         }

@@ -1,18 +1,25 @@
-//! Writes what was worked out as a schema for the engine.
+//! Writes what was worked out for the engine: as rules, or as a schema again.
 //!
 //! Alternatives that no finite value satisfies are left out first: the least set of nodes that some value satisfies is
 //! found from below, so a schema that demands itself without end is found too.
 
-use std::collections::{HashMap, HashSet};
+mod object;
+mod rules;
+mod schema;
+mod spell;
 
-use serde_json::{Map, Value, json};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use serde_json::Value;
 
 use super::super::error::GrammarError;
 use super::super::unique::UniqueArrays;
 use super::graph::{Expr, Graph, Id};
-use super::lower::{Low, LowObj, Lowering};
+use super::lower::{Low, Lowering};
 use super::part::Kind;
 use super::{SchemaMode, SchemaNote, refuse};
+pub(in super::super) use rules::Rules;
 
 /// Keywords from which a missing `type` is read, with that type.
 const TELLING: &[(&str, Kind)] = &[
@@ -27,21 +34,55 @@ const SPEAKING: [&str; 8] = ["type", "enum", "const", "$ref", "anyOf", "oneOf", 
 
 /// Nodes a schema may have when written.
 const NODES: usize = 20_000;
-/// Levels written inside one another; deeper ones are referred to.
-const LEVELS: usize = 24;
 
-/// A schema as written.
-pub(super) struct Written {
-    pub value: Value,
+/// What there is to write.
+#[derive(Debug, Clone, PartialEq)]
+pub(in super::super) struct Plan {
+    root: Id,
+    nodes: HashMap<Id, Vec<Low>>,
+    /// The nodes that some finite value satisfies.
+    alive: HashSet<Id>,
+    /// JSON pointers of the original.
+    pointers: HashMap<Id, String>,
     pub notes: Vec<SchemaNote>,
     pub unchecked: Vec<SchemaNote>,
     pub unique: UniqueArrays,
-    /// JSON pointers of the original, by the names of definitions.
-    pub origins: HashMap<String, String>,
 }
 
-/// The schema of a node.
-pub(super) fn write(graph: &mut Graph<'_>, root: Id, mode: SchemaMode) -> Result<Written, GrammarError> {
+impl Plan {
+    /// As a schema, with the JSON pointers of the original by the names of its definitions. Keys come in the order of
+    /// the schema.
+    pub fn schema(&self) -> (Value, HashMap<String, String>) {
+        let (value, names) = schema::write(self);
+        let origin = |id: &Id| self.pointers.get(id).cloned().unwrap_or_default();
+        (value, names.iter().map(|(name, id)| (name.clone(), origin(id))).collect())
+    }
+
+    /// As rules in which keys come in any order; `None` where that cannot be written.
+    pub fn rules(&self, options: &Value) -> Option<Rules> {
+        rules::write(self, options)
+    }
+
+    /// Keys that objects require, each once.
+    pub fn required(&self) -> Arc<[String]> {
+        let mut found: Vec<String> = Vec::new();
+        for part in self.nodes.values().flatten() {
+            if let Low::Object(object) = part {
+                found.extend(object.required.iter().cloned());
+            }
+        }
+        found.sort();
+        found.dedup();
+        found.into()
+    }
+
+    fn is_alive(&self, id: Id) -> bool {
+        id == Id::TRUE || self.alive.contains(&id)
+    }
+}
+
+/// Works out the alternatives of a node and of all below it.
+pub(super) fn plan(graph: &mut Graph<'_>, root: Id, mode: SchemaMode) -> Result<Plan, GrammarError> {
     let mut lowering = Lowering::new(graph, mode);
     let mut nodes: HashMap<Id, Vec<Low>> = HashMap::new();
     let mut order = Vec::new();
@@ -75,26 +116,9 @@ pub(super) fn write(graph: &mut Graph<'_>, root: Id, mode: SchemaMode) -> Result
         let keyword = if message.contains("without end") { Some("$ref") } else { None };
         return Err(refuse("", keyword, message));
     }
-    let mut writer = Writer { nodes, alive, shared: HashSet::new(), names: HashMap::new(), pending: Vec::new() };
-    writer.share(root);
-    let mut value = writer.node(root, 0);
-    let mut definitions = Map::new();
-    while let Some(id) = writer.pending.pop() {
-        let name = writer.names[&id].clone();
-        let body = writer.body(id, 0);
-        definitions.insert(name, body);
-    }
-    if !definitions.is_empty() {
-        if !value.is_object() || value.get("$ref").is_some() {
-            value = json!({"allOf": [value]});
-        }
-        if let Value::Object(object) = &mut value {
-            object.insert("$defs".into(), Value::Object(definitions));
-        }
-    }
-    let origins = writer.names.iter().map(|(id, name)| (name.clone(), graph.pointer(*id))).collect();
-    let unique = unique(&writer.nodes, root);
-    Ok(Written { value, notes, unchecked, unique, origins })
+    let pointers = nodes.keys().map(|id| (*id, graph.pointer(*id))).collect();
+    let unique = unique(&nodes, root);
+    Ok(Plan { root, nodes, alive, pointers, notes, unchecked, unique })
 }
 
 fn below(part: &Low) -> Vec<Id> {
@@ -116,7 +140,10 @@ fn unique(nodes: &HashMap<Id, Vec<Low>>, root: Id) -> UniqueArrays {
             _ => None,
         })
     };
-    let mut found = UniqueArrays { root: of(&root).is_some(), ..UniqueArrays::default() };
+    // The engine counts members, not keys.
+    let counted = |part: &Low| matches!(part, Low::Object(object) if object.min > object.required.len() as u64);
+    let counted = nodes.values().flatten().any(counted);
+    let mut found = UniqueArrays { root: of(&root).is_some(), keys_once: counted, ..UniqueArrays::default() };
     for part in nodes.values().flatten() {
         match part {
             Low::Array { prefix, rest, .. } => found.all |= prefix.iter().chain([rest]).any(|id| of(id).is_some()),
@@ -225,124 +252,5 @@ fn finite(part: &Low, alive: &HashSet<Id>) -> bool {
             let optional = object.props.iter().filter(|(_, id)| alive.contains(id)).count() as u64;
             required && (open || object.min <= optional)
         }
-    }
-}
-
-struct Writer {
-    nodes: HashMap<Id, Vec<Low>>,
-    alive: HashSet<Id>,
-    /// Nodes that are written once and referred to.
-    shared: HashSet<Id>,
-    names: HashMap<Id, String>,
-    pending: Vec<Id>,
-}
-
-impl Writer {
-    /// Finds the nodes that are used more than once, which all that contain themselves are.
-    fn share(&mut self, root: Id) {
-        let mut uses: HashMap<Id, usize> = HashMap::from([(root, 1)]);
-        let mut queue = vec![root];
-        while let Some(id) = queue.pop() {
-            for child in self.nodes.get(&id).into_iter().flatten().flat_map(below) {
-                let count = uses.entry(child).or_default();
-                *count += 1;
-                if *count == 1 {
-                    queue.push(child);
-                }
-            }
-        }
-        let large = |id: &Id| {
-            let parts = self.nodes.get(id).map_or(&[][..], Vec::as_slice);
-            parts.iter().any(|part| matches!(part, Low::Array { .. } | Low::Object(_)))
-        };
-        self.shared = uses.iter().filter(|(id, count)| **count > 1 && large(id)).map(|(id, _)| *id).collect();
-    }
-
-    fn node(&mut self, id: Id, level: usize) -> Value {
-        if id == Id::TRUE {
-            return Value::Bool(true);
-        }
-        if !self.alive.contains(&id) {
-            return Value::Bool(false);
-        }
-        if self.shared.contains(&id) || level > LEVELS {
-            let next = self.names.len();
-            let mut fresh = false;
-            let name = self.names.entry(id).or_insert_with(|| {
-                fresh = true;
-                format!("n{next}")
-            });
-            let reference = json!({"$ref": format!("#/$defs/{name}")});
-            if fresh {
-                self.pending.push(id);
-            }
-            return reference;
-        }
-        self.body(id, level)
-    }
-
-    fn body(&mut self, id: Id, level: usize) -> Value {
-        let parts = self.nodes.get(&id).cloned().unwrap_or_default();
-        let mut written: Vec<Value> = parts.iter().map(|part| self.part(part, level + 1)).collect();
-        match written.len() {
-            1 => written.remove(0),
-            _ => json!({"anyOf": written}),
-        }
-    }
-
-    fn part(&mut self, part: &Low, level: usize) -> Value {
-        match part {
-            Low::Values(values) => json!({"enum": values}),
-            Low::Leaf(leaf) => leaf.clone(),
-            Low::Array { prefix, rest, min, max, .. } => {
-                let mut array = Map::from_iter([("type".into(), "array".into())]);
-                if !prefix.is_empty() {
-                    let items: Vec<Value> = prefix.iter().map(|id| self.node(*id, level)).collect();
-                    array.insert("prefixItems".into(), items.into());
-                }
-                if *rest != Id::TRUE {
-                    array.insert("items".into(), self.node(*rest, level));
-                }
-                if *min > 0 {
-                    array.insert("minItems".into(), (*min).into());
-                }
-                if let Some(max) = max {
-                    array.insert("maxItems".into(), (*max).into());
-                }
-                Value::Object(array)
-            }
-            Low::Object(object) => self.object(object, level),
-        }
-    }
-
-    fn object(&mut self, object: &LowObj, level: usize) -> Value {
-        let mut written = Map::from_iter([("type".into(), "object".into())]);
-        if !object.props.is_empty() {
-            let mut props = Map::new();
-            for (name, id) in &object.props {
-                props.insert(name.clone(), self.node(*id, level));
-            }
-            written.insert("properties".into(), Value::Object(props));
-        }
-        if !object.patterns.is_empty() {
-            let mut patterns = Map::new();
-            for (pattern, id) in &object.patterns {
-                patterns.insert(pattern.clone(), self.node(*id, level));
-            }
-            written.insert("patternProperties".into(), Value::Object(patterns));
-        }
-        if object.rest != Id::TRUE {
-            written.insert("additionalProperties".into(), self.node(object.rest, level));
-        }
-        if !object.required.is_empty() {
-            written.insert("required".into(), object.required.clone().into());
-        }
-        if object.min > 0 {
-            written.insert("minProperties".into(), object.min.into());
-        }
-        if let Some(max) = object.max {
-            written.insert("maxProperties".into(), max.into());
-        }
-        Value::Object(written)
     }
 }

@@ -1,0 +1,175 @@
+//! What a request's format does to its answer beyond the grammar: thinking is left free before it, and what no grammar
+//! can enforce is checked when the answer is whole, and asked again.
+//!
+//! Knows jobs and events; no engine, no flags, no JSON of requests.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use crate::error::{Code, Failure};
+use crate::event::{Event, Finished, TokenEvent};
+use crate::grammar::{Compiled, Matcher, MatcherError, SchemaViolation, Trigger, Vocabulary};
+use crate::scheduler::{Job, Submitter};
+
+/// How often an answer that fails its check is asked again.
+pub const RETRIES: u32 = 3;
+/// The temperature of asking again where the first answer was the most probable one, which would only come again.
+const RETRY_TEMPERATURE: f32 = 0.7;
+
+const THINK: &str = "<think>";
+const UNTHINK: &str = "</think>";
+
+/// A format of one request.
+#[derive(Clone)]
+pub struct Format {
+    compiled: Arc<Compiled>,
+    /// When it begins to hold, from within to without.
+    triggers: Vec<Trigger>,
+}
+
+impl Format {
+    /// `trigger`: when the grammar begins to hold, if not at once.
+    pub fn new(compiled: Arc<Compiled>, trigger: Option<Trigger>) -> Self {
+        Self { compiled, triggers: trigger.into_iter().collect() }
+    }
+
+    /// The same after thoughts, if the model thinks: its prompt ends with the opening mark, or `wanted` says that it is
+    /// to think and the mark is still to come.
+    #[must_use]
+    pub fn after_thoughts(mut self, prompt: &[u32], vocabulary: &Vocabulary, wanted: bool) -> Self {
+        let tail = prompt.len().saturating_sub(16);
+        let bytes: Vec<u8> = prompt[tail..].iter().flat_map(|token| vocabulary.piece(*token)).copied().collect();
+        let tail = bytes.trim_ascii_end();
+        let opened = tail.ends_with(THINK.as_bytes());
+        let closed = tail.ends_with(UNTHINK.as_bytes());
+        if opened || (wanted && !closed) {
+            self.triggers.push(Trigger::answer_after(UNTHINK));
+        }
+        if !opened && wanted && !closed {
+            self.triggers.push(Trigger { marker: THINK.into(), free: false, must: true, inside: false });
+        }
+        self
+    }
+
+    /// A matcher at the beginning of the answer.
+    ///
+    /// # Errors
+    /// As [`Matcher::after`].
+    pub fn matcher(&self, vocabulary: &Arc<Vocabulary>) -> Result<Matcher, MatcherError> {
+        let inner = self.compiled.matcher();
+        self.triggers.iter().try_fold(inner, |inner, trigger| inner.after(trigger.clone(), vocabulary))
+    }
+
+    /// Whether the grammar leaves something to the check of the whole answer.
+    pub fn is_checked(&self) -> bool {
+        self.compiled.schema().is_some_and(|report| !report.unchecked().is_empty())
+    }
+
+    fn check(&self, text: &str) -> Result<(), SchemaViolation> {
+        let answer = match self.triggers.iter().any(|trigger| trigger.marker == UNTHINK.as_bytes()) {
+            true => text.split_once(UNTHINK).map_or(text, |(_, answer)| answer),
+            false => text,
+        };
+        self.compiled.schema().map_or(Ok(()), |report| report.check(answer))
+    }
+}
+
+/// A request whose answers are held back until one passes its check.
+pub struct Check {
+    format: Format,
+    vocabulary: Arc<Vocabulary>,
+    /// What is asked again; its matcher and its channel are new each time.
+    again: Job,
+    first: Receiver<Event>,
+    out: Sender<Event>,
+}
+
+impl Check {
+    /// Puts the check between `job` and those who listen to it.
+    pub fn new(format: Format, vocabulary: Arc<Vocabulary>, job: &mut Job) -> Self {
+        let (events, first) = channel();
+        let again = job.again(None, job.events.clone());
+        let out = std::mem::replace(&mut job.events, events);
+        Self { format, vocabulary, again, first, out }
+    }
+
+    /// Listens to the job, which has been queued, on a thread of its own; asks again through `submitter`.
+    ///
+    /// # Errors
+    /// There is no thread for it.
+    pub fn start(self, submitter: Submitter) -> Result<(), Failure> {
+        let thread = std::thread::Builder::new().name("check".into()).spawn(move || self.run(&submitter));
+        thread.map(drop).map_err(|e| Failure::new(Code::Other, format!("no thread for the check of the answer: {e}")))
+    }
+
+    fn run(mut self, submitter: &Submitter) {
+        let mut violation = None;
+        for attempt in 0..=RETRIES {
+            if attempt > 0
+                && let Err(failure) = self.ask_again(attempt, submitter)
+            {
+                let _ = self.out.send(Event::Failed(failure));
+                return;
+            }
+            match self.attempt(attempt == 0) {
+                Some(Err(found)) => violation = Some(found),
+                _ => return,
+            }
+        }
+        let why = violation.map_or_else(String::new, |violation| violation.to_string());
+        let message = format!("{} answers in turn were not valid: {why}", RETRIES + 1);
+        let _ = self.out.send(Event::Failed(Failure::new(Code::FormatRejected, message)));
+    }
+
+    fn ask_again(&mut self, attempt: u32, submitter: &Submitter) -> Result<(), Failure> {
+        let matcher = self.format.matcher(&self.vocabulary);
+        let matcher = matcher.map_err(|e| Failure::new(Code::FormatRejected, e.to_string()))?;
+        let (events, next) = channel();
+        let mut job = self.again.again(Some(matcher), events);
+        job.sampling.seed = job.sampling.seed.map(|seed| seed.wrapping_add(attempt));
+        if job.sampling.temperature <= 0.0 {
+            job.sampling.temperature = RETRY_TEMPERATURE;
+        }
+        self.first = next;
+        submitter.submit(job)
+    }
+
+    /// Listens to one answer. `None`: it was passed on, or the request has ended otherwise.
+    fn attempt(&self, first: bool) -> Option<Result<(), SchemaViolation>> {
+        let mut held: Vec<TokenEvent> = Vec::new();
+        loop {
+            match self.first.recv().ok()? {
+                event @ Event::Prefilled { .. } => {
+                    if first {
+                        self.out.send(event).ok()?;
+                    }
+                }
+                Event::Token(event) => {
+                    held.push(event);
+                    // Tells whether anybody listens still; dropping our end cancels the job then.
+                    self.out.send(Event::Token(TokenEvent::default())).ok()?;
+                }
+                Event::Finished(finished) => return self.judge(held, finished),
+                event @ Event::Failed(_) => {
+                    let _ = self.out.send(event);
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// An answer that is cut says so itself; a whole one must be valid.
+    fn judge(&self, held: Vec<TokenEvent>, finished: Finished) -> Option<Result<(), SchemaViolation>> {
+        if finished.format_complete == Some(true) {
+            let text: String = held.iter().map(|event| event.text.as_str()).collect();
+            if let Err(violation) = self.format.check(&text) {
+                return Some(Err(violation));
+            }
+        }
+        for event in held {
+            self.out.send(Event::Token(event)).ok()?;
+        }
+        let _ = self.out.send(Event::Finished(finished));
+        None
+    }
+}
