@@ -227,6 +227,14 @@ impl Deferred {
         Ok(forced)
     }
 
+    pub fn lacks_key(&mut self) -> Result<bool, MatcherError> {
+        if self.begun { self.inner.lacks_key() } else { Ok(false) }
+    }
+
+    pub fn urge(&mut self, wish: u32) -> Result<Option<u32>, MatcherError> {
+        if self.begun { self.inner.urge(wish) } else { Ok(None) }
+    }
+
     pub fn least_bytes(&mut self) -> Option<usize> {
         match self.begun {
             true => self.inner.least_bytes_to_finish(),

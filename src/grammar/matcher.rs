@@ -125,6 +125,32 @@ impl Matcher {
         }
     }
 
+    /// Whether an object ought to close and cannot, because a required key is not there yet.
+    ///
+    /// # Errors
+    /// As in [`Matcher::mask`].
+    pub fn lacks_key(&mut self) -> Result<bool, MatcherError> {
+        match &mut self.kind {
+            Kind::Network(_) => Ok(false),
+            Kind::Guided(guided) => guided.lacks_key(),
+            Kind::Deferred(deferred) => deferred.lacks_key(),
+        }
+    }
+
+    /// The token to take where the model wished to close an object with `wish` and [`Matcher::lacks_key`]: the first one
+    /// of the key that is missing; the rest of the key is forced then. Without this a model that has said all it has to
+    /// say would make up keys for as long as the schema lets it. `None` everywhere else.
+    ///
+    /// # Errors
+    /// As in [`Matcher::mask`].
+    pub fn urge(&mut self, wish: u32) -> Result<Option<u32>, MatcherError> {
+        match &mut self.kind {
+            Kind::Network(_) => Ok(None),
+            Kind::Guided(guided) => guided.urge(wish),
+            Kind::Deferred(deferred) => deferred.urge(wish),
+        }
+    }
+
     pub(super) fn allows_bytes(&mut self, bytes: &[u8]) -> Result<bool, MatcherError> {
         each!(self, matcher => matcher.allows_bytes(bytes))
     }

@@ -70,6 +70,9 @@ impl Guided {
     /// See [`Matcher::forced_bytes`](super::Matcher::forced_bytes).
     pub fn forced_bytes(&mut self) -> Result<Vec<u8>, MatcherError> {
         self.check()?;
+        if !self.urged.is_empty() {
+            return Ok(self.urged.clone());
+        }
         // What the engine has no choice about may still repeat an item that must not be repeated.
         if self.matcher.is_stopped() || self.follower.is_some() {
             return Ok(Vec::new());
@@ -97,6 +100,7 @@ impl Guided {
         if let Some(follower) = &mut self.follower {
             follower.feed(bytes).map_err(|_| MatcherError::RefusedText { at: 0 })?;
         }
+        self.follow_urge(bytes);
         self.plan.add(bytes);
         self.mask = None;
         self.plan.forget();
@@ -115,6 +119,39 @@ impl Guided {
         let follows = self.follower.as_ref().is_none_or(|follower| follower.allows(bytes));
         let count = self.matcher.validate_tokens(&tokens).map_err(|error| engine(&error))?;
         Ok(follows && count == tokens.len())
+    }
+
+    /// See [`Matcher::lacks_key`](super::Matcher::lacks_key).
+    pub fn lacks_key(&mut self) -> Result<bool, MatcherError> {
+        let bytes = [b'}', b',', b'x', b']', b'"'].map(|byte| self.vocabulary.byte_token(byte));
+        let mask = self.mask()?;
+        let [close, comma, letter, bracket, quote] = bytes.map(|token| token.is_some_and(|token| mask.allows(token)));
+        Ok(comma && !close && !letter && !bracket && !quote)
+    }
+
+    /// See [`Matcher::urge`](super::Matcher::urge).
+    pub fn urge(&mut self, wish: u32) -> Result<Option<u32>, MatcherError> {
+        let closes = self.vocabulary.piece(wish).trim_ascii_start().starts_with(b"}");
+        if !(closes || self.vocabulary.is_end(wish)) || !self.lacks_key()? {
+            return Ok(None);
+        }
+        for name in Arc::clone(&self.plan.required).iter() {
+            let text = format!(", {}: ", serde_json::Value::from(name.as_str()));
+            if self.allows_bytes(text.as_bytes())? {
+                let token = cut(&self.vocabulary, text.as_bytes()).and_then(|tokens| tokens.first().copied());
+                self.urged = text.into_bytes();
+                return Ok(token);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes what was written off the text that is urged.
+    pub fn follow_urge(&mut self, bytes: &[u8]) {
+        match self.urged.strip_prefix(bytes) {
+            Some(rest) => self.urged = rest.to_vec(),
+            None => self.urged.clear(),
+        }
     }
 
     /// See [`Matcher::tokens_to_finish`](super::Matcher::tokens_to_finish).

@@ -59,6 +59,7 @@ impl Template {
             finished: false,
             plan: Plan::new(Arc::clone(&self.required)),
             closing: TokenMask::default(),
+            urged: Vec::new(),
         }
     }
 
@@ -136,6 +137,8 @@ pub(super) struct Guided {
     pub(super) plan: Plan,
     /// The last closing mask.
     pub(super) closing: TokenMask,
+    /// Text that is to come next although there is a choice, see `plan`.
+    pub(super) urged: Vec<u8>,
 }
 
 impl Guided {
@@ -164,7 +167,9 @@ impl Guided {
         self.mask = None;
         self.matcher.consume_token(token).map_err(|error| engine(&error))?;
         self.plan.follow(token);
-        self.plan.add(self.vocabulary.piece(token));
+        let vocabulary = Arc::clone(&self.vocabulary);
+        self.plan.add(vocabulary.piece(token));
+        self.follow_urge(vocabulary.piece(token));
         if let Some(follower) = &mut self.follower {
             follower.feed(self.vocabulary.piece(token)).map_err(|_| MatcherError::Refused { token })?;
         }

@@ -47,6 +47,8 @@ impl<E> From<MatcherError> for ChooseError<E> {
 /// Chooses the next token. `budget`: tokens that may still be generated, this one included; `None` if there is no
 /// limit. `draw` chooses among the tokens it is told (all, if told nothing).
 ///
+/// Where the model wishes to close an object that lacks a required key, that key comes next, see [`Matcher::urge`].
+///
 /// With a budget the answer is brought to its end in time: a token after which the text could no longer be completed is
 /// not taken, see [`Matcher::allows_closing`].
 ///
@@ -64,9 +66,13 @@ pub fn choose<E>(
     let mut token = None;
     if order == Order::CandidateFirst {
         let candidate = draw(None).map_err(ChooseError::Draw)?;
-        if matcher.allows(candidate)? {
-            token = Some(candidate);
-        }
+        token = match matcher.allows(candidate)? {
+            true => Some(candidate),
+            false => matcher.urge(candidate)?,
+        };
+    } else if matcher.lacks_key()? {
+        let wish = draw(None).map_err(ChooseError::Draw)?;
+        token = matcher.urge(wish)?;
     }
     let token = match token {
         Some(token) => token,

@@ -132,6 +132,33 @@ fn texts_have_their_spellings_and_keys_no_second_one() {
 }
 
 #[test]
+fn who_wishes_to_close_gets_the_key_that_is_missing() {
+    let text = r#"{"type":"object","properties":{"age":{"type":"integer"}},"required":["age"]}"#;
+    let compiled = compile(schema(text)).unwrap();
+    let mut matcher = compiled.matcher();
+    let close = u32::from(b'}');
+    assert_eq!(matcher.urge(close), Ok(None), "nothing is open");
+    matcher.accept_bytes(b"{\"name\": \"x\"").unwrap();
+    assert_eq!((matcher.lacks_key(), matcher.allows(close)), (Ok(true), Ok(false)));
+    assert_eq!(matcher.urge(u32::from(b',')), Ok(None), "it goes on by itself");
+    let token = matcher.urge(close).unwrap().unwrap();
+    matcher.accept(token).unwrap();
+    let rest = matcher.forced_bytes().unwrap();
+    let begun = super::toy().piece(token).to_vec();
+    assert_eq!([begun, rest.clone()].concat(), b", \"age\": ");
+    matcher.accept_bytes(&rest).unwrap();
+    assert_eq!(matcher.forced_bytes(), Ok(Vec::new()));
+    matcher.accept_bytes(b"3").unwrap();
+    assert_eq!((matcher.lacks_key(), matcher.allows(close)), (Ok(false), Ok(true)));
+    // Another way is taken: nothing is forced any more.
+    let mut matcher = compiled.matcher();
+    matcher.accept_bytes(b"{\"name\": \"x\"").unwrap();
+    matcher.urge(close).unwrap().unwrap();
+    matcher.accept_bytes(b", \"n").unwrap();
+    assert_eq!(matcher.forced_bytes(), Ok(Vec::new()));
+}
+
+#[test]
 fn constants_with_keys_come_in_any_order_too() {
     let compiled = compile(schema(r#"{"enum":[{"a":1,"b":[true,{"c":"x","d":null}]},[1,2],[]]}"#)).unwrap();
     check(
