@@ -11,6 +11,7 @@ mod order;
 mod policy;
 mod reference;
 mod regex;
+mod rows;
 mod schema;
 mod shapes;
 mod tools;
