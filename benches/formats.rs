@@ -5,6 +5,7 @@
 //!   --fuzz N                N schemas made by chance and by damage
 //!   --model FILE.gguf       whose tokens to use (else single bytes)
 //!   --json FILE             the results as JSON too
+//!   --key-order any|schema  in which order keys come (with --coverage)
 //!   --show                  list what was refused or judged wrongly
 
 #[path = "formats/bad.rs"]
@@ -23,6 +24,8 @@ mod tokens;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use smoa::grammar::KeyOrder;
+
 /// What was asked for on the command line.
 #[derive(Default)]
 pub struct Options {
@@ -34,6 +37,7 @@ pub struct Options {
     model: Option<PathBuf>,
     json: Option<PathBuf>,
     show: bool,
+    order: KeyOrder,
 }
 
 fn options() -> Result<Options, String> {
@@ -48,6 +52,11 @@ fn options() -> Result<Options, String> {
             "--fuzz" => found.fuzz = Some(value()?.parse().map_err(|_| "--fuzz needs a number")?),
             "--model" => found.model = Some(value()?.into()),
             "--json" => found.json = Some(value()?.into()),
+            "--key-order" => match value()?.as_str() {
+                "any" => found.order = KeyOrder::Any,
+                "schema" => found.order = KeyOrder::Schema,
+                _ => return Err("--key-order: any or schema".to_owned()),
+            },
             "--show" => found.show = true,
             "--bench" => {} // cargo says so
             other => return Err(format!("unknown option {other}")),

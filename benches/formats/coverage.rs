@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use smoa::grammar::{Compiled, Compiler, GrammarError, MatchResult, Source};
+use smoa::grammar::{Compiled, Compiler, GrammarError, KeyOrder, MatchResult, SchemaMode, Source};
 
 use crate::table::{Spread, print};
 use crate::tokens::Tokens;
@@ -59,7 +59,7 @@ pub fn run(path: &Path, options: &Options) -> Result<(bool, Value), String> {
         if let (Value::Object(object), true) = (&mut schema, order.last().is_some_and(|s| s.contains("draft7"))) {
             object.entry("$schema").or_insert_with(|| "http://json-schema.org/draft-07/schema#".into());
         }
-        let source = Source::JsonSchema(schema.to_string());
+        let source = Source::Schema { text: schema.to_string(), mode: SchemaMode::Strict, order: options.order };
         let begun = Instant::now();
         let compiled = compiler.compile(&source);
         let took = begun.elapsed().as_secs_f64() * 1e6;
@@ -159,6 +159,7 @@ pub fn run(path: &Path, options: &Options) -> Result<(bool, Value), String> {
         println!("{count:5}  {reason}");
     }
     let (compiles, cached, masks) = (Spread::of(compiles), Spread::of(cached), Spread::of(masks));
+    println!("\nkeys in {} order", if options.order == KeyOrder::Any { "any" } else { "the schema's" });
     println!("\ntokens: {}; index made in {index_ms:.0} ms", tokens.what);
     println!("compile: {compiles}\ncached:  {cached}\nmask:    {masks}");
     let subsets: serde_json::Map<String, Value> =

@@ -10,6 +10,12 @@
 #   scripts/bench/formats.sh --fuzz N [--json OUT]
 #       N schemas made by chance and by damage, what they accept held against an independent validator
 #
+#   scripts/bench/formats.sh --gbnf FILE.jsonl | --agree N | --masks | --fuzz-gbnf N [--json OUT]
+#       grammars: see scripts/bench/formats_gbnf.sh --help
+#   scripts/bench/formats.sh --e2e [SCHEMAS.jsonl] [--json OUT]
+#       whole answers and the speed of constrained against free generation: the same script
+#
+#   --key-order any|schema   keys as requests have them by default, or in the order of the schema (with --coverage)
 #   --model FILE.gguf   whose tokens the masks are for (default: the default model, if it is there; else single bytes)
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR/.. source=lib.sh
@@ -18,6 +24,13 @@ case ${1:-} in
   '' | -h | --help)
     sed -n '2,/^set /{/^set /!s/^# \{0,1\}//p;}' "${BASH_SOURCE[0]}"
     exit 0
+    ;;
+esac
+case ${1:-} in
+  --gbnf | --agree | --masks | --e2e) exec "$(dirname "${BASH_SOURCE[0]}")/formats_gbnf.sh" "$@" ;;
+  --fuzz-gbnf)
+    shift
+    exec "$(dirname "${BASH_SOURCE[0]}")/formats_gbnf.sh" --fuzz "$@"
     ;;
 esac
 cargo_env

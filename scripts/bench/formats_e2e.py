@@ -25,8 +25,37 @@ FREE = [
     "Write about a day in a library.",
     "Explain why leaves are green.",
 ]
+# Long keys and long constants: much of the text is no choice of the model.
+FORCED = {
+    "type": "object",
+    "properties": {
+        "apiVersion": {"const": "networking.k8s.io/v1"},
+        "kind": {"const": "NetworkPolicy"},
+        "metadata": {"type": "object", "properties": {"creationTimestamp": {"type": "null"},
+                                                      "deletionGracePeriodSeconds": {"type": "integer"}},
+                     "required": ["creationTimestamp", "deletionGracePeriodSeconds"], "additionalProperties": False},
+        "terminationGracePeriodSeconds": {"type": "integer"},
+        "automountServiceAccountToken": {"type": "boolean"},
+        "restartPolicy": {"enum": ["AlwaysRestartTheContainer", "NeverRestartTheContainer"]}},
+    "required": ["apiVersion", "kind", "metadata", "terminationGracePeriodSeconds", "automountServiceAccountToken",
+                 "restartPolicy"],
+    "additionalProperties": False}
+TOOL = {
+    "anyOf": [
+        {"type": "object", "properties": {"name": {"const": "get_weather"}, "arguments": {
+            "type": "object", "properties": {"city": {"type": "string"}, "unit": {"enum": ["celsius", "fahrenheit"]}},
+            "required": ["city", "unit"], "additionalProperties": False}},
+         "required": ["name", "arguments"], "additionalProperties": False},
+        {"type": "object", "properties": {"name": {"const": "send_mail"}, "arguments": {
+            "type": "object", "properties": {"to": {"type": "string"}, "subject": {"type": "string"},
+                                             "body": {"type": "string"}},
+            "required": ["to", "subject", "body"], "additionalProperties": False}},
+         "required": ["name", "arguments"], "additionalProperties": False}]}
 SPEED = {
     "json": {"format": "json"},
+    "tool call": {"json_schema": TOOL},
+    "forced text": {"json_schema": FORCED},
+    "forced text, order of the schema": {"json_schema": FORCED, "json_schema_key_order": "schema"},
     "schema": {"json_schema": {
         "type": "object",
         "properties": {
@@ -75,36 +104,45 @@ def generate(args):
         from jsonschema import validators
     except ImportError:
         sys.exit("formats_e2e: the Python package 'jsonschema' is needed (pip install 'jsonschema[format]')")
-    smoa = Smoa(args)
-    counts, wrong, refused = collections.Counter(), [], collections.Counter()
     with open(args.schemas, encoding="utf-8") as file:
         rows = [json.loads(line) for line in file if line.strip()]
-    for row in rows:
-        for seed in range(args.seeds):
-            request = {"id": f"{row['id']}#{seed}", "prompt": f"{PROMPT}\n{json.dumps(row['schema'])[:600]}",
-                       "chat": True, "json_schema": row["schema"], "n_predict": args.limit, "seed": seed,
-                       "temperature": 0.0 if seed == 0 else 1.0}
-            answer = smoa.ask(request)
-            error = answer.get("error")
-            if error and "content" not in answer:
-                counts["refused"] += 1
-                refused[error["message"][:100]] += 1
-                continue
-            problem = valid(validators, row["schema"], answer["content"])
-            counts["right" if problem is None else "wrong"] += 1
-            counts[f"finish {answer['finish_reason']}"] += 1
-            if problem:
-                wrong.append({"id": request["id"], "problem": problem, "finish": answer["finish_reason"],
-                              "tail": answer["content"][-60:]})
-    smoa.close()
-    asked = counts["right"] + counts["wrong"]
-    print(f"e2e: {len(rows)} schemas x {args.seeds} seeds, {args.limit} tokens at most: {counts['right']} of {asked} "
-          f"answers right, {counts['refused']} refused; " +
+    part, parts = (int(n) for n in args.part.split("/"))
+    asked = [(row, seed) for row in rows for seed in range(args.seeds)][part - 1::parts]
+    lines = [json.dumps({
+        "id": f"{row['id']}#{seed}", "prompt": f"{PROMPT}\n{json.dumps(row['schema'])[:600]}", "chat": True,
+        "json_schema": row["schema"], "n_predict": args.limit, "seed": seed, "temperature": 0.0 if seed == 0 else 1.0,
+    }) for row, seed in asked]
+    command = [args.smoa, "run", "--jsonl", "-m", args.model, "-t", str(args.threads), "-np", str(args.parallel),
+               "-c", str(args.parallel * 2048), *args.smoa_args]
+    run = subprocess.run(command, input="\n".join(lines) + "\n", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                         text=True, check=False)
+    answers = [json.loads(line) for line in run.stdout.splitlines()]
+    if len(answers) != len(asked):
+        sys.exit(f"formats_e2e: {len(asked)} lines asked, {len(answers)} answered, exit code {run.returncode}")
+    counts, wrong, refused = collections.Counter(), [], collections.Counter()
+    for (row, seed), answer in zip(asked, answers):
+        error = answer.get("error")
+        if error and "content" not in answer:
+            counts["refused"] += 1
+            refused[error["message"][:100]] += 1
+            continue
+        problem = valid(validators, row["schema"], answer["content"])
+        counts["right" if problem is None else "wrong"] += 1
+        counts[f"finish {answer['finish_reason']}"] += 1
+        if problem:
+            wrong.append({"id": answer["id"], "problem": problem, "finish": answer["finish_reason"],
+                          "tail": answer["content"][-60:]})
+    whole = counts["right"] + counts["wrong"]
+    print(f"e2e: part {part} of {parts} of {len(rows)} schemas x {args.seeds} seeds, {args.limit} tokens at most: "
+          f"{counts['right']} of {whole} answers right, {counts['refused']} refused; " +
           ", ".join(f"{name} {count}" for name, count in sorted(counts.items()) if name.startswith("finish")))
     for message, count in refused.most_common(8):
         print(f"  refused {count}: {message}")
     for row in wrong[:10]:
         print(f"  wrong: {row}")
+    if args.answers:
+        with open(args.answers, "a", encoding="utf-8") as file:
+            file.writelines(json.dumps(answer) + "\n" for answer in answers)
     return {"counts": counts, "wrong": wrong, "refused": refused}, not wrong
 
 
@@ -156,6 +194,9 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--part", default="1/1", help="one part of the answers: 2/5")
+    parser.add_argument("--parallel", type=int, default=8)
+    parser.add_argument("--answers", help="file to which the answers are added")
     parser.add_argument("--json")
     parser.add_argument("smoa_args", nargs="*", help="further flags for smoa, after --")
     args = parser.parse_args()

@@ -9,7 +9,7 @@
 #       time of masks of the ready formats, on random answers or on given ones (lines of JSON strings)
 #   scripts/bench/formats_gbnf.sh --fuzz N [--json OUT]
 #       N grammars made by chance and by damage; 1000000 takes some minutes
-#   scripts/bench/formats_gbnf.sh --e2e SCHEMAS.jsonl [--json OUT] [--limit TOKENS] [--seeds N]
+#   scripts/bench/formats_gbnf.sh --e2e [SCHEMAS.jsonl] [--json OUT] [--limit TOKENS] [--seeds N] [--part K/N]
 #       real answers under every schema, checked by the Python package `jsonschema`, then the speed of constrained
 #       against free generation, in turns
 #
@@ -26,7 +26,7 @@ esac
 cargo_env
 absolute() { case $1 in /*) printf '%s' "$1" ;; *) printf '%s' "$PWD/$1" ;; esac; }
 args=() rest=()
-model='' schemas='' json=''
+model='' schemas='' json='' e2e=''
 while (($#)); do
   case $1 in
     --gbnf)
@@ -46,10 +46,17 @@ while (($#)); do
       shift 2
       ;;
     --e2e)
-      schemas=$(absolute "${2:?$1 needs a file}")
-      shift 2
+      e2e=1
+      shift
+      case ${1:-} in
+        '' | --*) ;;
+        *)
+          schemas=$(absolute "$1")
+          shift
+          ;;
+      esac
       ;;
-    --limit | --seeds)
+    --limit | --seeds | --part | --answers | --parallel | --rounds)
       rest+=("$1" "${2:?$1 needs a number}")
       shift 2
       ;;
@@ -69,7 +76,7 @@ features=()
 for ((i = 0; i < ${#CARGO_ARGS[@]}; i++)); do
   if [[ ${CARGO_ARGS[i]} == --features ]]; then features=(--features "${CARGO_ARGS[i + 1]}"); fi
 done
-if [[ -n $schemas ]]; then
+if [[ -n $e2e ]]; then
   [[ -n $model ]] || {
     say "--e2e wants a model: scripts/run.sh fetches the default one, or give --model FILE.gguf"
     exit 2
@@ -77,7 +84,7 @@ if [[ -n $schemas ]]; then
   in_root cargo build "${CARGO_ARGS[@]}"
   if [[ -n $json ]]; then rest+=(--json "$json"); fi
   exec python3 "$(dirname "${BASH_SOURCE[0]}")/formats_e2e.py" --smoa "$SMOA_ROOT/target/release/smoa" --model "$model" \
-    --schemas "$schemas" --speed "${rest[@]}"
+    ${schemas:+--schemas "$schemas"} --speed "${rest[@]}"
 fi
 if [[ -n $model ]]; then args+=(--model "$model"); fi
 if [[ -n $json ]]; then args+=(--json "$json"); fi
