@@ -258,7 +258,7 @@ mod tests {
 
     fn allows(keys: &[&str], root: bool, text: &str) -> bool {
         let keys = keys.iter().map(|key| ((*key).to_owned(), None)).collect();
-        Follower::new(Arc::new(UniqueArrays { keys, all: false, root })).allows(text.as_bytes())
+        Follower::new(Arc::new(UniqueArrays { keys, root, ..UniqueArrays::default() })).allows(text.as_bytes())
     }
 
     #[test]
