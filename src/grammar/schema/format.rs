@@ -120,7 +120,7 @@ fn uri(pchar: &str, absolute: bool) -> String {
 /// Regular expressions of the plain kind: groups at most two deep, classes without ranges of one's own making.
 fn regex() -> String {
     let escape = r"\\[dDwWsStnrfv./\\^$*+?()\[\]{}|\-]";
-    let member = format!("(?:[A-Za-z0-9_ .,:;!@#%&=/'+*?]|{escape}|a-z|A-Z|0-9|a-f|A-F)");
+    let member = format!("(?:[A-Za-z0-9_ .,:;!@#%&=/'\"<>()$+*?]|{escape}|a-z|A-Z|0-9|a-f|A-F)");
     let class = format!("\\[\\^?{member}+\\]");
     let simple = format!("(?:[A-Za-z0-9_ ,:;!@#%&=/'\"<>~`\\-.^$]|{escape}|{class})");
     let times = r"(?:[*+?]\??|\{[1-9][0-9]?(?:,)?\})?";
@@ -168,7 +168,7 @@ mod tests {
             ("uri-template", &["http://a/{b}{?c,d*}", "x"], &["{", "{a", "a}", "{}"]),
             ("json-pointer", &["", "/a/b~0c", "/"], &["a", "/~", "/~2"]),
             ("relative-json-pointer", &["0", "1/a", "2#"], &["", "/a", "01", "-1", "0##"]),
-            ("regex", &["^a+$", "(ab|c)*\\d{3}", "[a-z0-9_]+", "(?:a(b)?)", ""], &["(", "a)", "[", "*a", "a**", "\\"]),
+            ("regex", &["^a+$", "(ab|c)*\\d{3}", "[a-z0-9_]+", "(?:a(b)?)", "['\"]([^'\"]+)", ""], &["(", "a)", "[", "*a", "a**", "\\"]),
         ];
         for (format, valid, invalid) in cases {
             let pattern = super::pattern(format).unwrap().unwrap();
