@@ -168,7 +168,11 @@ mod tests {
             ("uri-template", &["http://a/{b}{?c,d*}", "x"], &["{", "{a", "a}", "{}"]),
             ("json-pointer", &["", "/a/b~0c", "/"], &["a", "/~", "/~2"]),
             ("relative-json-pointer", &["0", "1/a", "2#"], &["", "/a", "01", "-1", "0##"]),
-            ("regex", &["^a+$", "(ab|c)*\\d{3}", "[a-z0-9_]+", "(?:a(b)?)", "['\"]([^'\"]+)", ""], &["(", "a)", "[", "*a", "a**", "\\"]),
+            (
+                "regex",
+                &["^a+$", "(ab|c)*\\d{3}", "[a-z0-9_]+", "(?:a(b)?)", "['\"]([^'\"]+)", ""],
+                &["(", "a)", "[", "*a", "a**", "\\"],
+            ),
         ];
         for (format, valid, invalid) in cases {
             let pattern = super::pattern(format).unwrap().unwrap();

@@ -1,6 +1,6 @@
 //! JSON Schema as GBNF: what it writes is what the schema's own engine accepts.
 
-use super::super::{Limits, MatchResult, Source, gbnf_from_schema};
+use super::super::{KeyOrder, Limits, MatchResult, SchemaMode, Source, gbnf_from_schema};
 use super::{compile, gbnf};
 
 #[test]
@@ -33,7 +33,8 @@ fn written_grammars_agree_with_the_engine_for_schemas() {
     ];
     for (schema, texts) in cases {
         let written = gbnf_from_schema(schema, &Limits::default()).unwrap_or_else(|error| panic!("{error}"));
-        let (ours, engine) = (gbnf(&written), compile(Source::JsonSchema((*schema).to_owned())).unwrap());
+        let (text, mode, order) = ((*schema).to_owned(), SchemaMode::Strict, KeyOrder::Schema);
+        let (ours, engine) = (gbnf(&written), compile(Source::Schema { text, mode, order }).unwrap());
         for text in *texts {
             let complete =
                 |compiled: &super::super::Compiled| compiled.matches(text.as_bytes()) == Ok(MatchResult::Complete);

@@ -91,7 +91,8 @@ fn more_keys_than_the_engine_counts_one_by_one() {
         &[&object(&[&names[99], &names[99]]), "{\"k100\": null}"],
     );
     let compiled = compile(schema(&text(&names))).unwrap();
-    let mixed: Vec<&String> = names[60..].iter().chain(names[..60].iter().rev()).collect();
+    // The last ones keep their order, wherever the others stand.
+    let mixed: Vec<&String> = names[50..].iter().chain(names[..50].iter().rev()).collect();
     check(&compiled, &[&object(&forward), &object(&mixed)], &["{}", &object(&forward[..99]), &object(&forward[1..])]);
 }
 
