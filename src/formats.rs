@@ -37,6 +37,9 @@ impl Format {
     /// to think and the mark is still to come.
     #[must_use]
     pub fn after_thoughts(mut self, prompt: &[u32], vocabulary: &Vocabulary, wanted: bool) -> Self {
+        if !self.triggers.is_empty() {
+            return self; // the request has said when it begins
+        }
         let tail = prompt.len().saturating_sub(16);
         let bytes: Vec<u8> = prompt[tail..].iter().flat_map(|token| vocabulary.piece(*token)).copied().collect();
         let tail = bytes.trim_ascii_end();
@@ -46,7 +49,7 @@ impl Format {
             self.triggers.push(Trigger::answer_after(UNTHINK));
         }
         if !opened && wanted && !closed {
-            self.triggers.push(Trigger { marker: THINK.into(), free: false, must: true, inside: false });
+            self.triggers.push(Trigger { free: false, ..Trigger::answer_after(THINK) });
         }
         self
     }
