@@ -178,13 +178,13 @@ $('try').onsubmit = async e => {
 // Plots.
 const NS = 'http://www.w3.org/2000/svg';
 const svg = (tag, attrs, text) => { const e = document.createElementNS(NS, tag); for (const k in attrs) e.setAttribute(k, attrs[k]); if (text != null) e.textContent = text; return e; };
-const short = v => v >= 1000 ? (v / 1000).toPrecision(2) + 'k' : v >= 100 ? v.toFixed(0) : v >= 10 ? v.toFixed(v % 1 ? 1 : 0) : v.toPrecision(2).replace(/\.0$/, '');
+const short = v => v === 0 ? '0' : v >= 1000 ? +(v / 1000).toFixed(1) + 'k' : v >= 100 ? v.toFixed(0) : v >= 10 ? v.toFixed(v % 1 ? 1 : 0) : v.toPrecision(2).replace(/\.0$/, '');
 const figure = (title, note, inside) => el('figure', {}, el('figcaption', { textContent: title }, el('span', { textContent: note })), inside);
 function nice(top) { const p = 10 ** Math.floor(Math.log10(top)); return [1, 2, 2.5, 5, 10].map(m => m * p).find(v => v >= top * 0.999); }
 function plot(title, unit, points, colour, dots) {
   if (points.length < 2) return figure(title, unit, el('p', { className: 'none', textContent: 'nothing to show yet' }));
   const W = 420, H = 150, L = 34, B = 20, s = svg('svg', { viewBox: `0 0 ${W} ${H}`, role: 'img', 'aria-label': title });
-  const top = nice(Math.max(...points.map(p => p[1]), 1e-9)), x0 = points[0][0], x1 = points[points.length - 1][0];
+  const most = Math.max(...points.map(p => p[1])), top = most > 0 ? nice(most) : 1, x0 = points[0][0], x1 = points[points.length - 1][0];
   const x = v => L + (v - x0) / (x1 - x0 || 1) * (W - L - 8), y = v => 6 + (1 - v / top) * (H - B - 6);
   for (const f of [0, .5, 1]) s.append(svg('line', { x1: L, x2: W, y1: y(top * f), y2: y(top * f), stroke: 'var(--line)' }), svg('text', { x: L - 6, y: y(top * f) + 3.5, 'text-anchor': 'end' }, short(top * f)));
   const line = points.map(p => x(p[0]).toFixed(1) + ',' + y(p[1]).toFixed(1));
@@ -193,6 +193,8 @@ function plot(title, unit, points, colour, dots) {
   s.append(svg('text', { x: L, y: H - 5 }, clock(x0)), svg('text', { x: W - 4, y: H - 5, 'text-anchor': 'end' }, clock(x1)));
   return figure(title, unit, s);
 }
+// Milliseconds, or seconds where they would be thousands.
+const timed = (title, points, colour) => points.some(p => p[1] > 2000) ? plot(title, 's', points.map(p => [p[0], p[1] / 1000]), colour, true) : plot(title, 'ms', points, colour, true);
 const clock = s => s < 120 ? s.toFixed(0) + ' s' : s < 7200 ? (s / 60).toFixed(0) + ' min' : (s / 3600).toFixed(1) + ' h';
 function bars(title, note, counts, colour) {
   const all = Object.entries(counts).sort((a, b) => b[1] - a[1]).slice(0, 7), box = el('div'), top = Math.max(...all.map(a => a[1]), 1);
@@ -212,8 +214,8 @@ async function board() {
       card(d.predicted_seconds ? (d.predicted_tokens / d.predicted_seconds).toFixed(0) : '–', 'tokens/s', 'per answer'), card(percent(d.cached_tokens, prompt), '%', 'of prompts from cache'),
       card(d.routes.count ? (1e3 * d.routes.seconds / d.routes.count).toFixed(1) : '–', 'ms', 'to choose adapters'), card(d.library == null ? '–' : d.library.toLocaleString(), '', 'adapters in the library'), card((100 * d.context_used).toFixed(0), '%', 'of the context in use'));
     $('slots').replaceChildren(...d.slots.map(s => el('div', { className: 'slot' + (s.is_processing ? ' busy' : '') }, el('b', { textContent: 'slot ' + s.id }), el('span', { textContent: s.is_processing ? s.next_token[0].n_decoded + ' tokens' : 'idle' }), s.is_processing ? el('div', { textContent: (s.adapters || []).join(', ') || 'base' }) : null)));
-    $('plots').replaceChildren(plot('Generation speed', 'tokens/s', d.history.map(h => [h[0], h[1]]), 'var(--c1)'), plot('Time to first token', 'ms', d.history.map(h => [h[0], h[2]]), 'var(--c2)', true),
-      plot('Requests present', 'running and waiting', present, 'var(--c4)'), plot('Routing latency', 'ms', d.routes.history.map(h => [h[0], 1e3 * h[1]]), 'var(--c3)', true),
+    $('plots').replaceChildren(plot('Generation speed', 'tokens/s', d.history.map(h => [h[0], h[1]]), 'var(--c1)'), timed('Time to first token', d.history.map(h => [h[0], h[2]]), 'var(--c2)'),
+      plot('Requests present', 'running and waiting', present, 'var(--c4)'), timed('Routing latency', d.routes.history.map(h => [h[0], 1e3 * h[1]]), 'var(--c3)'),
       bars('Answers by adapter', 'since the start', d.adapters, 'var(--c1)'), bars('How answers ended', 'since the start', d.answers, 'var(--c2)'));
   } catch (e) { $('cards').replaceChildren(el('p', { className: 'bad', textContent: e.message })); }
 }
