@@ -97,7 +97,7 @@ fn lanes(c: &mut Criterion) {
             b.iter_batched_ref(
                 || Rows(vec![vec![0.0; n_out]; 32]),
                 |y| {
-                    kernel::project(&step, Columns::All, site, &None, share, |column| x[column].as_slice());
+                    kernel::project(&step, Columns::All, (site, n_out), &None, share, |column| x[column].as_slice());
                     kernel::expand(&step, Columns::All, site, 0..n_out, &None, y);
                 },
                 BatchSize::SmallInput,

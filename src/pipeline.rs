@@ -12,8 +12,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use self::prefixes::Prefixes;
-use crate::adapter::AdapterDigest;
+use crate::adapter::{AdapterDigest, AdapterFile};
 use crate::engine::encoder::Encoder;
+use crate::engine::lanes::ResidentStats;
 use crate::engine::{Engine, EngineFacts, Token, Tokenizer};
 use crate::error::{Code, Failure};
 use crate::event::{Event, Finished, TokenProbability};
@@ -194,7 +195,10 @@ impl Pipeline {
         warnings.extend(about);
         let adapters = applied(&chosen);
         let saved = if request.cache_prompt { self.prefix_state(&chosen, &prompt, &sets) } else { None };
-        let lease = Lease { sets, files: chosen.into_iter().map(|(file, _)| file).collect() };
+        let files: Vec<Arc<AdapterFile>> = chosen.into_iter().map(|(file, _)| file).collect();
+        // Laid out here, so that the engine's thread need not do it. One that has no lanes takes its own path there.
+        let ready = self.ready.residents.iter().flat_map(|r| files.iter().filter_map(|f| r.ready(f).ok())).collect();
+        let lease = Lease { sets, files, ready };
         let (sender, events) = channel();
         let cancel = CancelToken::default();
         let mut job = Job {
@@ -295,6 +299,19 @@ impl Pipeline {
         self.shelf.feedback(digests, good)
     }
 
+    /// Lays adapters out for the engine and keeps them so, whatever else is used. Those that cannot share a batch are left
+    /// to llama.cpp's own path.
+    pub fn keep_ready(&self, files: &[Arc<AdapterFile>]) {
+        if let Some(residents) = &self.ready.residents {
+            files.iter().for_each(|file| drop(residents.pin(file)));
+        }
+    }
+
+    /// What is laid out for the engine, and what became of it so far; `None` where nothing need be.
+    pub fn resident_adapters(&self) -> Option<ResidentStats> {
+        self.ready.residents.as_ref().map(|r| r.stats())
+    }
+
     /// Compiles a format; a later request with it finds it ready.
     ///
     /// # Errors
@@ -392,12 +409,7 @@ impl Pipeline {
     fn pin(&self, request: &ValidRequest) -> Result<Vec<Chosen>, Failure> {
         let mut chosen = Vec::new();
         for (choice, scale) in request.adapters() {
-            let file = self.shelf.open(&choice.source, &self.base)?;
-            if let Some(residents) = &self.ready.residents {
-                // Here, so that the engine's thread need not do it. One that has no lanes takes its own path there.
-                let _ = residents.ready(&file);
-            }
-            chosen.push((file, scale));
+            chosen.push((self.shelf.open(&choice.source, &self.base)?, scale));
         }
         Ok(chosen)
     }

@@ -43,17 +43,18 @@ impl Shelf {
         Self { open: OpenAdapters::with_capacity(bytes), ..self }
     }
 
-    /// Opens adapters of the library by name and keeps them open, whatever else is used. The names are looked up once:
-    /// one that is moved to other content later is opened as any other.
+    /// Opens adapters of the library by name and keeps them open, whatever else is used; gives them. The names are looked
+    /// up once: one that is moved to other content later is opened as any other.
     ///
     /// # Errors
     /// As [`Shelf::open`], for the first that is refused.
-    pub fn keep(&self, names: &[String], base: &ModelFacts) -> Result<(), Failure> {
-        for name in names {
+    pub fn keep(&self, names: &[String], base: &ModelFacts) -> Result<Vec<Arc<AdapterFile>>, Failure> {
+        let keep = |name: &String| {
             let file = self.open(&AdapterSource::Name(name.clone()), base)?;
             self.open.pin(&file);
-        }
-        Ok(())
+            Ok(file)
+        };
+        names.iter().map(keep).collect()
     }
 
     /// Tells the system that these contents of the library will be read soon. How many there are.

@@ -112,12 +112,15 @@ pub struct ModelArgs {
     /// File with a chat template
     #[arg(long, value_name = "FILE", env = "LLAMA_ARG_CHAT_TEMPLATE_FILE", conflicts_with = "chat_template")]
     pub chat_template_file: Option<PathBuf>,
-    /// Most bytes of adapters kept ready, in the engine and as opened files each (those in use always stay)
+    /// Most bytes of adapter files held open (mapped, checked and hashed; those in use always stay)
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
     pub adapter_cache_bytes: u64,
-    /// Most adapters kept ready for use (those in use always stay)
+    /// Most adapters laid out for the engine and kept so (those in use always stay)
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub adapter_slots: u32,
+    /// Most bytes of them; a larger adapter is laid out for the requests that use it, and forgotten with them
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
+    pub adapter_device_bytes: u64,
     /// How requests with different adapters share the engine: in one batch, in turns, or whichever is right
     #[arg(long, value_enum, value_name = "HOW", default_value_t = AdapterBatchingArg::Auto)]
     pub adapter_batching: AdapterBatchingArg,
@@ -225,8 +228,8 @@ impl ModelArgs {
                 yarn_beta_slow: self.yarn_beta_slow,
                 yarn_beta_fast: self.yarn_beta_fast,
             },
-            adapter_cache_bytes: self.adapter_cache_bytes,
             adapter_slots: self.adapter_slots,
+            adapter_device_bytes: self.adapter_device_bytes,
             adapter_batching: match self.adapter_batching {
                 AdapterBatchingArg::Auto => AdapterBatching::Auto,
                 AdapterBatchingArg::Lanes => AdapterBatching::Lanes,

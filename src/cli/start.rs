@@ -104,7 +104,7 @@ fn start_checked(
         }
     };
     let shelf = library.shelf().with_cache_bytes(args.adapter_cache_bytes);
-    shelf.keep(&args.pin_adapter, &facts)?;
+    let pinned = shelf.keep(&args.pin_adapter, &facts)?;
     let template = |tokenizer: &dyn Tokenizer, facts: &ModelFacts| chat_template(args, tokenizer, facts, printer);
     let started = match only_vectors {
         true => {
@@ -121,6 +121,7 @@ fn start_checked(
         Some(code) => Failure::new(code, f.message),
         None => f,
     })?;
+    pipeline.keep_ready(&pinned);
     if let Batching::Grouped { why: Some(why) } = &pipeline.facts().batching {
         printer.note(&format!("requests with different adapters take turns: {why}"));
     }

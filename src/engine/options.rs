@@ -218,10 +218,10 @@ pub struct EngineOptions {
     pub cache_type_v: CacheType,
     /// `--rope-*`, `--yarn-*`.
     pub rope: Rope,
-    /// Most bytes of loaded adapters kept in memory; those in use always stay.
-    pub adapter_cache_bytes: u64,
-    /// Most adapters kept ready; those in use always stay.
+    /// Most adapters laid out for the engine and kept; those in use always stay.
     pub adapter_slots: u32,
+    /// Most bytes of them; an adapter larger than this is laid out for the requests that use it.
+    pub adapter_device_bytes: u64,
     /// `--adapter-batching`.
     pub adapter_batching: AdapterBatching,
     /// `--embeddings`: whether texts can be made vectors too, with `--pooling` or the model's own.
@@ -252,8 +252,8 @@ impl EngineOptions {
             cache_type_k: CacheType::F16,
             cache_type_v: CacheType::F16,
             rope: Rope::default(),
-            adapter_cache_bytes: 1 << 30,
             adapter_slots: 1024,
+            adapter_device_bytes: 1 << 30,
             adapter_batching: AdapterBatching::Auto,
             embeddings: None,
             details: Details::default(),

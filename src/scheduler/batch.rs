@@ -209,7 +209,7 @@ impl<E: Engine> Batch<E> {
 
     /// Puts a job into its slot.
     fn start(&mut self, job: Job, placement: Placement) -> Result<(), Failure> {
-        let Lease { sets, files } = &job.lease;
+        let Lease { sets, files, .. } = &job.lease;
         self.engine.load_adapters(files, &self.adapters_in_use()).map_err(|e| {
             let code = if matches!(e, EngineError::OutOfMemory(_)) { Code::OutOfMemory } else { Code::InvalidFile };
             Failure::new(code, e.to_string())

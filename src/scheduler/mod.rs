@@ -20,7 +20,7 @@ use self::command::Command;
 use self::counts::Counts;
 use crate::adapter::{AdapterFile, Timeline};
 use crate::engine::encoder::Encoder;
-use crate::engine::lanes::Residents;
+use crate::engine::lanes::{LaneAdapter, Residents};
 use crate::engine::saved::Saved;
 use crate::engine::{Engine, EngineFacts, Token, Tokenizer};
 use crate::error::{Code, Failure};
@@ -39,6 +39,9 @@ pub struct Lease {
     pub sets: Timeline,
     /// The files of its members.
     pub files: Vec<Arc<AdapterFile>>,
+    /// Those that were laid out for mixed batches when the request was submitted: held, so that none has to be laid out
+    /// again on the engine's thread.
+    pub ready: Vec<Arc<LaneAdapter>>,
 }
 
 /// A request as the decode loop sees it: nothing left to check but the engine's own limits.

@@ -23,7 +23,7 @@ fn job(prompt: &str, set: AdapterSet, max_tokens: usize) -> (Job, Receiver<Event
     let (events, receiver) = channel();
     let job = Job {
         prompt: prompt.bytes().map(Token::from).collect(),
-        lease: Lease { sets: Timeline::always(set), files: Vec::new() },
+        lease: Lease { sets: Timeline::always(set), ..Lease::default() },
         matcher: None,
         sampling: Sampling::default(),
         limits: JobLimits { max_tokens: Some(max_tokens), ..JobLimits::default() },

@@ -15,6 +15,8 @@
 //! - `http`, `serve`, `serve_bad`, `serve_rows`: the server through its socket: routes, streams, keys, bad requests, start
 //!   and stop, faults and isolation
 //! - `vectors`: embeddings and reranking: a tiny encoder and reranker made by the test, and the chat model's own
+//! - `isolation`: random traces on the real engine against cold runs
+//! - `lanes`, `lane_traps`: mixed batches against llama.cpp's own path, and where they could go wrong
 //! - `tidy`: the architecture table of ARCHITECTURE.md against the `use` lines
 
 mod adapter_rows;
@@ -24,6 +26,8 @@ mod batch;
 mod eval;
 mod families;
 mod http;
+mod isolation;
+mod lane_traps;
 mod lanes;
 mod library;
 mod optimize;

@@ -34,4 +34,7 @@ pub trait Numerics: Sync {
 
     /// The dot product of one row of weights, `n` elements in `kind`, with a converted vector.
     fn dot(&self, kind: TensorType, row: &[u8], x: &[u8], n: usize) -> f32;
+
+    /// Says that these bytes are read soon. Nothing need happen.
+    fn prefetch(&self, _bytes: &[u8]) {}
 }

@@ -3,16 +3,15 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use half::{bf16, f16};
-
 use super::Sites;
+use super::kernel::TILE;
 use crate::adapter::{AdapterDigest, AdapterFile};
 use crate::gguf::{Gguf, TensorInfo, TensorType};
 
 /// An adapter whose rows can share a batch with any others.
 ///
-/// A stays where it is, in the file's mapped bytes. B is kept by columns, `[rank][n_out]`, so that a row's outputs are
-/// sums over long contiguous runs; quantized B stays as it is.
+/// A stays where it is, in the file's mapped bytes. B is kept in tiles of [`TILE`] outputs, `[n_out / TILE][rank][TILE]`,
+/// so that it is read from one end to the other and a tile of outputs is a sum of vectors; quantized B stays as it is.
 #[derive(Debug)]
 pub struct LaneAdapter {
     file: Arc<AdapterFile>,
@@ -42,12 +41,12 @@ pub(super) struct Stored {
     pub(super) row_bytes: usize,
 }
 
-/// B: by columns, or as stored when quantized.
+/// B: in tiles (16-bit formats as bits; the last tile is filled up with zeros), or as stored when quantized.
 #[derive(Debug)]
 pub(super) enum Outputs {
     F32(Box<[f32]>),
-    F16(Box<[f16]>),
-    Bf16(Box<[bf16]>),
+    F16(Box<[u16]>),
+    Bf16(Box<[u16]>),
     Rows(Stored),
 }
 
@@ -134,8 +133,24 @@ impl LaneAdapter {
 
     /// Row `index` of a stored tensor.
     pub(super) fn row(&self, stored: &Stored, index: usize) -> &[u8] {
-        let start = stored.range.start + index * stored.row_bytes;
-        &self.file.bytes()[start..start + stored.row_bytes]
+        self.rows(stored, index..index + 1)
+    }
+
+    /// Some rows of a stored tensor.
+    pub(super) fn rows(&self, stored: &Stored, rows: Range<usize>) -> &[u8] {
+        let at = |row: usize| stored.range.start + row * stored.row_bytes;
+        &self.file.bytes()[at(rows.start)..at(rows.end)]
+    }
+
+    /// What is read of B for some outputs, which begin with a tile.
+    pub(super) fn outputs<'a>(&'a self, weight: &'a LaneWeight, outputs: Range<usize>) -> &'a [u8] {
+        let at = |output: usize| output.div_ceil(TILE) * weight.rank * TILE;
+        let range = at(outputs.start)..at(outputs.end);
+        match &weight.b {
+            Outputs::F32(b) => bytemuck::cast_slice(&b[range]),
+            Outputs::F16(b) | Outputs::Bf16(b) => bytemuck::cast_slice(&b[range]),
+            Outputs::Rows(stored) => self.rows(stored, outputs),
+        }
     }
 }
 
@@ -143,8 +158,7 @@ impl Outputs {
     fn heap_bytes(&self) -> usize {
         match self {
             Outputs::F32(v) => v.len() * 4,
-            Outputs::F16(v) => v.len() * 2,
-            Outputs::Bf16(v) => v.len() * 2,
+            Outputs::F16(v) | Outputs::Bf16(v) => v.len() * 2,
             Outputs::Rows(_) => 0,
         }
     }
@@ -165,29 +179,26 @@ fn outputs(bytes: &[u8], gguf: &Gguf<'_>, b: &TensorInfo<'_>) -> Outputs {
     let data = gguf.tensor_bytes(b);
     let rank = usize::try_from(b.dims[0]).unwrap_or(1).max(1);
     match b.kind {
-        TensorType::F32 => Outputs::F32(by_columns(&floats(data), rank)),
-        TensorType::F16 => {
-            let rows: Vec<f16> = data.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]])).collect();
-            Outputs::F16(by_columns(&rows, rank))
-        }
-        TensorType::BF16 => {
-            let rows: Vec<bf16> = data.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]])).collect();
-            Outputs::Bf16(by_columns(&rows, rank))
-        }
+        TensorType::F32 => Outputs::F32(in_tiles(data.as_chunks().0, rank, f32::from_le_bytes)),
+        TensorType::F16 => Outputs::F16(in_tiles(data.as_chunks().0, rank, u16::from_le_bytes)),
+        TensorType::BF16 => Outputs::Bf16(in_tiles(data.as_chunks().0, rank, u16::from_le_bytes)),
         _ => Outputs::Rows(stored(bytes, gguf, b)),
     }
 }
 
-/// `[n_out][rank]` to `[rank][n_out]`.
-fn by_columns<T: Copy + Default>(rows: &[T], rank: usize) -> Box<[T]> {
+/// `[n_out][rank]` to `[n_out / TILE][rank][TILE]`.
+fn in_tiles<const N: usize, T: Copy + Default>(rows: &[[u8; N]], rank: usize, read: fn([u8; N]) -> T) -> Box<[T]> {
     let n_out = rows.len() / rank;
-    let mut columns = vec![T::default(); rows.len()];
-    for (o, row) in rows.chunks_exact(rank).enumerate() {
-        for (j, value) in row.iter().enumerate() {
-            columns[j * n_out + o] = *value;
+    let mut tiles = vec![T::default(); n_out.div_ceil(TILE) * rank * TILE];
+    let outputs = rows.chunks(rank * TILE);
+    for (tile, rows) in tiles.chunks_exact_mut(rank * TILE).zip(outputs) {
+        for (o, row) in rows.chunks_exact(rank).enumerate() {
+            for (j, value) in row.iter().enumerate() {
+                tile[j * TILE + o] = read(*value);
+            }
         }
     }
-    columns.into_boxed_slice()
+    tiles.into_boxed_slice()
 }
 
 fn floats(data: &[u8]) -> Box<[f32]> {

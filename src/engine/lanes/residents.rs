@@ -1,14 +1,15 @@
-//! The adapters that are laid out and ready, bounded in number and bytes.
+//! The adapters that are laid out and ready, bounded in number and bytes: the device tier.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::{LaneAdapter, NotForLanes, Sites};
 use crate::adapter::{AdapterDigest, AdapterFile};
 
 /// Ready adapters, shared by the threads that submit requests (which lay them out, away from the decode thread) and
-/// the decode thread (which looks them up). The least recently used go first; those in use stay with whoever holds
-/// them, whatever the bounds say.
+/// the decode thread (which looks them up). The least recently used go first, pinned ones never; those in use stay with
+/// whoever holds them, whatever the bounds say, and are found again as long as somebody does. An adapter larger than all
+/// of the budget is laid out for the requests that hold it and drives nobody out.
 #[derive(Debug)]
 pub struct Residents {
     sites: Sites,
@@ -20,6 +21,8 @@ pub struct Residents {
 #[derive(Debug, Default)]
 struct Inner {
     ready: HashMap<AdapterDigest, Entry>,
+    /// Laid out, not kept here, and perhaps held by a request.
+    lent: HashMap<AdapterDigest, Weak<LaneAdapter>>,
     clock: u64,
     stats: ResidentStats,
 }
@@ -28,9 +31,10 @@ struct Inner {
 struct Entry {
     adapter: Result<Arc<LaneAdapter>, NotForLanes>,
     used: u64,
+    pinned: bool,
 }
 
-/// Counters since the start.
+/// Counters since the start, and what is there now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ResidentStats {
     /// Adapters found ready.
@@ -39,6 +43,8 @@ pub struct ResidentStats {
     pub loads: u64,
     /// Adapters forgotten to make room.
     pub evictions: u64,
+    /// Adapters laid out that are larger than the budget.
+    pub oversized: u64,
     /// Adapters resident now.
     pub resident: usize,
     /// Their bytes.
@@ -61,30 +67,33 @@ impl Residents {
     /// # Errors
     /// It cannot share a batch; llama.cpp's own path takes it.
     pub fn ready(&self, file: &Arc<AdapterFile>) -> Result<Arc<LaneAdapter>, NotForLanes> {
-        if let Some(found) = self.get(file.digest()) {
+        self.ready_and(file, false)
+    }
+
+    /// As [`Residents::ready`], and keeps it from then on whatever else is used.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn pin(&self, file: &Arc<AdapterFile>) -> Result<Arc<LaneAdapter>, NotForLanes> {
+        self.ready_and(file, true)
+    }
+
+    fn ready_and(&self, file: &Arc<AdapterFile>, pin: bool) -> Result<Arc<LaneAdapter>, NotForLanes> {
+        let found = self.lock().find(file.digest(), pin);
+        if let Some(found) = found {
             return found;
         }
         // Outside the lock: others look theirs up meanwhile. Two threads with the same adapter do the work twice.
         let adapter = LaneAdapter::pack(file, &self.sites).map(Arc::new);
         let mut inner = self.lock();
         inner.stats.loads += 1;
-        inner.clock += 1;
-        let used = inner.clock;
-        inner.ready.insert(file.digest(), Entry { adapter: adapter.clone(), used });
-        inner.make_room(self.most, self.most_bytes, file.digest());
+        inner.keep(file.digest(), adapter.clone(), pin, (self.most, self.most_bytes));
         adapter
     }
 
     /// The adapter if it has been looked at: ready, or known not to be for lanes.
     pub fn get(&self, digest: AdapterDigest) -> Option<Result<Arc<LaneAdapter>, NotForLanes>> {
-        let mut inner = self.lock();
-        inner.clock += 1;
-        let used = inner.clock;
-        let entry = inner.ready.get_mut(&digest)?;
-        entry.used = used;
-        let adapter = entry.adapter.clone();
-        inner.stats.hits += 1;
-        Some(adapter)
+        self.lock().find(digest, false)
     }
 
     /// Counters.
@@ -99,19 +108,58 @@ impl Residents {
 }
 
 impl Inner {
-    fn bytes(&self) -> usize {
-        self.ready.values().filter_map(|e| e.adapter.as_ref().ok()).map(|a| a.bytes()).sum()
+    fn find(&mut self, digest: AdapterDigest, pin: bool) -> Option<Result<Arc<LaneAdapter>, NotForLanes>> {
+        self.clock += 1;
+        let found = match self.ready.get_mut(&digest) {
+            Some(entry) => {
+                entry.used = self.clock;
+                entry.pinned |= pin;
+                entry.adapter.clone()
+            }
+            // Not kept, but somebody runs under it.
+            None if !pin => Ok(self.lent.get(&digest).and_then(Weak::upgrade)?),
+            None => return None,
+        };
+        self.stats.hits += 1;
+        Some(found)
     }
 
-    fn make_room(&mut self, most: usize, most_bytes: usize, new: AdapterDigest) {
+    fn keep(
+        &mut self,
+        digest: AdapterDigest,
+        adapter: Result<Arc<LaneAdapter>, NotForLanes>,
+        pinned: bool,
+        (most, most_bytes): (usize, usize),
+    ) {
+        self.clock += 1;
+        let bytes = adapter.as_ref().map_or(0, |a| a.bytes());
+        if bytes > most_bytes && !pinned {
+            self.stats.oversized += 1;
+            return self.lend(digest, &adapter);
+        }
+        self.lent.remove(&digest);
+        self.ready.insert(digest, Entry { adapter, used: self.clock, pinned });
         let mut bytes = self.bytes();
         while self.ready.len() > most || bytes > most_bytes {
-            let idle = self.ready.iter().filter(|(digest, _)| **digest != new);
+            let idle = self.ready.iter().filter(|(other, e)| **other != digest && !e.pinned);
             let Some(oldest) = idle.min_by_key(|(_, e)| e.used).map(|(digest, _)| *digest) else { return };
-            if let Some(Entry { adapter: Ok(adapter), .. }) = self.ready.remove(&oldest) {
-                bytes -= adapter.bytes();
+            if let Some(Entry { adapter, .. }) = self.ready.remove(&oldest) {
+                bytes -= adapter.as_ref().map_or(0, |a| a.bytes());
+                self.lend(oldest, &adapter);
             }
             self.stats.evictions += 1;
         }
+    }
+
+    /// Remembers an adapter for as long as somebody holds it.
+    fn lend(&mut self, digest: AdapterDigest, adapter: &Result<Arc<LaneAdapter>, NotForLanes>) {
+        self.lent.retain(|_, held| held.strong_count() > 0);
+        if let Ok(adapter) = adapter {
+            self.lent.insert(digest, Arc::downgrade(adapter));
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.ready.values().filter_map(|e| e.adapter.as_ref().ok()).map(|a| a.bytes()).sum()
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::LaneAdapter;
+use super::pack::LaneWeight;
 
 /// Which rows a linear is computed for: all of a step, or only those whose logits are wanted (llama.cpp drops the
 /// others in the last layer).
@@ -116,6 +117,16 @@ impl Step {
 }
 
 impl Group {
+    /// Its adapters that have a pair at a linear, in the order of the set.
+    pub(super) fn at(&self, site: usize) -> impl Iterator<Item = (&Member, &LaneWeight)> {
+        self.members.iter().filter_map(move |m| Some((m, m.adapter.weight(site).filter(|w| w.rank > 0)?)))
+    }
+
+    /// Its adapters that have gains at a linear.
+    pub(super) fn gains(&self, site: usize) -> impl Iterator<Item = (&Member, &[f32])> + Clone {
+        self.members.iter().filter_map(move |m| Some((m, m.adapter.weight(site)?.gain.as_deref()?)))
+    }
+
     pub(super) fn places(&self, columns: Columns) -> &[Place] {
         match columns {
             Columns::All => &self.all,

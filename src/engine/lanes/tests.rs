@@ -96,10 +96,10 @@ impl kernel::OutputRows for Vec<Vec<f32>> {
 fn apply(step: &Step, columns: Columns, x: &[Vec<f32>], y: &mut Vec<Vec<f32>>, threads: usize) {
     let site = Sites::of(&base()).find(NAME).expect("there");
     for thread in 0..threads {
-        kernel::project(step, columns, site, &Plain, Share { thread, threads }, |c| x[c].as_slice());
+        kernel::project(step, columns, (site, N_OUT), &Plain, Share { thread, threads }, |c| x[c].as_slice());
     }
     for thread in 0..threads {
-        let mine = Share { thread, threads }.range(N_OUT, 16);
+        let mine = Share { thread, threads }.outputs(N_OUT);
         kernel::expand(step, columns, site, mine, &Plain, y);
     }
 }
@@ -217,6 +217,36 @@ fn the_least_recently_used_adapter_goes_first() {
     let small = Residents::new(Sites::of(&base()), 9, residents.stats().bytes / 2);
     files.iter().for_each(|f| drop(small.ready(f).expect("for lanes")));
     assert_eq!(small.stats().resident, 1, "bounded in bytes too");
+}
+
+#[test]
+fn what_is_pinned_or_held_stays() {
+    let residents = Residents::new(Sites::of(&base()), 2, usize::MAX);
+    let files: Vec<_> = (1..6).map(|i| sample(i, 4, TensorType::F16).file).collect();
+    residents.pin(&files[0]).expect("for lanes");
+    let held = residents.ready(&files[1]).expect("for lanes");
+    files[2..].iter().for_each(|f| drop(residents.ready(f).expect("for lanes")));
+    assert!(residents.get(files[0].digest()).is_some(), "pinned");
+    let loads = residents.stats().loads;
+    let again = residents.ready(&files[1]).expect("for lanes");
+    assert!(Arc::ptr_eq(&held, &again) && residents.stats().loads == loads, "held, so it is not laid out again");
+    drop((held, again));
+    assert!(residents.get(files[1].digest()).is_none(), "nobody holds it now");
+}
+
+#[test]
+fn an_adapter_larger_than_the_budget_is_laid_out_and_drives_nobody_out() {
+    let small = sample(1, 4, TensorType::F16);
+    let residents = Residents::new(Sites::of(&base()), 9, small.lane.bytes());
+    residents.ready(&small.file).expect("for lanes");
+    let large = sample(2, 16, TensorType::F16).file;
+    let held = residents.ready(&large).expect("for lanes");
+    let stats = residents.stats();
+    assert_eq!((stats.resident, stats.evictions, stats.oversized), (1, 0, 1));
+    assert!(residents.get(small.file.digest()).is_some());
+    assert!(residents.get(large.digest()).is_some(), "while it is held");
+    drop(held);
+    assert!(residents.get(large.digest()).is_none());
 }
 
 #[test]

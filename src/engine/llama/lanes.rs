@@ -64,6 +64,7 @@ struct Shared {
 struct Hook {
     shared: *const Shared,
     site: usize,
+    n_out: usize,
     /// Whether a graph has been seen that asks for adapters here.
     seen: AtomicBool,
 }
@@ -110,9 +111,9 @@ impl Lanes {
             hooks: Box::default(),
             broken: AtomicBool::new(false),
         }));
-        let hook = |site| Hook { shared, site, seen: AtomicBool::new(false) };
+        let hook = |(site, (_, _, n_out))| Hook { shared, site, n_out, seen: AtomicBool::new(false) };
         // SAFETY: `shared` was just made and nobody else knows it.
-        unsafe { (*shared).hooks = (0..sites.len()).map(hook).collect() };
+        unsafe { (*shared).hooks = sites.iter().enumerate().map(hook).collect() };
         // SAFETY: a box is never null.
         let shared = unsafe { NonNull::new_unchecked(shared) };
         let reached = vec![true; residents.sites().len()];
@@ -313,7 +314,8 @@ unsafe extern "C" fn project(
     let share = Share { thread: thread as usize, threads: threads.max(1) as usize };
     // SAFETY: as above; columns of the step are below `ne[1]`, since `columns` matched its number of rows.
     let x = |column| unsafe { row(x, column) };
-    let done = catch_unwind(AssertUnwindSafe(|| kernel::project(&shared.step, which, hook.site, &Ggml, share, x)));
+    let at = (hook.site, hook.n_out);
+    let done = catch_unwind(AssertUnwindSafe(|| kernel::project(&shared.step, which, at, &Ggml, share, x)));
     if done.is_err() {
         shared.broken.store(true, Ordering::Relaxed);
     }
@@ -333,7 +335,7 @@ unsafe extern "C" fn expand(
     let share = Share { thread: thread as usize, threads: threads.max(1) as usize };
     // SAFETY: both passed `is_matrix`; `ADD` made `dst` of the same sizes as `y`.
     let (n_out, columns) = unsafe { ((*dst).ne[0] as usize, (*dst).ne[1] as usize) };
-    let mine = share.range(n_out, 16);
+    let mine = share.outputs(n_out);
     let mut out = Destination(dst);
     // SAFETY: the allocator may have given `dst` the memory of `y`, wholly; else they are apart.
     if unsafe { (*dst).data != (*y).data } {
@@ -403,5 +405,16 @@ impl Numerics for Ggml {
             unsafe { vec_dot(n as c_int, &mut sum, 0, row.as_ptr().cast(), 0, x.as_ptr().cast(), 0, 1) }
         }
         sum
+    }
+
+    fn prefetch(&self, bytes: &[u8]) {
+        #[cfg(target_arch = "x86_64")]
+        for line in bytes.chunks(64) {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a hint, which reads nothing and cannot fail.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = bytes;
     }
 }

@@ -15,6 +15,7 @@ mod embedding;
 mod encoder;
 mod encoding;
 mod extras;
+mod inside;
 mod lanes;
 mod lanes_check;
 mod log;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 pub use backend::{Backend, Device, devices, system_info};
 pub use embedding::LlamaEmbedder;
 pub use encoding::EncodingEngine;
+pub use inside::{InsideGgml, Way};
 pub use log::set_verbosity;
 pub use model::Progress;
 
@@ -126,7 +128,7 @@ impl LlamaEngine {
         };
         let mut engine = Self {
             tokenizer: Arc::new(tokenizer::LlamaTokenizer::new(model.clone())),
-            adapters: Adapters::new(model.clone(), options.adapter_cache_bytes),
+            adapters: Adapters::new(model.clone(), options.adapter_device_bytes),
             lengths: vec![0; facts.sequences],
             active: Active::Set(AdapterSet::base()),
             extras: Extras::default(),
@@ -298,7 +300,7 @@ fn lanes(model: &Arc<Model>, base: &ModelFacts, options: &EngineOptions) -> Resu
         return Ok((None, Batching::Grouped { why: None }));
     }
     let accelerator = devices(Backend::get()).iter().any(|d| d.accelerator);
-    let bytes = usize::try_from(options.adapter_cache_bytes).unwrap_or(usize::MAX);
+    let bytes = usize::try_from(options.adapter_device_bytes).unwrap_or(usize::MAX);
     let make = || Lanes::new(Arc::new(Residents::new(Sites::of(base), options.adapter_slots as usize, bytes)));
     let made = match lanes::refusal(base, model, accelerator) {
         Some(why) => Err(why),

@@ -1,0 +1,241 @@
+//! Isolation on the real engine: whatever else runs, whatever was cached, and however often a name changed what it stands
+//! for, a request gets what it would get alone in a fresh engine, on llama.cpp's own path and without a cache.
+//!
+//! `SMOA_TRACE_ACTS` and `SMOA_TRACE_SEED` make the random trace longer and another (`scripts/bench/isolation.sh`).
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use smoa::engine::llama::LlamaEngine;
+use smoa::engine::options::{AdapterBatching, EngineOptions};
+use smoa::event::FinishReason;
+use smoa::pipeline::{Answer, Pipeline, Ticket};
+use smoa::prompt::{ChatTemplate, SpecialTokens};
+use smoa::request::{AdapterChoice, Input, Request};
+use smoa::shelf::Shelf;
+
+use crate::support::{App, facts, model, random_lora};
+
+/// Adapters to choose from, and the names that stand for one of them at a time.
+const CONTENTS: usize = 4;
+const NAMES: usize = 3;
+
+fn pipeline(batching: AdapterBatching, sequences: u32) -> Pipeline {
+    let mut options = EngineOptions::new(model());
+    // Less context than all sequences can want, fewer slots than adapters: prefixes and adapters have to go. Less than 64
+    // rows in a step, since from there on llama.cpp's attention sums in another order.
+    (options.context, options.batch, options.micro_batch) = (256, 48, 48);
+    (options.sequences, options.threads, options.threads_batch) = (sequences, 2, 2);
+    (options.adapter_batching, options.adapter_slots) = (batching, 3);
+    let template = |_: &dyn smoa::engine::Tokenizer, _: &smoa::gguf::ModelFacts| {
+        let tokens = SpecialTokens { bos: String::new(), eos: String::new(), control: Vec::new() };
+        Ok(ChatTemplate::named("chatml", tokens).expect("there is one"))
+    };
+    let make = move || LlamaEngine::load(&options, facts(), &mut |_| true);
+    Pipeline::start(facts().clone(), 64, Shelf::default(), make, template).expect("started")
+}
+
+fn request(prompt: &[u32], adapters: Vec<AdapterChoice>, tokens: usize) -> Request {
+    let mut request = Request { adapters, n_probs: 2, ..Request::new(Input::Tokens(prompt.to_vec())) };
+    request.sampling.temperature = 0.0;
+    request.sampling.ignore_eos = true;
+    request.limits.max_tokens = Some(tokens);
+    request
+}
+
+/// What a request came to: its tokens, and for each the two best with their log probabilities.
+fn compare(found: &Answer, cold: &Answer) -> Result<(), String> {
+    for (i, (found, cold)) in found.probabilities.iter().zip(&cold.probabilities).enumerate() {
+        let margin = cold.top[0].logprob - cold.top[1].logprob;
+        if found.chosen.token != cold.chosen.token {
+            // A near tie may fall either way, and the rest with it.
+            return if margin < NOISE { Ok(()) } else { Err(format!("token {i}, by a margin of {margin}")) };
+        }
+        let apart = (found.chosen.logprob - cold.chosen.logprob).abs();
+        if apart > NOISE {
+            return Err(format!("the log probability of token {i}, by {apart}"));
+        }
+    }
+    Ok(())
+}
+
+/// Differences of log probabilities that roundings of activations to 8 bits make. Another adapter makes far greater ones,
+/// which the test shows too.
+const NOISE: f32 = 0.25;
+
+/// A weighted choice out of files: `(file, scale)`.
+type Set = Vec<(usize, f32)>;
+
+/// Answers of requests alone, each in an engine that has forgotten all others.
+struct Cold {
+    pipeline: Pipeline,
+    files: Vec<PathBuf>,
+    known: HashMap<String, Answer>,
+}
+
+impl Cold {
+    fn answer(&mut self, prompt: &[u32], set: &Set, tokens: usize) -> &Answer {
+        let key = format!("{prompt:?} {set:?} {tokens}");
+        let (pipeline, files) = (&self.pipeline, &self.files);
+        self.known.entry(key).or_insert_with(|| {
+            let adapters = set.iter().map(|(file, scale)| AdapterChoice::file(&files[*file], *scale)).collect();
+            let request = Request { cache_prompt: false, ..request(prompt, adapters, tokens) };
+            pipeline.submit(request).expect("submitted").wait(|_| ()).expect("answered")
+        })
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    /// A prompt of a family that shares its beginning, under names with scales.
+    Submit { family: u32, length: usize, names: Vec<(usize, u8)>, tokens: usize },
+    /// One of the last requests.
+    Cancel(usize),
+    /// A name stands for another content from now on.
+    Reload { name: usize, content: usize },
+    /// Until the oldest has answered.
+    Wait,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let names = proptest::sample::subsequence((0..NAMES).collect::<Vec<_>>(), 0..=2);
+    let names = (names, 0u8..3).prop_map(|(names, scale)| names.into_iter().map(|n| (n, scale)).collect());
+    prop_oneof![
+        6 => (0u32..3, prop_oneof![Just(12usize), Just(25), Just(40)], names, prop_oneof![Just(1usize), Just(5)])
+            .prop_map(|(family, length, names, tokens)| Act::Submit { family, length, names, tokens }),
+        1 => (0usize..6).prop_map(Act::Cancel),
+        1 => (0..NAMES, 0..CONTENTS).prop_map(|(name, content)| Act::Reload { name, content }),
+        2 => Just(Act::Wait),
+    ]
+}
+
+fn prompt(family: u32, length: usize) -> Vec<u32> {
+    // The first fifteen are the same for all families.
+    (0..length as u32).map(|i| 1000 + (i * 37 + if i < 15 { 0 } else { family * 991 }) % 20_000).collect()
+}
+
+/// A request under way, and what it is.
+struct Asked {
+    ticket: Ticket,
+    prompt: Vec<u32>,
+    set: Set,
+    tokens: usize,
+    cancelled: bool,
+}
+
+#[test]
+fn no_trace_of_requests_reads_what_another_adapter_wrote() {
+    let number = |name: &str, default: u64| {
+        std::env::var(name).map_or(default, |v| v.parse().unwrap_or_else(|_| panic!("{name}: '{v}' is no number")))
+    };
+    let (acts, seed) = (number("SMOA_TRACE_ACTS", 60), number("SMOA_TRACE_SEED", 1));
+    let app = App::new();
+    let files: Vec<PathBuf> =
+        (0..CONTENTS).map(|i| app.write(&format!("content{i}.gguf"), random_lora(300 + i as u64, 8, 0.08))).collect();
+    let name = |n: usize| app.path(&format!("name{n}.gguf"));
+    let reload = |n: usize, content: usize| {
+        std::fs::copy(&files[content], app.path("next")).expect("copied");
+        std::fs::rename(app.path("next"), name(n)).expect("renamed");
+    };
+    let mut stands_for = [0, 1, 2];
+    (0..NAMES).for_each(|n| reload(n, stands_for[n]));
+    let warm = pipeline(AdapterBatching::Lanes, 6);
+    let mut cold =
+        Cold { pipeline: pipeline(AdapterBatching::Grouped, 1), files: files.clone(), known: HashMap::new() };
+
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let mut running: VecDeque<Asked> = VecDeque::new();
+    let (mut checked, mut reused, mut cancelled) = (0, 0, 0);
+    let mut finish = |asked: Asked, act: u64| {
+        let answer = match asked.ticket.wait(|_| ()) {
+            Ok(answer) => answer,
+            Err(failure) => {
+                assert!(asked.cancelled, "act {act}: {}", failure.message);
+                return cancelled += 1;
+            }
+        };
+        let whole = answer.finished.reason == FinishReason::Length;
+        assert!(whole || asked.cancelled, "act {act}: {:?}", answer.finished);
+        assert!(!whole || answer.tokens.len() == asked.tokens, "act {act}");
+        let expected = cold.answer(&asked.prompt, &asked.set, asked.tokens);
+        compare(&answer, expected).unwrap_or_else(|what| panic!("act {act}, {:?}: {what}", asked.set));
+        checked += 1;
+        cancelled += u64::from(!whole);
+        reused += u64::from(answer.finished.timings.cache_n > 0);
+    };
+    for at in 0..acts {
+        match act().new_tree(&mut runner).expect("an act").current() {
+            Act::Submit { family, length, names, tokens } => {
+                let scale = |s: u8| [1.0, 0.5, 1.5][usize::from(s)];
+                let choices = names.iter().map(|(n, s)| AdapterChoice::file(name(*n), scale(*s))).collect();
+                let set: Set = names.iter().map(|(n, s)| (stands_for[*n], scale(*s))).collect();
+                if set.len() == 2 && set[0].0 == set[1].0 {
+                    continue; // One content twice is refused, see the tests of adapter sets.
+                }
+                let prompt = prompt(family, length);
+                let ticket = warm.submit(request(&prompt, choices, tokens)).expect("submitted");
+                running.push_back(Asked { ticket, prompt, set, tokens, cancelled: false });
+                if running.len() > 12 {
+                    finish(running.pop_front().expect("one"), at);
+                }
+            }
+            Act::Cancel(n) => {
+                if let Some(asked) = running.iter_mut().rev().nth(n) {
+                    asked.ticket.cancel.cancel();
+                    asked.cancelled = true;
+                }
+            }
+            Act::Reload { name: n, content } => {
+                reload(n, content);
+                stands_for[n] = content;
+            }
+            Act::Wait => {
+                if let Some(asked) = running.pop_front() {
+                    finish(asked, at);
+                }
+            }
+        }
+    }
+    running.into_iter().for_each(|asked| finish(asked, acts));
+    println!(
+        "{acts} acts: {checked} answers as cold runs give them, {reused} went on from a cache, {cancelled} cancelled"
+    );
+    assert!(checked > acts / 4 && reused > 0);
+
+    // That the comparison would have seen another adapter's cache: answers of other sets are told apart.
+    let sets: Vec<Set> = vec![vec![], vec![(0, 1.0)], vec![(1, 1.0)], vec![(1, 0.5)], vec![(0, 1.0), (1, 1.0)]];
+    let answers: Vec<Answer> = sets.iter().map(|set| cold.answer(&prompt(0, 25), set, 5).clone()).collect();
+    for (i, a) in answers.iter().enumerate() {
+        for (j, b) in answers.iter().enumerate() {
+            assert_eq!(compare(a, b).is_ok(), i == j, "{:?} and {:?}", sets[i], sets[j]);
+        }
+    }
+}
+
+/// The shortest sequences in which a cache keyed by less than the whole set goes wrong, in one slot.
+#[test]
+fn the_known_holes_are_closed() {
+    let app = App::new();
+    let files: Vec<PathBuf> = (0..2).map(|i| app.write(&format!("{i}.gguf"), random_lora(300 + i, 8, 0.08))).collect();
+    let mut cold =
+        Cold { pipeline: pipeline(AdapterBatching::Grouped, 1), files: files.clone(), known: HashMap::new() };
+    let (p, q) = (prompt(0, 30), prompt(1, 30));
+    let (a, b, none): (Set, Set, Set) = (vec![(0, 1.0)], vec![(1, 1.0)], vec![]);
+    for (batching, sequences) in
+        [(AdapterBatching::Lanes, 1), (AdapterBatching::Lanes, 2), (AdapterBatching::Grouped, 1)]
+    {
+        let warm = pipeline(batching, sequences);
+        for (i, (prompt, set)) in [(&p, &a), (&q, &b), (&p, &b), (&p, &none), (&p, &a)].into_iter().enumerate() {
+            let adapters = set.iter().map(|(file, scale)| AdapterChoice::file(&files[*file], *scale)).collect();
+            let answer = warm.submit(request(prompt, adapters, 6)).expect("submitted").wait(|_| ()).expect("answered");
+            compare(&answer, cold.answer(prompt, set, 6)).unwrap_or_else(|what| panic!("request {i}: {what}"));
+        }
+    }
+}
