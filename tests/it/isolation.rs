@@ -103,7 +103,8 @@ enum Act {
 
 fn act() -> impl Strategy<Value = Act> {
     let names = proptest::sample::subsequence((0..NAMES).collect::<Vec<_>>(), 0..=2);
-    let names = (names, 0u8..3).prop_map(|(names, scale)| names.into_iter().map(|n| (n, scale)).collect());
+    let names =
+        (names, 0u8..3).prop_map(|(names, scale)| names.into_iter().map(|n| (n, scale)).collect::<Vec<(usize, u8)>>());
     prop_oneof![
         6 => (0u32..3, prop_oneof![Just(12usize), Just(25), Just(40)], names, prop_oneof![Just(1usize), Just(5)])
             .prop_map(|(family, length, names, tokens)| Act::Submit { family, length, names, tokens }),

@@ -18,6 +18,7 @@ mod extras;
 mod inside;
 mod lanes;
 mod lanes_check;
+mod load;
 mod log;
 mod model;
 mod sampler;
@@ -47,7 +48,7 @@ use super::saved::Stamp;
 use super::{Batching, Engine, EngineError, EngineFacts, Row, Sampler, Sequence, Tokenizer, VIRTUAL};
 use crate::adapter::{AdapterDigest, AdapterFile, AdapterSet};
 use crate::error::{Code, Failure};
-use crate::gguf::{AdapterKind, ModelFacts};
+use crate::gguf::ModelFacts;
 use crate::sampling::Sampling;
 
 /// A model, a context and adapters in llama.cpp.
@@ -218,20 +219,6 @@ impl LlamaEngine {
     fn in_lanes(&self, set: &AdapterSet) -> bool {
         let carried = |lanes: &Lanes| set.members().iter().all(|(d, _)| lanes.has(d) || self.extras.has(d));
         self.lanes.as_ref().is_some_and(|lanes| lanes.started() && carried(lanes))
-    }
-
-    /// Starts the lanes, if they have not started: adapters with gains exist nowhere else.
-    fn start_lanes(&mut self) -> Result<(), String> {
-        let why = match &self.facts.batching {
-            Batching::Grouped { why: Some(why) } => why.clone(),
-            _ => "--adapter-batching grouped".to_string(),
-        };
-        let lanes = self.lanes.as_mut().ok_or(why)?;
-        if !lanes.started() {
-            let reached = lanes_check::check(&self.model, &self.base, &self.options)?;
-            lanes.start(&self.model, &self.base, reached)?;
-        }
-        Ok(())
     }
 
     /// Evaluates the rows of soft prompts, which are batches of their own in llama.cpp.
@@ -412,46 +399,7 @@ impl Engine for LlamaEngine {
         files: &[Arc<AdapterFile>],
         in_use: &HashSet<AdapterDigest>,
     ) -> Result<(), EngineError> {
-        let mut in_use = in_use.clone();
-        in_use.extend(files.iter().map(|f| f.digest()));
-        let mut ready = Vec::new();
-        for file in files {
-            if self.extras.load(file, &self.base)? {
-                continue;
-            }
-            let refused = |reason: String| EngineError::Adapter { name: file.label(), reason };
-            let gains = file.facts().kind == AdapterKind::Gain;
-            if gains {
-                self.start_lanes().map_err(|why| {
-                    refused(format!(
-                        "its gains need mixed batching, which is not to be had here: {why}; import with --as-lora"
-                    ))
-                })?;
-            }
-            // Laid out by the thread that submitted the request, as a rule; here it is looked up.
-            if let Some(lanes) = self.lanes.as_ref().filter(|l| l.started()) {
-                match lanes.residents().ready(file) {
-                    Ok(adapter) if lanes.reaches(&adapter) => {
-                        ready.push(adapter);
-                        continue;
-                    }
-                    Ok(_) if gains => return Err(refused("the model's graph does not reach all its gains".into())),
-                    Err(why) if gains => return Err(refused(why.to_string())),
-                    _ => (),
-                }
-            }
-            if self.adapters.would_evict(file) && matches!(self.active, Active::Set(_)) {
-                // An adapter in the context's active set must not be freed under it.
-                self.context.set_adapters(&mut [], &mut []);
-                self.active = Active::Set(AdapterSet::base());
-            }
-            self.adapters.load(file, &in_use)?;
-        }
-        if let Some(lanes) = &mut self.lanes {
-            lanes.lease(ready, |digest| in_use.contains(digest));
-        }
-        self.extras.keep(|digest| in_use.contains(digest));
-        Ok(())
+        self.load_all(files, in_use)
     }
 
     fn mixes(&self, set: &AdapterSet) -> bool {
