@@ -88,7 +88,7 @@ impl Base {
             };
             (0..n).flat_map(|_| next().to_le_bytes()).collect()
         };
-        let mut names: Vec<_> = self.facts.tensors.iter().filter(|(name, _)| on(name)).collect();
+        let mut names: Vec<_> = self.facts.tensors.iter().filter(|(name, shape)| shape[1] > 1 && on(name)).collect();
         names.sort();
         assert!(!names.is_empty(), "no tensor to change");
         for (name, shape) in names {
