@@ -1,9 +1,9 @@
 //! A library with one nano adapter for each label, its exemplars as example prompts; trained, then asked about every
 //! line of a test file. `scripts/bench/routing.sh` runs it and tells the flags.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -12,10 +12,14 @@ use smoa::library::{Card, Library, Measured, Metadata, OnConflict, synthetic};
 use smoa::model_file;
 use smoa::router::Strategy;
 use smoa::router::embed::{Embedder, StaticEmbedder};
+use smoa::router::index::Gate;
 use smoa::router::index::synthetic::Generator;
 use smoa::router::measure::percentile;
-use smoa::routing::evaluate::name_of;
+use smoa::routing::evaluate::{Figures, name_of};
 use smoa::routing::{Ask, Embedders, Labelled, OUT_OF_SCOPE, Router, TrainOptions};
+
+/// The attribute of every adapter that stands for a label, and of no distractor.
+const COLLECTION: (&str, &str) = ("collection", "labels");
 
 struct Options {
     train: Vec<PathBuf>,
@@ -30,6 +34,7 @@ struct Options {
     oos_share: f64,
     names_only: bool,
     dir: Option<PathBuf>,
+    memo: Option<PathBuf>,
     json: Option<PathBuf>,
 }
 
@@ -47,6 +52,7 @@ fn options() -> Options {
         oos_share: TrainOptions::default().out_of_scope,
         names_only: false,
         dir: None,
+        memo: None,
         json: None,
     };
     let mut args = std::env::args().skip(1);
@@ -65,9 +71,11 @@ fn options() -> Options {
             "--domains" => o.domains = Some(value().into()),
             "--oos-share" => o.oos_share = number(value()),
             "--dir" => o.dir = Some(value().into()),
+            "--memo" => o.memo = Some(value().into()),
             "--json" => o.json = Some(value().into()),
             // What `cargo bench` itself passes.
-            _ => (),
+            "--bench" => (),
+            other => fail(&format!("{other} is not known; see scripts/bench/routing.sh --help")),
         }
     }
     o.names_only = o.exemplars == Some(0);
@@ -82,10 +90,14 @@ fn fail(message: &str) -> ! {
     std::process::exit(2)
 }
 
-fn read(paths: &[PathBuf]) -> Vec<Labelled> {
-    let mut rows = Vec::new();
-    for path in paths {
+/// The lines of each file. A label that several training files have stands for an adapter of each: from the second file
+/// on it is `label~2`, in the test file with the same place too.
+fn read(paths: &[PathBuf], taken: &mut Vec<BTreeSet<String>>) -> Vec<Vec<Labelled>> {
+    let mut files: Vec<Vec<Labelled>> = Vec::new();
+    let fresh = taken.is_empty();
+    for (at, path) in paths.iter().enumerate() {
         let text = std::fs::read_to_string(path).unwrap_or_else(|e| fail(&format!("{}: {e}", path.display())));
+        let mut rows = Vec::new();
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             let value: Value = serde_json::from_str(line).unwrap_or_else(|e| fail(&format!("{}: {e}", path.display())));
             let field = |name: &str| {
@@ -96,8 +108,20 @@ fn read(paths: &[PathBuf]) -> Vec<Labelled> {
             };
             rows.push(Labelled { text: field("text"), label: field("label") });
         }
+        if fresh {
+            taken.push(rows.iter().map(|row| row.label.clone()).collect());
+        }
+        let before = taken.get(..at.min(taken.len())).unwrap_or_default();
+        for row in rows.iter_mut().filter(|row| row.label != OUT_OF_SCOPE) {
+            let same = before.iter().filter(|labels| labels.contains(&row.label)).count();
+            let own = taken.get(at).is_none_or(|labels| labels.contains(&row.label));
+            if same > 0 && own {
+                row.label = format!("{}~{}", row.label, same + 1);
+            }
+        }
+        files.push(rows);
     }
-    rows
+    files
 }
 
 fn read_json(path: &Path) -> Value {
@@ -172,12 +196,85 @@ fn draw(rows: &[Labelled], exemplars: Option<usize>, seed: u32) -> BTreeMap<Stri
     by_label
 }
 
-fn embedders(o: &Options) -> Embedders {
+/// Vectors of training texts, kept between runs: a slow embedder need not see them twice. Other texts are embedded
+/// each time, so that times are what they are.
+struct Memo {
+    inner: Arc<dyn Embedder>,
+    path: PathBuf,
+    texts: HashSet<[u8; 32]>,
+    known: Mutex<(HashMap<[u8; 32], Vec<f32>>, usize)>,
+}
+
+impl Memo {
+    fn new(inner: Arc<dyn Embedder>, path: &Path, texts: impl Iterator<Item = String>) -> Self {
+        let bytes = std::fs::read(path).unwrap_or_default();
+        let row = 32 + 4 * inner.dim();
+        let entry = |row: &[u8]| {
+            let (key, vector) = row.split_at(32);
+            let vector = vector.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+            (<[u8; 32]>::try_from(key).expect("32 bytes"), vector)
+        };
+        let known: HashMap<_, _> = bytes.chunks_exact(row).map(entry).collect();
+        let loaded = known.len();
+        let mut memo = Self { inner, path: path.into(), texts: HashSet::new(), known: Mutex::new((known, loaded)) };
+        memo.texts = texts.map(|text| memo.key(&text)).collect();
+        memo
+    }
+
+    fn key(&self, text: &str) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.inner.fingerprint()).update(text.as_bytes());
+        *hasher.finalize().as_bytes()
+    }
+}
+
+impl Embedder for Memo {
+    fn fingerprint(&self) -> [u8; 32] {
+        self.inner.fingerprint()
+    }
+
+    fn dim(&self) -> usize {
+        self.inner.dim()
+    }
+
+    fn embed(&self, text: &str) -> Vec<f32> {
+        let key = self.key(text);
+        if !self.texts.contains(&key) {
+            return self.inner.embed(text);
+        }
+        let known = self.known.lock().expect("no panic").0.get(&key).cloned();
+        known.unwrap_or_else(|| {
+            let vector = self.inner.embed(text);
+            self.known.lock().expect("no panic").0.insert(key, vector.clone());
+            vector
+        })
+    }
+}
+
+impl Drop for Memo {
+    fn drop(&mut self) {
+        let Ok(known) = self.known.lock() else { return };
+        if known.0.len() > known.1 {
+            let row = |(key, vector): (&[u8; 32], &Vec<f32>)| -> Vec<u8> {
+                key.iter().copied().chain(vector.iter().flat_map(|x| x.to_le_bytes())).collect()
+            };
+            let _ = std::fs::write(&self.path, known.0.iter().flat_map(row).collect::<Vec<u8>>());
+        }
+    }
+}
+
+fn embedders(o: &Options, train: &[Vec<Labelled>]) -> Embedders {
     let table = || Arc::new(StaticEmbedder::builtin()) as Arc<dyn Embedder>;
     let encoder = || {
         let path = o.encoder.as_deref().unwrap_or(Path::new("models/all-MiniLM-L6-v2.Q8_0.gguf"));
         let facts = model_file::check(path).unwrap_or_else(|e| fail(&e.message));
-        Arc::new(LlamaEmbedder::load(path, &facts, 1).unwrap_or_else(|e| fail(&e.message))) as Arc<dyn Embedder>
+        let encoder = LlamaEmbedder::load(path, &facts, 1).unwrap_or_else(|e| fail(&e.message));
+        let encoder = Arc::new(encoder) as Arc<dyn Embedder>;
+        let texts = train.iter().flatten().map(|row| row.text.clone());
+        match &o.memo {
+            Some(path) => Arc::new(Memo::new(encoder, path, texts)) as Arc<dyn Embedder>,
+            None => encoder,
+        }
     };
     match o.embedder.as_str() {
         "static" => table().into(),
@@ -203,16 +300,18 @@ fn main() {
         list.as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect()
     });
     let domains = o.domains.as_deref().map(read_json).unwrap_or_default();
-    let mut train = read(&o.train);
-    train.retain(|row| !held_out.contains(&row.label));
-    let mut test = read(&o.test);
-    for row in &mut test {
-        if held_out.contains(&row.label) {
-            row.label = OUT_OF_SCOPE.into();
-        }
+    let mut taken = Vec::new();
+    let mut train = read(&o.train, &mut taken);
+    train.iter_mut().for_each(|rows| rows.retain(|row| !held_out.contains(&row.label)));
+    let mut sets = read(&o.test, &mut taken);
+    for row in sets.iter_mut().flatten().filter(|row| held_out.contains(&row.label)) {
+        row.label = OUT_OF_SCOPE.into();
     }
-    let exemplars = draw(&train, o.exemplars, o.seed);
-    let strangers: Vec<Labelled> = train.iter().filter(|row| row.label == OUT_OF_SCOPE).cloned().collect();
+    let test = sets.concat();
+    // Each file's draws are those it would have alone.
+    let exemplars: BTreeMap<String, Vec<String>> =
+        train.iter().flat_map(|rows| draw(rows, o.exemplars, o.seed)).collect();
+    let strangers: Vec<Labelled> = train.iter().flatten().filter(|row| row.label == OUT_OF_SCOPE).cloned().collect();
 
     let start = Instant::now();
     let library = Library::create(&dir).unwrap_or_else(|e| fail(&e.to_string()));
@@ -220,7 +319,7 @@ fn main() {
     let filled = start.elapsed().as_secs_f64();
     drop(library);
 
-    let embedders = embedders(&o);
+    let embedders = embedders(&o, &train);
     embedders.first.embed("warm");
     let before = anonymous();
     let start = Instant::now();
@@ -248,7 +347,23 @@ fn main() {
         // Without paths or tags these two are the hybrid.
         strategies.retain(|s| ![Strategy::Hierarchical, Strategy::Task].contains(s));
     }
-    let figures = router.evaluate(&test, &strategies, &router.thresholds()).unwrap_or_else(|e| fail(&e.to_string()));
+    let evaluate = |strategies: &[Strategy], gate: &Gate| {
+        let done = router.evaluate(&test, strategies, &router.thresholds(), gate);
+        done.unwrap_or_else(|e| fail(&e.to_string()))
+    };
+    let figures = evaluate(&strategies, &Gate::open());
+    let gated = Gate::open().require(COLLECTION.0, COLLECTION.1).strict();
+    let behind = (o.distractors > 0).then(|| evaluate(&[Strategy::Hybrid, Strategy::Learned], &gated));
+    let by_set = |figures: &[Figures]| -> Vec<Value> {
+        let mut from = 0;
+        let of_set = |(path, rows): (&PathBuf, &Vec<Labelled>)| {
+            let part = from..from + rows.len();
+            from = part.end;
+            let strategies: Vec<Value> = figures.iter().map(|f| f.part(part.clone()).to_json()).collect();
+            json!({"test": path, "strategies": strategies})
+        };
+        o.test.iter().zip(&sets).map(of_set).collect()
+    };
     let texts: Vec<&str> = test.iter().take(1000).map(|row| row.text.as_str()).collect();
     let _ = router.stages(&texts);
     let mut stages = router.stages(&texts).unwrap_or_else(|e| fail(&e.to_string()));
@@ -256,7 +371,8 @@ fn main() {
         let list = &mut stages[at];
         json!({"p50": percentile(list, 0.5), "p95": percentile(list, 0.95), "p99": percentile(list, 0.99)})
     };
-    let stages = json!({"embed": ms(0), "search": ms(1), "decide": ms(2), "cache_hit": ms(3)});
+    let stages =
+        json!({"embed": ms(0), "search": ms(1), "decide": ms(2), "text_to_decision": ms(3), "cache_hit": ms(4)});
     let stats = router.index_stats();
     let visible = change(&dir, &router);
     let all: Vec<Value> = figures.iter().map(|f| f.to_json()).collect();
@@ -264,6 +380,8 @@ fn main() {
         "train": o.train, "test": o.test, "exemplars": o.exemplars, "seed": o.seed, "embedder": o.embedder,
         "labels": exemplars.keys().filter(|label| *label != OUT_OF_SCOPE).count(), "distractors": o.distractors,
         "strategies": all,
+        "by_set": if sets.len() > 1 { by_set(&figures) } else { Vec::new() },
+        "gated": behind.map(|figures| by_set(&figures)),
         "training": report.map(|report| report.to_json()),
         "stages_ms": stages,
         "library_fill_s": filled, "index_build_s": built, "index_compacted_s": compacted, "open_ms": opened,
@@ -286,6 +404,7 @@ fn fill(library: &Library, exemplars: &BTreeMap<String, Vec<String>>, domains: &
             examples: if bare { Vec::new() } else { texts.clone() },
             path: domain.as_ref().map(|domain| format!("{domain}/{label}")),
             domains: domain.into_iter().collect(),
+            attributes: [(COLLECTION.0.to_owned(), COLLECTION.1.to_owned())].into(),
             ..Card::default()
         };
         let (bytes, Metadata { measured, .. }) = nano((1 << 40) + number as u64);
@@ -353,12 +472,36 @@ fn print(value: &Value) {
         value["distractors"],
         value["embedder"]
     );
+    table("", &value["strategies"]);
+    for set in value["by_set"].as_array().into_iter().flatten() {
+        table(&format!("{}: ", set["test"].as_str().unwrap_or("")), &set["strategies"]);
+    }
+    for set in value["gated"].as_array().into_iter().flatten() {
+        table(&format!("{}, behind a gate: ", set["test"].as_str().unwrap_or("")), &set["strategies"]);
+    }
+    for key in [
+        "training",
+        "stages_ms",
+        "library_fill_s",
+        "index_build_s",
+        "index_compacted_s",
+        "open_ms",
+        "anonymous_growth_kib",
+        "index_file_bytes",
+        "add_visible_ms",
+        "remove_visible_ms",
+    ] {
+        println!("{key:<22} {}", value[key]);
+    }
+}
+
+fn table(head: &str, strategies: &Value) {
     println!(
-        "{:<13} top-1  top-5  AUROC  FPR@95  oosF1  all-way  98%: cover/right (best cover)  p50 ms  p95 ms",
+        "{head}\n{:<13} top-1  top-5  AUROC  FPR@95  oosF1  all-way  98%: cover/right (best cover)  p50 ms  p95 ms",
         "strategy"
     );
     let n = |v: &Value| v.as_f64().map_or_else(|| "-".to_owned(), |n| format!("{n:.1}"));
-    for s in value["strategies"].as_array().into_iter().flatten() {
+    for s in strategies.as_array().into_iter().flatten() {
         println!(
             "{:<13} {:>5}  {:>5}  {:>5}  {:>6}  {:>5}  {:>7}  {:>10}/{:<6} ({:>5})        {:>6.3}  {:>6.3}",
             s["strategy"].as_str().unwrap_or(""),
@@ -374,19 +517,5 @@ fn print(value: &Value) {
             s["ms"]["p50"].as_f64().unwrap_or(0.0),
             s["ms"]["p95"].as_f64().unwrap_or(0.0)
         );
-    }
-    for key in [
-        "training",
-        "stages_ms",
-        "library_fill_s",
-        "index_build_s",
-        "index_compacted_s",
-        "open_ms",
-        "anonymous_growth_kib",
-        "index_file_bytes",
-        "add_visible_ms",
-        "remove_visible_ms",
-    ] {
-        println!("{key:<22} {}", value[key]);
     }
 }

@@ -1,37 +1,43 @@
 //! The routing index at any size: time, recall, memory, file, gate, additions; a table and JSON.
 //!
 //! ```text
-//! cargo bench --bench routing_scale -- --entries 1000,10000,100000,1000000 [--dim 256] [--queries 500] [--seed 1]
-//!     [--vectors FILE --probes wish=FILE --probes utterance=FILE [--texts utterance=FILE]] [--dir DIR] [--json OUT]
+//! cargo bench --bench routing_scale -- --entries 1000,10000,100000,1000000 [--utterances FILE.jsonl].. [--queries 1000]
+//!     [--seed 1] [--embedder static|words] [--dim 256] [--limit 64] [--leaks 1000000] [--dir DIR] [--json OUT]
+//!     [--vectors FILE --probes wish=FILE --probes utterance=FILE [--texts utterance=FILE]]
 //! ```
 //!
-//! Adapters and wishes are made up by `smoa::router::index::synthetic`. Vectors come from there too, or from files of
-//! little-endian 32-bit floats, one unit vector of `--dim` numbers after the other, in the order of the adapters
-//! (`--vectors`) and of the queries (`--probes`), as an embedder made them of the texts that `--print` writes. The full
-//! scan that times are compared with reads every `i8` row of the same vectors in the same run.
+//! Adapters and wishes are made up by `smoa::router::index::synthetic`; utterances are the `text` of lines of JSON, as
+//! people write them. Vectors are those of the program's static table, or one made up for each word (`words`), or come
+//! from files of little-endian 32-bit floats, one unit vector of `--dim` numbers after the other, in the order of the
+//! adapters (`--vectors`) and of the queries (`--probes`), as an embedder made them of the texts that `--print` writes.
+//! The full scan that times are compared with reads every `i8` row of the same vectors in the same run.
 
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use smoa::router::embed::{Embedder, StaticEmbedder};
 use smoa::router::index::synthetic::{Distractor, Generator, vector};
 use smoa::router::index::{Candidate, Change, Gate, Index, Profile, Query};
 
 /// As many adapters are put in at once.
 const PART: usize = 100_000;
-const LIMIT: usize = 32;
 
 struct Flags {
     entries: Vec<usize>,
     dim: usize,
     queries: usize,
     seed: u64,
+    /// Vectors of the program's table, not of words.
+    table: bool,
+    utterances: Vec<PathBuf>,
     vectors: Option<PathBuf>,
     probes: Vec<(String, PathBuf)>,
     texts: HashMap<String, PathBuf>,
     dir: Option<PathBuf>,
     json: Option<PathBuf>,
+    limit: usize,
     leaks: usize,
     print: Option<PathBuf>,
 }
@@ -40,13 +46,16 @@ fn flags() -> Flags {
     let mut flags = Flags {
         entries: vec![1_000, 10_000, 100_000],
         dim: 256,
-        queries: 500,
+        queries: 1000,
         seed: 1,
+        table: true,
+        utterances: Vec::new(),
         vectors: None,
         probes: Vec::new(),
         texts: HashMap::new(),
         dir: None,
         json: None,
+        limit: 64,
         leaks: 1_000_000,
         print: None,
     };
@@ -63,8 +72,11 @@ fn flags() -> Flags {
             "--entries" => flags.entries = value.split(',').map(|n| n.parse().expect("a number of adapters")).collect(),
             "--dim" => flags.dim = number(),
             "--queries" => flags.queries = number(),
+            "--limit" => flags.limit = number(),
             "--leaks" => flags.leaks = number(),
             "--seed" => flags.seed = number() as u64,
+            "--embedder" => flags.table = value == "static",
+            "--utterances" => flags.utterances.push(value.into()),
             "--vectors" => flags.vectors = Some(value.into()),
             "--probes" => flags.probes.push(pair()),
             "--texts" => flags.texts.extend([pair()]),
@@ -74,7 +86,15 @@ fn flags() -> Flags {
             _ => panic!("{flag} is not known"),
         }
     }
+    if flags.table && flags.vectors.is_none() {
+        flags.dim = StaticEmbedder::builtin().dim();
+    }
     flags
+}
+
+/// A text's vector.
+fn embed(flags: &Flags, text: &str) -> Vec<f32> {
+    if flags.table { StaticEmbedder::builtin().embed(text) } else { vector(text, flags.dim) }
 }
 
 fn floats(path: &PathBuf, most: usize) -> Vec<f32> {
@@ -105,8 +125,15 @@ struct Probes {
 fn probes(flags: &Flags, generator: &Generator) -> Vec<Probes> {
     let wishes: Vec<String> = (0..flags.queries as u64).map(|i| generator.wish(i)).collect();
     if flags.probes.is_empty() {
-        let vectors = wishes.iter().map(|wish| vector(wish, flags.dim)).collect();
-        return vec![Probes { name: "wish".into(), vectors, texts: wishes }];
+        let probes = |name: &str, texts: Vec<String>| {
+            let vectors = texts.iter().map(|text| embed(flags, text)).collect();
+            Probes { name: name.into(), vectors, texts }
+        };
+        let mut all = vec![probes("wish", wishes)];
+        if !flags.utterances.is_empty() {
+            all.push(probes("utterance", utterances(&flags.utterances, flags.queries)));
+        }
+        return all;
     }
     let read = |(name, path): &(String, PathBuf)| {
         let vectors: Vec<Vec<f32>> =
@@ -116,6 +143,18 @@ fn probes(flags: &Flags, generator: &Generator) -> Vec<Probes> {
         Probes { name: name.clone(), vectors, texts }
     };
     flags.probes.iter().map(read).collect()
+}
+
+/// As many texts of these files, evenly taken from all of them.
+fn utterances(files: &[PathBuf], most: usize) -> Vec<String> {
+    let mut all = Vec::new();
+    for path in files {
+        let lines = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let values = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        all.extend(values.filter_map(|value| value["text"].as_str().map(str::to_owned)));
+    }
+    let taken = all.len().min(most);
+    (0..taken).map(|at| all[at * all.len() / taken].clone()).collect()
 }
 
 fn main() {
@@ -147,7 +186,7 @@ fn measure(flags: &Flags, generator: &Generator, entries: usize, given: Option<&
     let index = Index::open(&dir, [1; 32], flags.dim).expect("opened");
     let embed = |number: usize, made: &Distractor| match given {
         Some(given) => given[number * flags.dim..(number + 1) * flags.dim].to_vec(),
-        None => vector(&format!("{} {}", made.name, made.description), flags.dim),
+        None => self::embed(flags, &format!("{} {}", made.name, made.description)),
     };
     let fresh = index.is_empty();
     let mut all: Vec<f32> = Vec::with_capacity(entries * flags.dim);
@@ -206,7 +245,7 @@ fn measure(flags: &Flags, generator: &Generator, entries: usize, given: Option<&
                 for (vector, text) in probes.vectors.iter().zip(&probes.texts) {
                     let text = if words { text.as_str() } else { "" };
                     let now = Instant::now();
-                    let candidates = index.search(&Query { vector, text, gate, limit: LIMIT });
+                    let candidates = index.search(&Query { vector, text, gate, limit: flags.limit });
                     times.push(now.elapsed());
                     found.extend((pass == 1).then_some(candidates));
                 }
@@ -321,7 +360,7 @@ fn leaks(
         if round % 2 == 0 {
             gate = gate.strict();
         }
-        let found = index.search(&Query { vector, text, gate: &gate, limit: LIMIT });
+        let found = index.search(&Query { vector, text, gate: &gate, limit: flags.limit });
         checks += found.len().max(1);
         let outside = found.iter().filter(|c| {
             facts.get(&c.digest).is_none_or(|number| !gate.allows(&generator.distractor(u64::from(*number)).attributes))
@@ -340,8 +379,8 @@ fn additions(flags: &Flags, generator: &Generator, index: &Index, entries: usize
     for number in entries..entries + 50 {
         let made = generator.distractor(number as u64);
         let text = format!("{} {}", made.name, made.description);
-        let vectors = vec![vector(&text, flags.dim)];
-        let query = Query { vector: &vectors[0], text: &text, gate: &gate, limit: LIMIT };
+        let vectors = vec![embed(flags, &text)];
+        let query = Query { vector: &vectors[0], text: &text, gate: &gate, limit: flags.limit };
         let start = Instant::now();
         index.apply(&[Change::Put(profile(&made, &text, &vectors))]).expect("applied");
         assert!(index.search(&query).iter().any(|c| c.digest == made.digest), "what was added is seen");

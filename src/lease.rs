@@ -93,6 +93,11 @@ pub fn timeline(adapters: &[Chosen], prompt: &mut Vec<Token>) -> Result<(Timelin
     Ok((Timeline::switching(members(&|file| !is_activated(file))?, from, all), warnings))
 }
 
+/// Whether one of the adapters puts messages before the conversation.
+pub fn have_prefixes(adapters: &[Chosen]) -> bool {
+    adapters.iter().any(|(file, _)| is_prefix(file))
+}
+
 /// Whether an adapter is a prefix of messages.
 pub fn is_prefix(file: &AdapterFile) -> bool {
     matches!(file.facts().kind, AdapterKind::PrefixState { .. })

@@ -84,8 +84,17 @@ pub struct Applied {
     pub scale: f32,
 }
 
-/// A request with its adapters held, how they were chosen when the router chose them, and how long that took.
-type Choice = (ValidRequest, Vec<Chosen>, Option<Arc<Route>>, Duration);
+/// A request with its adapters held.
+struct Choice {
+    request: ValidRequest,
+    chosen: Vec<Chosen>,
+    /// How they were chosen, when the router chose them.
+    route: Option<Arc<Route>>,
+    /// The prompt without what prefixes put before it, where it was read while the adapters' bytes were fetched.
+    tokens: Option<Vec<Token>>,
+    /// How long the router took.
+    routed: Duration,
+}
 
 /// A whole answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -169,7 +178,7 @@ impl Pipeline {
         if request.slot.is_some_and(|slot| slot >= slots) {
             return Err(Failure::usage(format!("id_slot: must be -1 or below {slots}")));
         }
-        let (request, chosen, route, routed) = self.choose(request)?;
+        let Choice { request, chosen, route, tokens, routed } = self.choose(request)?;
         let idle = chosen.iter().filter(|(f, _)| f.facts().all_zero);
         let mut warnings: Vec<String> =
             idle.map(|(f, _)| format!("adapter '{}': all weights are zero; it changes nothing", f.label())).collect();
@@ -179,7 +188,11 @@ impl Pipeline {
             Input::Chat { kwargs, .. } => Some(kwargs.get("enable_thinking").is_some_and(|wanted| *wanted == true)),
             Input::Raw(_) | Input::Tokens(_) => None,
         };
-        let mut prompt = self.tokens(lease::with_prefixes(request.input, &chosen)?)?;
+        let mut prompt = match tokens.filter(|_| !lease::have_prefixes(&chosen)) {
+            Some(tokens) => tokens,
+            None => self.prompt_tokens(lease::with_prefixes(request.input, &chosen)?)?,
+        };
+        self.check_length(prompt.len())?;
         let vocabulary = self.ready.tokenizer.vocabulary();
         let format = compiled.map(|compiled| {
             let format = Format::new(compiled, request.after);
@@ -232,9 +245,10 @@ impl Pipeline {
         if asked.route.is_none() {
             let valid = asked.validate(vocabulary)?;
             let pinned = self.pin(&valid)?;
-            return Ok((valid, pinned, None, Duration::ZERO));
+            return Ok(Choice { request: valid, chosen: pinned, route: None, tokens: None, routed: Duration::ZERO });
         }
         asked.clone().validate(vocabulary)?;
+        let mut tokens = None;
         // A name may be moved between the decision and the pinning; then it is decided again.
         for _ in 0..3 {
             let began = Instant::now();
@@ -245,9 +259,13 @@ impl Pipeline {
             let adapters = route.adapters.iter().map(named).collect();
             let format = asked.format.clone().or_else(|| route.format.clone().map(Source::Named));
             let valid = Request { adapters, route: None, format, ..asked.clone() }.validate(vocabulary)?;
+            // While the system reads the adapters' bytes.
+            if tokens.is_none() {
+                tokens = Some(self.prompt_tokens(asked.input.clone())?);
+            }
             let pinned = self.pin(&valid)?;
             if pinned.iter().zip(&route.adapters).all(|((file, _), chosen)| file.digest() == chosen.digest) {
-                return Ok((valid, pinned, Some(route), routed));
+                return Ok(Choice { request: valid, chosen: pinned, route: Some(route), tokens, routed });
             }
         }
         Err(Failure::new(

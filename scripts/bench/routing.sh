@@ -3,12 +3,13 @@
 # line of the test file. Lines are {"text": .., "label": ..}; the label `oos` means that no adapter fits.
 #
 #   scripts/bench/routing.sh --train FILE.jsonl --test FILE.jsonl [--exemplars K] [--seed S] [--distractors N]
-#       [--embedder static|minilm|cascade] [--encoder GGUF] [--held-out LABELS.json] [--domains FILE.json] [--oos-share P] [--json OUT] [--dir DIR]
+#       [--embedder static|minilm|cascade] [--encoder GGUF] [--held-out LABELS.json] [--domains FILE.json] [--oos-share P] [--json OUT] [--dir DIR] [--memo FILE]
 #
 # --train and --test may be repeated (a merged library). --exemplars 0: names alone; without it: all of them.
 # --held-out: labels that get no adapter, so that their lines should get none. --domains: {label: domain}, for the
 # strategies that look at paths and tags. --encoder: the GGUF of minilm and cascade, made by scripts/models/minilm.sh
 # [default: models/all-MiniLM-L6-v2.Q8_0.gguf]. Draws are numpy's RandomState(seed).permutation for each label, sorted.
+# --memo: the encoder's vectors of training texts are kept in this file between runs. --dir: the library stays there.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR/.. source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
@@ -26,7 +27,7 @@ for arg in "$@"; do
   if [[ -n $path && $arg != /* ]]; then arg=$PWD/$arg; fi
   path=
   case $arg in
-    --train | --test | --held-out | --domains | --encoder | --json | --dir) path=1 ;;
+    --train | --test | --held-out | --domains | --encoder | --json | --dir | --memo) path=1 ;;
   esac
   args+=("$arg")
 done

@@ -13,6 +13,7 @@ use super::jsonl::{LineText, MAX_LINE, read_line};
 use super::summary;
 use crate::error::{Code, Failure};
 use crate::request::Routing;
+use crate::router::index::Gate;
 use crate::router::{Route, Strategy};
 use crate::routing::{Ask, Labelled, Router};
 use crate::shelf::routing_failure;
@@ -204,7 +205,7 @@ fn eval(args: &EvalArgs, context: &Context) -> Result<(), Outcome> {
     let router = open(&args.library, context)?;
     let strategies = if args.strategy.is_empty() { Strategy::ALL.to_vec() } else { args.strategy.clone() };
     let thresholds = router.thresholds();
-    let all = router.evaluate(&rows, &strategies, &thresholds).map_err(|e| routing_failure(&e))?;
+    let all = router.evaluate(&rows, &strategies, &thresholds, &Gate::open()).map_err(|e| routing_failure(&e))?;
     if args.json {
         let strategies: Vec<Value> = all.iter().map(|figures| figures.to_json()).collect();
         let value = json!({"adapters": router.len(), "requests": rows.len(), "strategies": strategies});

@@ -9,6 +9,9 @@ use super::Evidence;
 /// Numbers in [`Signals`].
 pub const SIGNALS: usize = 8;
 
+/// The least log probability of a head that counts.
+const LEAST: f32 = -12.0;
+
 /// What a ranking looks like, apart from who is in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Signals(pub [f32; SIGNALS]);
@@ -30,7 +33,7 @@ impl Signals {
             best.keyword,
             best.semantic - rival,
             level,
-            best.learned.map_or(0.0, f32::exp),
+            best.learned.map_or(0.0, |log| log.max(LEAST)),
         ])
     }
 }

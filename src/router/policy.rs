@@ -30,7 +30,7 @@ pub fn default_calibration(strategy: Strategy) -> Calibration {
     let (weights, bias): ([f32; SIGNALS], f32) = match strategy {
         Strategy::Keyword => ([-0.6, 6.1, -1.6, 8.4, -0.6, 9.2, -3.7, 0.0], -2.9),
         Strategy::Semantic => ([1.4, 11.2, -2.0, 4.8, 1.5, 3.9, -2.5, 0.0], -2.65),
-        Strategy::Learned => ([0.0, 0.2, 0.1, 3.8, -1.2, 1.9, -3.1, 3.0], -2.0),
+        Strategy::Learned => ([0.0, 0.2, 0.1, 3.8, -1.2, 1.9, -3.1, 0.8], 0.6),
         _ => ([3.2, 13.2, 0.1, 3.8, -1.2, 1.9, -3.1, 0.0], -3.2),
     };
     Calibration { weights, bias }

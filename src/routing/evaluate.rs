@@ -44,6 +44,16 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// The figures of some of the requests.
+    pub fn part(&self, rows: std::ops::Range<usize>) -> Self {
+        Self {
+            strategy: self.strategy,
+            outcomes: self.outcomes.get(rows.clone()).unwrap_or_default().to_vec(),
+            milliseconds: self.milliseconds.get(rows).unwrap_or_default().to_vec(),
+            threshold: self.threshold,
+        }
+    }
+
     /// All figures as JSON. Rates are percentages.
     pub fn to_json(&self) -> Value {
         let o = &self.outcomes;
@@ -79,7 +89,7 @@ impl Figures {
 }
 
 impl Router {
-    /// Routes every row by every strategy, without the decision cache. A strategy that needs a trained head is left out
+    /// Routes every row by every strategy past a gate, without the decision cache. A strategy that needs a trained head is left out
     /// where there is none.
     ///
     /// # Errors
@@ -89,45 +99,53 @@ impl Router {
         rows: &[Labelled],
         strategies: &[Strategy],
         thresholds: &HashMap<Strategy, f32>,
+        gate: &Gate,
     ) -> Result<Vec<Figures>, RoutingError> {
         self.update(&mut |_| ())?;
         let rights = self.rights(rows)?;
-        let mut all = Vec::new();
-        for strategy in strategies {
-            if *strategy == Strategy::Learned && !self.is_trained() {
-                continue;
-            }
-            let mut figures = Figures {
-                strategy: *strategy,
-                outcomes: Vec::with_capacity(rows.len()),
-                milliseconds: Vec::with_capacity(rows.len()),
-                threshold: thresholds.get(strategy).copied(),
-            };
-            for (row, right) in rows.iter().zip(&rights) {
+        let usable = |strategy: &&Strategy| **strategy != Strategy::Learned || self.is_trained();
+        let figures = |strategy: &Strategy| Figures {
+            strategy: *strategy,
+            outcomes: Vec::with_capacity(rows.len()),
+            milliseconds: Vec::with_capacity(rows.len()),
+            threshold: thresholds.get(strategy).copied(),
+        };
+        let mut all: Vec<Figures> = strategies.iter().filter(usable).map(figures).collect();
+        for (row, right) in rows.iter().zip(&rights) {
+            // Embedded once; every strategy's time has its part.
+            let timed = |router: &Self| {
                 let start = Instant::now();
-                let (mut route, mut evidence) = self.weigh(&row.text, *strategy);
+                (router.embedder.embed(&row.text), start.elapsed())
+            };
+            let (vector, mut second_vector) = (timed(self), None);
+            for figures in &mut all {
+                let strategy = figures.strategy;
+                let start = Instant::now();
+                let (mut route, mut evidence) = self.weigh(&vector.0, &row.text, strategy, gate);
+                let mut took = vector.1 + start.elapsed();
                 let unsure = self.second.as_ref().filter(|_| Cascade::default().needs_second_opinion(margin(&route)));
                 if let Some(second) = unsure {
-                    (route, evidence) = second.weigh(&row.text, *strategy);
+                    let (vector, time) = second_vector.get_or_insert_with(|| timed(second));
+                    let start = Instant::now();
+                    (route, evidence) = second.weigh(vector, &row.text, strategy, gate);
+                    took += *time + start.elapsed();
                 }
-                figures.milliseconds.push(start.elapsed().as_secs_f64() * 1e3);
+                figures.milliseconds.push(took.as_secs_f64() * 1e3);
                 let judge = unsure.map_or(self, |second| &**second);
                 let tuned = judge.tuned();
-                let (ranking, _) = rank(&Policy::of(*strategy), &tuned.tuning, &row.text, &evidence, judge);
+                let (ranking, _) = rank(&Policy::of(strategy), &tuned.tuning, &row.text, &evidence, judge);
                 let rank = right.and_then(|digest| ranking.iter().position(|(_, e)| e.digest == digest));
                 figures.outcomes.push(Outcome { rank, in_scope: right.is_some(), confidence: route.confidence });
             }
-            all.push(figures);
         }
         Ok(all)
     }
 
     /// A decision by one strategy, with its evidence.
-    fn weigh(&self, text: &str, strategy: Strategy) -> (Route, Vec<Evidence>) {
+    fn weigh(&self, vector: &[f32], text: &str, strategy: Strategy, gate: &Gate) -> (Route, Vec<Evidence>) {
         let tuned = self.tuned();
         let head = tuned.head.as_deref().filter(|_| strategy == Strategy::Learned);
-        let vector = self.embedder.embed(text);
-        let evidence = self.with_index(|index| gather(index, &vector, text, &Gate::open(), head));
+        let evidence = self.with_index(|index| gather(index, vector, text, gate, head));
         (decide(&Policy::of(strategy), &tuned.tuning, text, &evidence, self), evidence)
     }
 
@@ -143,12 +161,12 @@ impl Router {
         Ok(rows.iter().map(|row| known.get(row.label.as_str()).copied().flatten()).collect())
     }
 
-    /// Milliseconds of the stages for each text: embedding, searching, deciding by the hybrid; then the whole way with
-    /// a warm decision cache.
-    pub fn stages(&self, texts: &[&str]) -> Result<[Vec<f64>; 4], RoutingError> {
+    /// Milliseconds of the stages for each text, with the strategy that is usual here: embedding, searching, deciding;
+    /// then the whole way from text to decision, and the same with a warm decision cache.
+    pub fn stages(&self, texts: &[&str]) -> Result<[Vec<f64>; 5], RoutingError> {
         let tuned = self.tuned();
-        let policy = Policy::of(Strategy::Hybrid);
-        let mut times: [Vec<f64>; 4] = Default::default();
+        let policy = Policy::of(if tuned.head.is_some() { Strategy::Learned } else { Strategy::Hybrid });
+        let mut times: [Vec<f64>; 5] = Default::default();
         for text in texts {
             let mut last = Instant::now();
             let mut lap = || {
@@ -158,16 +176,19 @@ impl Router {
             };
             let vector = self.embedder.embed(text);
             let embedded = lap();
-            let evidence = self.with_index(|index| gather(index, &vector, text, &Gate::open(), None));
+            let evidence = self.with_index(|index| gather(index, &vector, text, &Gate::open(), tuned.head.as_deref()));
             let searched = lap();
             let _ = decide(&policy, &tuned.tuning, text, &evidence, self);
             let decided = lap();
             let ask = Ask::text(*text);
+            let _ = lap();
+            let _ = self.decide(&ask);
+            let whole = lap();
             self.route(&ask)?;
             let _ = lap();
             self.route(&ask)?;
             let cached = lap();
-            times.iter_mut().zip([embedded, searched, decided, cached]).for_each(|(list, ms)| list.push(ms));
+            times.iter_mut().zip([embedded, searched, decided, whole, cached]).for_each(|(list, ms)| list.push(ms));
         }
         Ok(times)
     }

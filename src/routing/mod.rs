@@ -356,7 +356,10 @@ impl Router {
             second.train(data, options, notice)?;
         }
         self.update(notice)?;
-        let (tuned, report) = train::train(&self.library, &self.folder, &*self.embedder, data, options, notice)?;
+        let (tuned, report) = {
+            let live = self.index.read().unwrap_or_else(PoisonError::into_inner);
+            train::train(&self.library, &live, &self.folder, &*self.embedder, data, options, notice)?
+        };
         tuned::save(&self.folder, &*self.embedder, &tuned, &report)?;
         *self.tuned.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tuned);
         *lock(&self.cache) = DecisionCache::default();

@@ -45,8 +45,12 @@ pub fn described(entry: &Entry) -> String {
 /// The vectors of a profile: `[0]` of the description, `[1]` the centroid of the prompts, then prompts, spread evenly
 /// over all there are.
 pub fn vectors(described: &str, prompts: &[&str], embedder: &dyn Embedder) -> Vec<Vec<f32>> {
-    let mut vectors = vec![embedder.embed(described)];
-    let examples: Vec<Vec<f32>> = prompts.iter().map(|prompt| embedder.embed(prompt)).collect();
+    parts(embedder.embed(described), prompts.iter().map(|prompt| embedder.embed(prompt)).collect())
+}
+
+/// The same of vectors that are known.
+pub fn parts(described: Vec<f32>, examples: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
+    let mut vectors = vec![described];
     if !examples.is_empty() {
         vectors.push(centroid(&examples));
         let most = MAX_VECTORS - 2;

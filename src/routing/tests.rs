@@ -148,7 +148,7 @@ fn it_learns_and_a_damaged_head_is_refused() {
     let strangers = [Labelled { text: "sing me a song".into(), label: OUT_OF_SCOPE.into() }];
     let options = TrainOptions { force: true, ..TrainOptions::default() };
     let report = router.train(&strangers, &options, &mut |_| ()).expect("trained");
-    assert_eq!((report.classes, report.prompts, report.held), (3, 9, 3), "{report:?}");
+    assert_eq!((report.classes, report.prompts, report.held), (3, 9, 9), "{report:?}");
     let route = router.decide(&ask("wake me at six"));
     assert_eq!((route.strategy, route.adapters[0].name.as_str()), (Strategy::Learned, "alarm"));
     assert_eq!(home.router().decide(&ask("wake me at six")), route, "it comes back from disk");

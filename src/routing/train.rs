@@ -1,7 +1,7 @@
 //! Training: a head from the library's example prompts (and what else is given), the weight of its word beside the
 //! evidence, and for each strategy the curve from signals to confidence. All judged on prompts held back.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -37,8 +37,9 @@ pub struct Labelled {
 pub struct TrainOptions {
     /// Of every draw.
     pub seed: u64,
-    /// The share of each adapter's prompts that is held back to judge by.
-    pub held: f64,
+    /// Each adapter's prompts are parted into so many, each part in turn held back to judge by; of many prompts only
+    /// the first part is.
+    pub parts: usize,
     /// The share of requests out of scope that is expected in use.
     pub out_of_scope: f64,
     /// Keep the head even if the hybrid does better.
@@ -47,7 +48,7 @@ pub struct TrainOptions {
 
 impl Default for TrainOptions {
     fn default() -> Self {
-        Self { seed: 0, held: 0.2, out_of_scope: 0.15, force: false }
+        Self { seed: 0, parts: 5, out_of_scope: 0.15, force: false }
     }
 }
 
@@ -101,20 +102,41 @@ struct Class {
 #[derive(Clone)]
 struct Prompt {
     text: String,
+    /// The embedder's.
     vector: Vec<f32>,
+    /// What a head looks at.
+    dense: Vec<f32>,
 }
 
-/// A held-back prompt with what is said of it.
+impl Prompt {
+    fn new(text: &str, embedder: &dyn Embedder) -> Self {
+        let vector = embedder.embed(text);
+        Self { dense: head::dense(&vector, text, embedder), vector, text: text.to_owned() }
+    }
+}
+
+/// A prompt with what is said of it by those who never saw it.
 struct Held {
     evidence: Vec<Evidence>,
     /// The right adapter; `None` out of scope.
     right: Option<AdapterDigest>,
+    /// Out of scope because its own adapter was left out.
+    orphan: bool,
     text: String,
 }
 
-/// Trains. `folder` is where the index over the training part is made for as long as it is needed.
+/// Prompts above which one part is judged, not all.
+const MANY: usize = 4000;
+/// Classes are parted into so many to see what requests look like whose adapter is not there.
+const ABSENT: usize = 3;
+/// Prompts of absent classes that are asked about.
+const ORPHANS: usize = 1500;
+
+/// Trains. `live` is the library's own index, for adapters without example prompts that compete with the others;
+/// `folder` is where indexes over training parts are made for as long as they are needed.
 pub fn train(
     library: &Library,
+    live: &Index,
     folder: &Path,
     embedder: &dyn Embedder,
     data: &[Labelled],
@@ -123,26 +145,30 @@ pub fn train(
 ) -> Result<(Tuned, Report), RoutingError> {
     let started = Instant::now();
     let (mut classes, strangers, unknown) = collect(library, embedder, data)?;
-    let mut report = Report { unknown, classes: classes.len(), ..Report::default() };
-    report.prompts = classes.iter().map(|class| class.prompts.len()).sum();
+    let prompts: usize = classes.iter().map(|class| class.prompts.len()).sum();
+    let mut report = Report { unknown, classes: classes.len(), prompts, ..Report::default() };
     notice(format!("training: {} prompts of {} adapters", report.prompts, report.classes));
-
-    let held_back = hold_back(&mut classes, options);
-    let vectorizer_texts = || classes.iter().flat_map(|c| c.prompts.iter().map(|p| p.text.as_str()));
-    let vectorizer = Vectorizer::fit(vectorizer_texts(), least(report.prompts));
+    for (number, class) in classes.iter_mut().enumerate() {
+        Shuffle(options.seed ^ (number as u64) << 20).shuffle(&mut class.prompts);
+    }
     let plan = Plan { seed: options.seed, ..Plan::default() };
-    let rows = rows(&classes, &vectorizer, &plan, embedder);
-    let held_rows: Vec<Row> = held_back.iter().map(|(class, p)| row(p, *class, &vectorizer, &plan)).collect();
-    let (weights, course) = head::train(&rows, &held_rows, &vectorizer, classes.len(), &plan);
-    let digests: Vec<AdapterDigest> = classes.iter().map(|class| class.digest).collect();
-    let trial = Head::new(embedder.fingerprint(), digests.clone(), vectorizer, &weights, plan.words);
+    let ground = Ground { classes: &classes, strangers: &strangers, live, folder, embedder, plan };
 
-    let scratch = folder.join(format!("trial.{}", std::process::id()));
-    let held = judge(&scratch, &classes, &held_back, &strangers, &trial, embedder);
-    let _ = fs::remove_dir_all(&scratch);
-    let held = held?;
-    report.held = held_back.len();
-    report.epochs = course.best;
+    let parts = options.parts.clamp(2, 20);
+    let rounds = if prompts > MANY { 1 } else { parts };
+    let judged = in_parallel(rounds, |part| ground.judge_part(part, parts))?;
+    let mut epochs: Vec<usize> =
+        judged.iter().filter(|(held, _)| !held.is_empty()).map(|(_, epochs)| *epochs).collect();
+    epochs.sort_unstable();
+    report.epochs = epochs.get(epochs.len() / 2).copied().unwrap_or(1).max(1);
+    let mut held: Vec<Held> = judged.into_iter().flat_map(|(held, _)| held).collect();
+    report.held = held.iter().filter(|h| h.right.is_some()).count();
+    let rounds = if prompts > MANY { 1 } else { ABSENT };
+    if classes.len() >= 2 * ABSENT {
+        held.extend(
+            in_parallel(rounds, |group| ground.judge_absent(group, rounds, report.epochs))?.into_iter().flatten(),
+        );
+    }
 
     let mut tuning = Tuning::default();
     report.hybrid = accuracy(&held, Strategy::Hybrid, &tuning);
@@ -153,22 +179,166 @@ pub fn train(
         tuning.calibrations.extend(curve.map(|curve| (strategy, curve)));
         report.thresholds.extend(threshold.map(|threshold| (strategy, threshold)));
     }
-    let head = report.kept.then(|| {
-        for (class, prompt) in held_back {
-            if let Some(class) = classes.get_mut(class) {
-                class.prompts.push(prompt);
-            }
-        }
-        let texts = classes.iter().flat_map(|c| c.prompts.iter().map(|p| p.text.as_str()));
-        let vectorizer = Vectorizer::fit(texts, least(report.prompts));
-        let rows = self::rows(&classes, &vectorizer, &plan, embedder);
-        let plan = Plan { epochs: course.best.max(1), ..plan };
-        let (weights, _) = head::train(&rows, &[], &vectorizer, classes.len(), &plan);
-        Arc::new(Head::new(embedder.fingerprint(), digests, vectorizer, &weights, plan.words))
-    });
+    let all: Vec<(usize, &Class, Vec<&Prompt>)> =
+        classes.iter().enumerate().map(|(number, class)| (number, class, class.prompts.iter().collect())).collect();
+    let head = report.kept.then(|| Arc::new(ground.head(&all, &[], report.epochs).0));
     report.seconds = started.elapsed().as_secs_f64();
     let thresholds = report.thresholds.iter().map(|(strategy, value)| (*strategy, *value)).collect();
     Ok((Tuned { tuning, thresholds, head }, report))
+}
+
+/// Does `work` for 0, 1, 2, .. on as many threads as there are processors; results in order.
+fn in_parallel<R: Send>(
+    count: usize,
+    work: impl Fn(usize) -> Result<R, RoutingError> + Sync,
+) -> Result<Vec<R>, RoutingError> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(count.max(1));
+    let work = &work;
+    let mut done: Vec<(usize, Result<R, RoutingError>)> = std::thread::scope(|scope| {
+        let share = |thread: usize| (thread..count).step_by(threads).map(|n| (n, work(n))).collect::<Vec<_>>();
+        let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || share(thread))).collect();
+        running.into_iter().flat_map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    done.sort_by_key(|(number, _)| *number);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Classes with the prompts of each that may be seen.
+type Seen<'a> = [(usize, &'a Class, Vec<&'a Prompt>)];
+
+/// What is trained on and asked about.
+struct Ground<'a> {
+    classes: &'a [Class],
+    strangers: &'a [Prompt],
+    live: &'a Index,
+    folder: &'a Path,
+    embedder: &'a dyn Embedder,
+    plan: Plan,
+}
+
+impl Ground<'_> {
+    /// Holds a part of every class's prompts back and asks about them; about strangers too, the first time. Also the
+    /// best number of passes.
+    fn judge_part(&self, part: usize, parts: usize) -> Result<(Vec<Held>, usize), RoutingError> {
+        let mut asked = Vec::new();
+        let mut seen = Vec::new();
+        for (number, class) in self.classes.iter().enumerate() {
+            // Of few prompts, one stays.
+            let parts = parts.min(class.prompts.len());
+            let (mine, rest): (Vec<_>, Vec<_>) = class.prompts.iter().enumerate().partition(|(n, _)| n % parts == part);
+            seen.push((number, class, rest.into_iter().map(|(_, prompt)| prompt).collect::<Vec<_>>()));
+            asked.extend(mine.into_iter().map(|(_, prompt)| (number, prompt)));
+        }
+        if asked.is_empty() {
+            return Ok((Vec::new(), 0));
+        }
+        let (head, epochs) = self.head(&seen, &asked, self.plan.epochs);
+        let ask = |judge: &Judge<'_>| -> Vec<Held> {
+            let digest = |number: usize| self.classes.get(number).map(|class| class.digest);
+            let mine = asked.iter().map(|(class, prompt)| judge.ask(prompt, digest(*class), false));
+            let strangers = self.strangers.iter().filter(|_| part == 0).map(|prompt| judge.ask(prompt, None, false));
+            mine.chain(strangers).collect()
+        };
+        Ok((self.with_index(&format!("part{part}"), &seen, &head, ask)?, epochs))
+    }
+
+    /// Leaves a group of classes out and asks about their prompts.
+    fn judge_absent(&self, group: usize, rounds: usize, epochs: usize) -> Result<Vec<Held>, RoutingError> {
+        let (absent, there): (Vec<_>, Vec<_>) =
+            self.classes.iter().enumerate().partition(|(number, _)| number % ABSENT == group);
+        let seen: Vec<(usize, &Class, Vec<&Prompt>)> =
+            there.into_iter().map(|(number, class)| (number, class, class.prompts.iter().collect())).collect();
+        let (head, _) = self.head(&seen, &[], epochs);
+        let each = (ORPHANS / rounds).div_ceil(absent.len().max(1));
+        let orphans = absent.into_iter().flat_map(|(_, class)| class.prompts.iter().take(each));
+        let orphans: Vec<&Prompt> = orphans.collect();
+        let ask = |judge: &Judge<'_>| orphans.iter().map(|prompt| judge.ask(prompt, None, true)).collect();
+        self.with_index(&format!("absent{group}"), &seen, &head, ask)
+    }
+
+    /// A head trained on what may be seen; the pass that was best for `held`, or all passes without any.
+    fn head(&self, seen: &Seen<'_>, held: &[(usize, &Prompt)], epochs: usize) -> (Head, usize) {
+        let count = seen.iter().map(|(_, _, prompts)| prompts.len()).sum();
+        let texts = seen.iter().flat_map(|(_, _, prompts)| prompts.iter().map(|p| p.text.as_str()));
+        let vectorizer = Vectorizer::fit(texts, least(count));
+        let plan = Plan { epochs, ..self.plan };
+        let place: HashMap<usize, usize> = seen.iter().enumerate().map(|(at, (number, ..))| (*number, at)).collect();
+        let mut rows = Vec::with_capacity(count + seen.len());
+        for (at, (_, class, prompts)) in seen.iter().enumerate() {
+            // Name and description are one more prompt.
+            let named = Prompt::new(&class.described, self.embedder);
+            rows.extend(prompts.iter().copied().chain([&named]).map(|prompt| row(prompt, at, &vectorizer, &plan)));
+        }
+        let held =
+            held.iter().filter_map(|(number, prompt)| Some(row(prompt, *place.get(number)?, &vectorizer, &plan)));
+        let held: Vec<Row> = held.collect();
+        let (weights, course) = head::train(&rows, &held, &vectorizer, seen.len(), &plan);
+        let digests = seen.iter().map(|(_, class, _)| class.digest).collect();
+        (Head::new(head::identity(self.embedder), digests, vectorizer, &weights, plan.words), course.best)
+    }
+
+    /// Makes an index over what may be seen, for as long as `ask` takes.
+    fn with_index<R>(
+        &self,
+        name: &str,
+        seen: &Seen<'_>,
+        head: &Head,
+        ask: impl FnOnce(&Judge<'_>) -> R,
+    ) -> Result<R, RoutingError> {
+        let scratch = self.folder.join(format!("trial.{}.{name}", std::process::id()));
+        let asked = self.index(&scratch, seen).map(|index| {
+            let known = self.classes.iter().map(|class| class.digest).collect();
+            ask(&Judge { index: &index, live: self.live, known, head })
+        });
+        let _ = fs::remove_dir_all(&scratch);
+        asked
+    }
+
+    fn index(&self, scratch: &Path, seen: &Seen<'_>) -> Result<Index, RoutingError> {
+        fs::create_dir_all(scratch).map_err(RoutingError::disk("create", scratch))?;
+        let index = Index::open(scratch, self.embedder.fingerprint(), self.embedder.dim())?;
+        for part in seen.chunks(256) {
+            let made: Vec<(Vec<Vec<f32>>, String)> = part
+                .iter()
+                .map(|(_, class, prompts)| {
+                    let vectors = prompts.iter().map(|prompt| prompt.vector.clone()).collect();
+                    let texts = prompts.iter().map(|prompt| prompt.text.as_str());
+                    let text = std::iter::once(class.words.as_str()).chain(texts).collect::<Vec<_>>().join("\n");
+                    (profile::parts(self.embedder.embed(&class.described), vectors), text)
+                })
+                .collect();
+            let changes: Vec<index::Change<'_>> = part
+                .iter()
+                .zip(&made)
+                .map(|((_, class, _), (vectors, text))| {
+                    index::Change::Put(Profile { digest: class.digest, text, vectors, attributes: &[], path: "" })
+                })
+                .collect();
+            index.apply(&changes)?;
+        }
+        Ok(index)
+    }
+}
+
+/// Who is asked: a head and an index that saw a part of the prompts, and of the library's own index the adapters that
+/// no prompts are known of.
+struct Judge<'a> {
+    index: &'a Index,
+    live: &'a Index,
+    known: HashSet<AdapterDigest>,
+    head: &'a Head,
+}
+
+impl Judge<'_> {
+    fn ask(&self, prompt: &Prompt, right: Option<AdapterDigest>, orphan: bool) -> Held {
+        let gate = Gate::open();
+        let mut evidence = gather(self.index, &prompt.vector, &prompt.text, &gate, Some(self.head));
+        if self.live.len() > self.known.len() {
+            let others = gather(self.live, &prompt.vector, &prompt.text, &gate, None);
+            evidence.extend(others.into_iter().filter(|e| !self.known.contains(&e.digest)));
+        }
+        Held { evidence, right, orphan, text: prompt.text.clone() }
+    }
 }
 
 /// Occurrences from which on a feature is kept.
@@ -183,14 +353,14 @@ fn collect(library: &Library, embedder: &dyn Embedder, data: &[Labelled]) -> Res
     for row in data {
         given.entry(row.label.as_str()).or_default().push(&row.text);
     }
-    let prompt = |text: &str| Prompt { text: text.to_owned(), vector: embedder.embed(text) };
+    let prompt = |text: &str| Prompt::new(text, embedder);
     let strangers = given.remove(OUT_OF_SCOPE).unwrap_or_default().into_iter().map(prompt).collect();
     let mut classes: Vec<Class> = Vec::new();
     for entry in library.walk(&Filter::default()) {
         let entry = entry?;
         let extra = given.remove(entry.name.as_str()).unwrap_or_default();
         let mut texts: Vec<&str> = entry.metadata.card.examples.iter().map(String::as_str).chain(extra).collect();
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         texts.retain(|text| seen.insert(*text));
         if texts.len() < 2 || classes.iter().any(|class| class.digest == entry.digest) {
             continue;
@@ -213,73 +383,9 @@ fn collect(library: &Library, embedder: &dyn Embedder, data: &[Labelled]) -> Res
     Ok((classes, strangers, unknown))
 }
 
-/// Takes a share of each class's prompts out; at least one stays.
-fn hold_back(classes: &mut [Class], options: &TrainOptions) -> Vec<(usize, Prompt)> {
-    let mut held = Vec::new();
-    for (number, class) in classes.iter_mut().enumerate() {
-        Shuffle(options.seed ^ (number as u64) << 20).shuffle(&mut class.prompts);
-        let count = (class.prompts.len() as f64 * options.held.clamp(0.0, 0.9)).round() as usize;
-        let count = count.max(usize::from(class.prompts.len() > 2)).min(class.prompts.len() - 1);
-        held.extend(class.prompts.split_off(class.prompts.len() - count).into_iter().map(|prompt| (number, prompt)));
-    }
-    held
-}
-
 fn row(prompt: &Prompt, class: usize, vectorizer: &Vectorizer, plan: &Plan) -> Row {
-    let dense = Array1::from(prompt.vector.clone());
+    let dense = Array1::from(prompt.dense.clone());
     Row { dense, sparse: vectorizer.transform(&prompt.text, plan.words), class }
-}
-
-/// Every prompt of every class, and its name and description as one more.
-fn rows(classes: &[Class], vectorizer: &Vectorizer, plan: &Plan, embedder: &dyn Embedder) -> Vec<Row> {
-    let one = |(number, class): (usize, &Class)| {
-        let named = Prompt { text: class.described.clone(), vector: embedder.embed(&class.described) };
-        let all = class.prompts.iter().chain([&named]);
-        all.map(|prompt| row(prompt, number, vectorizer, plan)).collect::<Vec<_>>()
-    };
-    classes.iter().enumerate().flat_map(one).collect()
-}
-
-/// Asks an index over the training part, and the head, about every held-back prompt and every stranger.
-fn judge(
-    scratch: &Path,
-    classes: &[Class],
-    held_back: &[(usize, Prompt)],
-    strangers: &[Prompt],
-    trial: &Head,
-    embedder: &dyn Embedder,
-) -> Result<Vec<Held>, RoutingError> {
-    fs::create_dir_all(scratch).map_err(RoutingError::disk("create", scratch))?;
-    let index = Index::open(scratch, embedder.fingerprint(), embedder.dim())?;
-    for part in classes.chunks(256) {
-        let made: Vec<(Vec<Vec<f32>>, String)> = part
-            .iter()
-            .map(|class| {
-                let texts: Vec<&str> = class.prompts.iter().map(|prompt| prompt.text.as_str()).collect();
-                let mut text = class.words.clone();
-                texts.iter().for_each(|prompt| {
-                    text.push('\n');
-                    text.push_str(prompt);
-                });
-                (profile::vectors(&class.described, &texts, embedder), text)
-            })
-            .collect();
-        let changes: Vec<index::Change<'_>> = part
-            .iter()
-            .zip(&made)
-            .map(|(class, (vectors, text))| {
-                index::Change::Put(Profile { digest: class.digest, text, vectors, attributes: &[], path: "" })
-            })
-            .collect();
-        index.apply(&changes)?;
-    }
-    let ask = |prompt: &Prompt, right: Option<AdapterDigest>| Held {
-        evidence: gather(&index, &prompt.vector, &prompt.text, &Gate::open(), Some(trial)),
-        right,
-        text: prompt.text.clone(),
-    };
-    let mine = held_back.iter().map(|(class, p)| ask(p, classes.get(*class).map(|class| class.digest)));
-    Ok(mine.chain(strangers.iter().map(|prompt| ask(prompt, None))).collect())
 }
 
 /// Nothing is known of names where only evidence counts.
@@ -327,32 +433,43 @@ fn cross_fitted(held: &[Held], tuning: &mut Tuning) -> f64 {
     sum / held.iter().filter(|h| h.right.is_some()).count().max(1) as f64
 }
 
-/// The curve of a strategy, and the confidence at which 98 % are right. Out of scope are the strangers, or, without
-/// any, every held-back prompt with its own adapter taken away.
+/// Of the weight of requests out of scope, the share of those whose adapter was left out where real ones are given.
+const ORPHAN_SHARE: f32 = 0.3;
+
+/// The curve of a strategy, and the confidence at which 98 % are right. Out of scope are the strangers and the prompts
+/// of adapters that were left out; without enough adapters for that, every held-back prompt with its own taken away.
 fn calibrate(
     held: &[Held],
     strategy: Strategy,
     tuning: &Tuning,
     options: &TrainOptions,
 ) -> (Option<Calibration>, Option<f32>) {
-    let mut inside = Vec::new();
-    let mut outside = Vec::new();
+    let (mut inside, mut strange, mut orphans) = (Vec::new(), Vec::new(), Vec::new());
     for one in held {
         let ranking = ranked(one, strategy, tuning, None);
         let right = one.right.is_some() && ranking.first().map(|(_, e)| e.digest) == one.right;
         match one.right {
             Some(_) => inside.push((Signals::of(&ranking), right)),
-            None => outside.push(Signals::of(&ranking)),
+            None if one.orphan => orphans.push(Signals::of(&ranking)),
+            None => strange.push(Signals::of(&ranking)),
         }
     }
-    let real = !outside.is_empty();
-    if !real {
-        outside = held.iter().map(|one| Signals::of(&ranked(one, strategy, tuning, one.right))).collect();
+    if strange.is_empty() && orphans.is_empty() {
+        orphans = held.iter().map(|one| Signals::of(&ranked(one, strategy, tuning, one.right))).collect();
     }
     let share = options.out_of_scope.clamp(0.0, 0.9);
-    let weight = (share * inside.len() as f64 / ((1.0 - share) * outside.len().max(1) as f64)) as f32;
+    let outside = (share * inside.len() as f64 / (1.0 - share)) as f32;
+    let of_orphans = match (strange.is_empty(), orphans.is_empty()) {
+        (true, _) => 1.0,
+        (_, true) => 0.0,
+        _ => ORPHAN_SHARE,
+    };
+    let each = |signals: &[Signals], share: f32| outside * share / signals.len().max(1) as f32;
     let mut samples: Vec<(Signals, bool, f32)> = inside.iter().map(|(s, right)| (*s, *right, 1.0)).collect();
-    samples.extend(outside.iter().map(|signals| (*signals, false, weight)));
+    let weight = each(&orphans, of_orphans);
+    samples.extend(orphans.iter().map(|signals| (*signals, false, weight)));
+    let weight = each(&strange, 1.0 - of_orphans);
+    samples.extend(strange.iter().map(|signals| (*signals, false, weight)));
     let Some(curve) = Calibration::fit(&samples) else { return (None, None) };
     let outcome = |signals: &Signals, right: bool, in_scope: bool| Outcome {
         rank: right.then_some(0),
@@ -362,8 +479,7 @@ fn calibrate(
     let mut outcomes: Vec<(Outcome, f64)> =
         inside.iter().map(|(signals, right)| (outcome(signals, *right, true), 1.0)).collect();
     // Without real requests out of scope none are expected in the threshold either.
-    if real {
-        outcomes.extend(outside.iter().map(|signals| (outcome(signals, false, false), f64::from(weight))));
-    }
+    let weight = f64::from(each(&strange, 1.0));
+    outcomes.extend(strange.iter().map(|signals| (outcome(signals, false, false), weight)));
     (Some(curve), measure::threshold_for(&outcomes, 0.98))
 }

@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use super::upkeep::write_whole;
 use super::{Report, RoutingError, Tuned};
 use crate::router::embed::Embedder;
-use crate::router::head::Head;
+use crate::router::head::{self, Head};
 use crate::router::{Calibration, Rerank, SIGNALS, Strategy, Tuning};
 
 const TUNING: &str = "tuning.json";
 const HEAD: &str = "head";
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 
 /// Writes what was measured. The head comes first: a tuning without its head is of no use.
 pub fn save(folder: &Path, embedder: &dyn Embedder, tuned: &Tuned, report: &Report) -> Result<(), RoutingError> {
@@ -54,7 +54,7 @@ pub fn load(folder: &Path, embedder: &dyn Embedder) -> Result<Tuned, RoutingErro
         Ok(bytes) => Some(Head::from_bytes(&bytes).map_err(|source| RoutingError::Head { path, source })?),
         Err(_) => None,
     };
-    let head = head.filter(|head| head.embedder == embedder.fingerprint()).map(Arc::new);
+    let head = head.filter(|head| head.embedder == head::identity(embedder)).map(Arc::new);
     Ok(Tuned { tuning, thresholds, head })
 }
 

@@ -13,8 +13,9 @@ use crate::shelf::routing_failure;
 
 /// Train the router on the example prompts of the library, and on labelled requests
 ///
-/// A fifth of each adapter's prompts is held back. What was learned is used from then on (strategy `learned`) if it
-/// chooses better than the hybrid on those; in any case, confidences are calibrated for this library.
+/// Each adapter's prompts are parted into fifths; each is held back once and asked about (of more than 4,000 prompts one
+/// fifth is). What was learned is used from then on (strategy `learned`) if it chooses better than the hybrid on those;
+/// in any case, confidences are calibrated for this library.
 #[derive(Args, Debug)]
 pub struct TrainArgs {
     /// Lines of {"text": .., "label": NAME}; the label `oos` is for requests that no adapter is for
@@ -23,9 +24,9 @@ pub struct TrainArgs {
     /// Random seed of every draw
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Share of the prompts that is held back
-    #[arg(long, value_name = "P", default_value_t = 0.2)]
-    held: f64,
+    /// Parts of the prompts, each held back once
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    parts: usize,
     /// Share of requests that no adapter is for, as expected in use
     #[arg(long, value_name = "P", default_value_t = 0.15)]
     oos_share: f64,
@@ -48,7 +49,7 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<(), Outcome> {
     for path in &args.data {
         data.extend(read_labelled(path)?);
     }
-    let options = TrainOptions { seed: args.seed, held: args.held, out_of_scope: args.oos_share, force: args.force };
+    let options = TrainOptions { seed: args.seed, parts: args.parts, out_of_scope: args.oos_share, force: args.force };
     let mut notice = |text: String| context.printer.note(&text);
     let router = Router::open(&args.library.folder()?, args.library.embedders()?, &mut notice)
         .map_err(|e| routing_failure(&e))?;

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 
 use ndarray::{Array1, Array2, ArrayView1};
 
+use super::embed::{Embedder, StaticEmbedder};
 use crate::adapter::AdapterDigest;
 
 pub use train::{Course, Plan, Row, Shuffle, Weights, softmax, train};
@@ -27,7 +28,7 @@ const DIMENSIONS: usize = 4096;
 /// A trained head.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Head {
-    /// The embedder's fingerprint.
+    /// What it is bound to; see [`identity`].
     pub embedder: [u8; 32],
     /// Length of each word part.
     pub words: f32,
@@ -39,6 +40,30 @@ pub struct Head {
     /// Buckets by classes, each row to be multiplied by its scale.
     sparse: Vec<i8>,
     scales: Vec<f32>,
+}
+
+/// Length of the table's vector beside another embedder's.
+const TABLE: f32 = 0.7;
+
+/// A text's vector for a head: the embedder's, and unless that is the program's own table, the table's after it. What
+/// an encoder's sentence vector blurs, single words still say.
+pub fn dense(vector: &[f32], text: &str, embedder: &dyn Embedder) -> Vec<f32> {
+    if embedder.fingerprint() == StaticEmbedder::builtin().fingerprint() {
+        vector.to_vec()
+    } else {
+        with_table(vector, text)
+    }
+}
+
+fn with_table(vector: &[f32], text: &str) -> Vec<f32> {
+    let table = StaticEmbedder::builtin().embed(text);
+    vector.iter().copied().chain(table.into_iter().map(|x| TABLE * x)).collect()
+}
+
+/// What a head is bound to: the embedder, and the table where it takes part.
+pub fn identity(embedder: &dyn Embedder) -> [u8; 32] {
+    let (own, table) = (embedder.fingerprint(), StaticEmbedder::builtin().fingerprint());
+    if own == table { own } else { *blake3::Hasher::new().update(&own).update(&table).finalize().as_bytes() }
 }
 
 /// A head that cannot be used.
@@ -75,12 +100,13 @@ impl Head {
         }
     }
 
-    /// Natural logarithms of the probability of each class, for a text and its vector. A vector of another length
-    /// counts as none.
+    /// Natural logarithms of the probability of each class, for a text and its embedder's vector. A vector of another
+    /// length counts as none.
     pub fn log_probabilities(&self, vector: &[f32], text: &str) -> Array1<f32> {
         let mut logits = self.bias.clone();
-        if vector.len() == self.dense.nrows() {
-            logits += &ArrayView1::from(vector).dot(&self.dense);
+        let dense = if vector.len() < self.dense.nrows() { with_table(vector, text) } else { vector.to_vec() };
+        if dense.len() == self.dense.nrows() {
+            logits += &ArrayView1::from(&dense).dot(&self.dense);
         }
         let classes = self.classes.len();
         for (row, value) in self.vectorizer.transform(text, self.words) {

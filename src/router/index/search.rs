@@ -13,8 +13,9 @@ use super::segment::Segment;
 use super::state::{Open, State};
 use super::{Candidate, Query};
 
-/// Vectors kept by the search in a graph, and scored again.
-const BEAM: usize = 192;
+/// Vectors kept by the search in a graph, and scored again: at least so many, and so many times the limit.
+const BEAM: usize = 128;
+const BEAM_OF_LIMIT: usize = 4;
 /// As many vectors or fewer behind a gate are scanned rather than searched for.
 const SCAN_TO: usize = 49_152;
 /// The widest search in a graph behind a gate.
@@ -150,7 +151,7 @@ fn nearest(
     if count == 0 || limit == 0 {
         return;
     }
-    let beam = BEAM.max(2 * limit);
+    let beam = BEAM.max(BEAM_OF_LIMIT * limit);
     // Vectors behind the gate, if adapters have about as many each.
     let vectors = (count as u64 * segment.shape.vectors as u64 / segment.shape.entries.max(1) as u64) as usize;
     let widened = (beam as u64 * segment.shape.entries as u64 / count as u64) as usize;

@@ -26,7 +26,7 @@ pub(in crate::router::index) struct BuildOptions {
 impl Default for BuildOptions {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { degree: 24, slack: 40, beam: 96, alpha: 1.1, passes: 1, threads }
+        Self { degree: 30, slack: 50, beam: 128, alpha: 1.1, passes: 1, threads }
     }
 }
 
