@@ -118,10 +118,36 @@ def main():
         row(18, "index of the library: read, embed, build, s", [600], [million["index_compacted_s"]], less=True)
     if clinc:
         row(14, "text to decision, MiniLM, 150 adapters, p95 ms", [10], [clinc["stages_ms"]["text_to_decision"]["p95"]], less=True)
-    index_rows(read("scale"))
+    scale = read("scale") or []
+    index_rows(scale)
     print("| # | measure | goal | measured | |\n|---|---|---|---|---|")
     for number, what, goal, value, state in sorted(ROWS, key=lambda r: r[0]):
         print(f"| {number} | {what} | {goal} | {value} | {state} |")
+
+    print("\n| strategy, 20 prompts: top-1 / top-5 | " + " | ".join(f"{s}, {e}" for e in ("MiniLM", "static") for s in SETS) + " |")
+    print("|---|---|---|---|---|")
+    runs = [read(f"{name}.{set}") for name in ("minilm20", "static20") for set in SETS]
+    for name in ("keyword", "semantic", "task", "hybrid", "hierarchical", "mixture", "learned"):
+        found = [next((s for s in (run or {}).get("strategies", []) if s["strategy"] == name), None) for run in runs]
+        print(f"| {name} | " + " | ".join(f"{s['top1']:.1f} / {s['top5']:.1f}" if s else "-" for s in found) + " |")
+    print("\n| reading of 98 % (learned) | " + " | ".join(f"{s}, {k}" for k in ("20", "all") for s in SETS) + " |\n|---|---|---|---|---|")
+    runs = [read(f"{name}.{set}") for name in ("minilm20", "minilm") for set in SETS]
+    for what, keys in (("top-1", ["top1"]), ("right one among five", ["top5"]),
+                       ("answered at the threshold chosen beforehand", ["selective_98", "coverage"]),
+                       ("right of those", ["selective_98", "accuracy"]),
+                       ("answered at the best threshold", ["selective_98_best", "coverage"])):
+        values = [best(run["strategies"], *keys) if run else None for run in runs]
+        print(f"| {what} | " + " | ".join("-" if v is None else f"{v:.1f}" for v in values) + " |")
+
+    print("\n| adapters | scan ms | wishes p50 / p99 ms | share | recall@10 | utterances p50 / p99 ms | share | recall@10 |")
+    print("|---|---|---|---|---|---|---|---|")
+    for size in scale:
+        number = lambda key, name: float((re.search(rf"{name} ([0-9.]+)", size.get(key, "")) or [0, 0])[1])
+        cells = []
+        for kind in ("wish", "utterance"):
+            p50, p99 = (number(f"{kind}/both", p) for p in ("p50", "p99"))
+            cells.append(f"{p50 / 1e3:.3f} / {p99 / 1e3:.3f} | {p50 / size['scan_us']:.4f} | {number(f'{kind}/vectors', 'recall@10'):.3f}")
+        print(f"| {size['entries']:,} | {size['scan_us'] / 1e3:.2f} | " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":

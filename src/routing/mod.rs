@@ -114,6 +114,8 @@ const TAG_KEYS: [&str; 4] = ["tag", "domain", "skill", "task"];
 const LIMIT: usize = 64;
 /// Classes of the head that become candidates whether the index found them or not.
 const HEAD_CANDIDATES: usize = 8;
+/// The number of vectors of a candidate that only the head knows of.
+const FAVOURITE: usize = usize::MAX;
 /// Adapters whose facts are kept in memory.
 const FACTS: usize = 16_384;
 
@@ -421,7 +423,7 @@ fn gather(index: &Index, vector: &[f32], text: &str, gate: &Gate, head: Option<&
             centroid,
             name,
             keyword: 0.0,
-            vectors: usize::MAX,
+            vectors: FAVOURITE,
             learned: Some(log),
         }));
     }

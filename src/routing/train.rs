@@ -11,7 +11,7 @@ use ndarray::Array1;
 use serde_json::{Value, json};
 
 use super::rerank::{self, Question};
-use super::{RoutingError, Tuned, gather, profile};
+use super::{FAVOURITE, RoutingError, Tuned, gather, profile};
 use crate::adapter::AdapterDigest;
 use crate::library::{Filter, Library};
 use crate::router::embed::Embedder;
@@ -398,8 +398,12 @@ impl crate::router::Catalogue for Nameless {
 }
 
 fn ranked(held: &Held, strategy: Strategy, tuning: &Tuning, without: Option<AdapterDigest>) -> Vec<(f32, Evidence)> {
-    let evidence: Vec<Evidence> =
-        held.evidence.iter().filter(|e| without.is_none_or(|digest| e.digest != digest)).copied().collect();
+    let there = held.evidence.iter().filter(|e| without.is_none_or(|digest| e.digest != digest));
+    // Other strategies ask no head, and see none of its favourites.
+    let evidence: Vec<Evidence> = match strategy {
+        Strategy::Learned => there.copied().collect(),
+        _ => there.filter(|e| e.vectors != FAVOURITE).map(|e| Evidence { learned: None, ..*e }).collect(),
+    };
     rank(&Policy::of(strategy), tuning, &held.text, &evidence, &Nameless).0
 }
 
