@@ -249,7 +249,7 @@ impl Worker {
 }
 
 /// Queues jobs.
-pub struct Submitter(SyncSender<Job>);
+pub struct Submitter(SyncSender<Message>);
 
 impl Submitter {
     /// Queues a job; waits while the queue is full.
@@ -257,7 +257,7 @@ impl Submitter {
     /// # Errors
     /// The engine has stopped.
     pub fn submit(&self, job: Job) -> Result<(), Failure> {
-        self.0.send(job).map_err(|_| stopped())
+        self.0.send(Message::Job(Box::new(job))).map_err(|_| stopped())
     }
 }
 
