@@ -37,8 +37,8 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`Code::NotFound`] without such a file or slot; [`Code::InvalidFile`] for one that is damaged or does not fit,
-    /// naming what differs; [`Code::Busy`] when running requests leave no room. The slot is as it was, unless the
-    /// engine itself refused the state: then it is empty.
+    /// naming what differs; [`Code::Busy`] when running requests leave no room. A file that is refused leaves the slot
+    /// as it was; no room, or a refusal of the engine itself, leaves it empty.
     pub fn restore_slot(&self, slot: usize, file: &Path) -> Result<SlotState, Failure> {
         let named = |code: Code, what: &dyn std::fmt::Display| {
             Failure::new(code, format!("saved state '{}': {what}", file.display()))

@@ -106,13 +106,13 @@ impl<E: Engine> Batch<E> {
     /// Puts a state into a slot, in place of what it holds. Idle prefixes make room for it, the least recently used
     /// ones first.
     pub(super) fn restore(&mut self, slot: usize, saved: &Saved) -> Result<(), Failure> {
-        self.clear(slot);
         let (length, context) = (saved.tokens.len(), self.engine.facts().context);
         if length > context {
             return Err(Failure::usage(format!(
                 "saved state: it holds {length} tokens, the context {context}; give a larger -c"
             )));
         }
+        self.clear(slot);
         loop {
             match self.engine.restore(slot, length, saved.state()) {
                 Ok(()) => break,
