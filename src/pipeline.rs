@@ -27,7 +27,8 @@ use crate::request::{AdapterChoice, AdapterSource, Input, Request, ValidRequest}
 use crate::router::Route;
 use crate::routing::Ask;
 use crate::scheduler::counts::Reading;
-use crate::scheduler::{CancelToken, Job, Lease, Ready, Worker};
+use crate::scheduler::parked::ParkedStats;
+use crate::scheduler::{CancelToken, Job, Lease, Limits, Ready, Worker};
 use crate::shelf::{Shelf, UseNote};
 
 /// The name that asks for no format where an adapter brings one.
@@ -116,7 +117,7 @@ impl Pipeline {
     /// The engine could not be made, or the template is refused.
     pub fn start<E, F>(
         base: ModelFacts,
-        queue: usize,
+        limits: impl Into<Limits>,
         shelf: Shelf,
         make: F,
         template: impl FnOnce(&dyn Tokenizer, &ModelFacts) -> Result<ChatTemplate, Failure>,
@@ -125,7 +126,7 @@ impl Pipeline {
         E: Engine,
         F: FnOnce() -> Result<E, Failure> + Send + 'static,
     {
-        let (worker, ready) = Worker::spawn(queue, make)?;
+        let (worker, ready) = Worker::spawn(limits, make)?;
         let template = template(&*ready.tokenizer, &base)?;
         let (prefixes, shelf) = (Prefixes::default(), Arc::new(shelf));
         Ok(Self { worker, prefixes, ready, base, template, shelf, compiler: OnceLock::new() })
@@ -328,6 +329,11 @@ impl Pipeline {
     /// What is laid out for the engine, and what became of it so far; `None` where nothing need be.
     pub fn resident_adapters(&self) -> Option<ResidentStats> {
         self.ready.residents.as_ref().map(|r| r.stats())
+    }
+
+    /// What is kept of prefixes that had to leave the context.
+    pub fn parked_prefixes(&self) -> ParkedStats {
+        self.ready.parked.read()
     }
 
     /// Compiles a format; a later request with it finds it ready.

@@ -124,6 +124,10 @@ pub struct ModelArgs {
     /// How requests with different adapters share the engine: in one batch, in turns, or whichever is right
     #[arg(long, value_enum, value_name = "HOW", default_value_t = AdapterBatchingArg::Auto)]
     pub adapter_batching: AdapterBatchingArg,
+    /// Most MiB of RAM for prefixes that have to leave the context (0: none, -1: no limit)
+    #[arg(long, value_name = "MIB", env = "LLAMA_ARG_CACHE_RAM", default_value_t = 8192,
+          allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..))]
+    pub cache_ram: i64,
     /// Open an adapter of the library at the start and keep it open; may be repeated
     #[arg(long, value_name = "NAME")]
     pub pin_adapter: Vec<String>,
@@ -185,6 +189,11 @@ fn cache_type(text: &str) -> Result<CacheType, String> {
 }
 
 impl ModelArgs {
+    /// Bytes of RAM for prefixes that have to leave the context.
+    pub fn cache_ram_bytes(&self) -> u64 {
+        u64::try_from(self.cache_ram).map_or(u64::MAX, |mib| mib.saturating_mul(1 << 20))
+    }
+
     /// The engine's options for the model at `path`, with `sequences` where no flag says otherwise.
     pub fn options(&self, path: &Path, sequences: u32) -> EngineOptions {
         let d = EngineOptions::new(path);

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 /// llama.cpp's one-dash spelling and our long flag.
-pub const SPELLINGS: [(&str, &str); 16] = [
+pub const SPELLINGS: [(&str, &str); 17] = [
     ("-ngl", "--n-gpu-layers"),
     ("-sm", "--split-mode"),
     ("-ts", "--tensor-split"),
@@ -15,6 +15,7 @@ pub const SPELLINGS: [(&str, &str); 16] = [
     ("-fa", "--flash-attn"),
     ("-ctk", "--cache-type-k"),
     ("-ctv", "--cache-type-v"),
+    ("-cram", "--cache-ram"),
     ("-jf", "--json-schema-file"),
     ("-sys", "--system-prompt"),
     ("-sysf", "--system-prompt-file"),

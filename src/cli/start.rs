@@ -16,6 +16,7 @@ use crate::gguf::{ModelFacts, ModelKind};
 use crate::model_file;
 use crate::pipeline::Pipeline;
 use crate::prompt::{ChatTemplate, SpecialTokens};
+use crate::scheduler::Limits;
 
 /// Jobs that may wait for the engine.
 const QUEUE: usize = 64;
@@ -106,14 +107,15 @@ fn start_checked(
     let shelf = library.shelf().with_cache_bytes(args.adapter_cache_bytes);
     let pinned = shelf.keep(&args.pin_adapter, &facts)?;
     let template = |tokenizer: &dyn Tokenizer, facts: &ModelFacts| chat_template(args, tokenizer, facts, printer);
+    let limits = Limits { queue: QUEUE, cache_ram: args.cache_ram_bytes() };
     let started = match only_vectors {
         true => {
             let make = move || EncodingEngine::load(&options, &base, pooling, &mut on_progress);
-            Pipeline::start(facts, QUEUE, shelf, make, template)
+            Pipeline::start(facts, limits, shelf, make, template)
         }
         false => {
             let make = move || LlamaEngine::load(&options, &base, &mut on_progress);
-            Pipeline::start(facts, QUEUE, shelf, make, template)
+            Pipeline::start(facts, limits, shelf, make, template)
         }
     };
     bar.finish_and_clear();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::command::Command;
 use super::counts::Counts;
+use super::parked::{Parked, WORTH_PARKING};
 use super::plan::{Plan, Policy, Turn, Waiting, plan};
 use super::prefix::{Cached, InFlight, Placement, place, reusable, worth_waiting};
 use super::sequence::{Next, Running};
@@ -32,6 +33,8 @@ struct Slot {
     used: u64,
     /// Slots of one family may share cells of the cache.
     family: u64,
+    /// Whether it is to be kept for later requests.
+    keep: bool,
 }
 
 /// Who shares steps: all whose sets mix (`None`), or those of one set.
@@ -45,6 +48,8 @@ pub(super) struct Batch<E> {
     queue: VecDeque<Job>,
     /// Commands whose slots are not free yet, in order.
     orders: Vec<Command>,
+    /// Prefixes that had to leave their slots.
+    parked: Parked,
     turn: Option<Turn<Party>>,
     /// Counts steps and admissions.
     clock: u64,
@@ -55,13 +60,15 @@ pub(super) struct Batch<E> {
 
 impl<E: Engine> Batch<E> {
     pub(super) fn new(engine: E) -> Self {
-        let empty = || Slot { cached: Vec::new(), sets: Timeline::default(), running: None, used: 0, family: 0 };
+        let empty =
+            || Slot { cached: Vec::new(), sets: Timeline::default(), running: None, used: 0, family: 0, keep: true };
         Self {
             tokenizer: engine.tokenizer(),
             slots: (0..engine.facts().sequences).map(|_| empty()).collect(),
             engine,
             queue: VecDeque::new(),
             orders: Vec::new(),
+            parked: Parked::new(0),
             turn: None,
             clock: 0,
             families: 0,
@@ -72,6 +79,17 @@ impl<E: Engine> Batch<E> {
     /// Tokens that running requests hold.
     pub(super) fn running_tokens(&self) -> usize {
         self.slots.iter().filter(|s| s.running.is_some()).map(|s| s.cached.len()).sum()
+    }
+
+    /// Keeps prefixes that have to leave the context.
+    pub(super) fn with_parked(self, parked: Parked) -> Self {
+        Self { parked, ..self }
+    }
+
+    /// What is kept of prefixes that had to leave the context.
+    #[cfg(test)]
+    pub(super) fn parked_counters(&self) -> Arc<super::parked::ParkedCounters> {
+        self.parked.counters().clone()
     }
 
     /// Nothing runs and nothing waits.
@@ -218,12 +236,22 @@ impl<E: Engine> Batch<E> {
         let sets = sets.clone();
         let slot = placement.slot;
         let (mut reused, mut share_from) = (placement.reuse, placement.share_from);
-        if let Some(saved) = job.saved.as_ref().filter(|_| job.cache_prompt) {
-            let length = reusable(&saved.tokens, &saved.sets, &job.prompt, &sets);
-            if length >= reused + WORTH_RESTORING {
-                // A state that is refused is evaluated instead; what stood in the slot is gone either way.
-                reused = if self.restore(slot, saved).is_ok() { length } else { 0 };
-                share_from = None;
+        let reuse = job.cache_prompt && self.engine.facts().prefix_reuse;
+        let least = reused + WORTH_RESTORING;
+        let own = job.saved.as_ref().filter(|_| reuse);
+        let own = own.map(|saved| (saved.clone(), reusable(&saved.tokens, &saved.sets, &job.prompt, &sets)));
+        let own = own.filter(|(_, length)| *length >= least);
+        let at_least = own.as_ref().map_or(least, |(_, length)| length + 1);
+        let in_ram = if reuse { self.parked.find(&job.prompt, &sets, at_least) } else { None };
+        let from_ram = in_ram.is_some();
+        let restored = in_ram.or(own);
+        self.park(slot, if share_from.is_some() || restored.is_some() { 0 } else { reused });
+        if let Some((saved, length)) = restored {
+            // A state that is refused is evaluated instead; what stood in the slot is gone either way.
+            let done = self.restore(slot, &saved).is_ok();
+            (reused, share_from) = (if done { length } else { 0 }, None);
+            if done && from_ram {
+                self.parked.restored();
             }
         }
         match share_from {
@@ -241,6 +269,7 @@ impl<E: Engine> Batch<E> {
             }
         }
         let s = &mut self.slots[slot];
+        s.keep = job.cache_prompt;
         s.sets = sets;
         s.used = self.clock;
         s.running = Some(Running::new(job, sampler, reused, self.clock));
@@ -374,7 +403,11 @@ impl<E: Engine> Batch<E> {
     pub(super) fn forget_idle(&mut self) -> bool {
         let idle = self.slots.iter().enumerate().filter(|(_, s)| s.running.is_none() && !s.cached.is_empty());
         let oldest = idle.min_by_key(|(_, s)| s.used).map(|(slot, _)| slot);
-        oldest.inspect(|slot| self.clear(*slot)).is_some()
+        if let Some(slot) = oldest {
+            self.park(slot, 0);
+            self.clear(slot);
+        }
+        oldest.is_some()
     }
 
     /// How many slots there are.
@@ -390,7 +423,7 @@ impl<E: Engine> Batch<E> {
     /// Notes what a slot's sequence, which was empty, holds now.
     pub(super) fn hold(&mut self, slot: usize, tokens: Vec<Token>, sets: Timeline) {
         let s = &mut self.slots[slot];
-        (s.cached, s.sets, s.used) = (tokens, sets, self.clock);
+        (s.cached, s.sets, s.used, s.keep) = (tokens, sets, self.clock, true);
     }
 
     /// Ends the request in a slot, if one runs, and lets paused ones go on. Its cache stays for reuse.
@@ -413,6 +446,23 @@ impl<E: Engine> Batch<E> {
         }
     }
 
+    /// Copies what an idle slot holds to RAM, before all but its first `kept` positions are forgotten; unless it is short,
+    /// or another slot or RAM holds all of it.
+    fn park(&mut self, slot: usize, kept: usize) {
+        let s = &self.slots[slot];
+        if s.running.is_some() || !s.keep || s.cached.len() < kept + WORTH_PARKING {
+            return;
+        }
+        let all_of_it = |o: &Slot| o.cached.starts_with(&s.cached) && o.sets.agrees(&s.sets) >= s.cached.len();
+        let elsewhere = self.slots.iter().enumerate().any(|(other, o)| other != slot && all_of_it(o));
+        if !elsewhere
+            && self.parked.wants(&s.cached, &s.sets)
+            && let Ok(saved) = self.save(slot)
+        {
+            self.parked.park(saved);
+        }
+    }
+
     /// Forgets a slot's cache.
     pub(super) fn clear(&mut self, slot: usize) {
         self.engine.truncate(slot, 0);
@@ -427,6 +477,7 @@ impl<E: Engine> Batch<E> {
         let family = self.slots[slot].family;
         for other in (0..self.slots.len()).filter(|other| *other != slot).collect::<Vec<_>>() {
             if self.slots[other].family == family && !self.slots[other].cached.is_empty() {
+                self.park(other, 0);
                 self.clear(other);
             }
         }

@@ -6,6 +6,7 @@
 mod batch;
 mod command;
 pub mod counts;
+pub mod parked;
 pub mod plan;
 pub mod prefix;
 mod sequence;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use self::command::Command;
 use self::counts::Counts;
+use self::parked::{Parked, ParkedCounters};
 use crate::adapter::{AdapterFile, Timeline};
 use crate::engine::encoder::Encoder;
 use crate::engine::lanes::{LaneAdapter, Residents};
@@ -147,6 +149,8 @@ pub struct Ready {
     pub encoder: Option<Arc<dyn Encoder>>,
     /// What the engine's thread has done.
     pub counts: Arc<Counts>,
+    /// Prefixes kept in RAM.
+    pub parked: Arc<ParkedCounters>,
 }
 
 /// What comes in through the bounded queue.
@@ -154,6 +158,22 @@ enum Message {
     Job(Box<Job>),
     /// There is a command; it has a way of its own, so that a full queue does not hold it up.
     Wake,
+}
+
+/// What the engine thread may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Jobs that wait; more are refused.
+    pub queue: usize,
+    /// Bytes of prefixes that are kept in RAM when they have to leave the context; 0 for none.
+    pub cache_ram: u64,
+}
+
+impl From<usize> for Limits {
+    /// A queue, and nothing in RAM.
+    fn from(queue: usize) -> Self {
+        Self { queue, cache_ram: 0 }
+    }
 }
 
 /// The engine thread. Dropping it lets running requests be cancelled and waits for the thread.
@@ -166,15 +186,17 @@ pub struct Worker {
 
 impl Worker {
     /// Starts the thread, which makes its engine with `make` and then serves jobs until the worker is dropped.
-    /// At most `queue` jobs wait; more are refused.
     ///
     /// # Errors
     /// What `make` answers, or that the thread could not be started.
-    pub fn spawn<E, F>(queue: usize, make: F) -> Result<(Self, Ready), Failure>
+    pub fn spawn<E, F>(limits: impl Into<Limits>, make: F) -> Result<(Self, Ready), Failure>
     where
         E: Engine,
         F: FnOnce() -> Result<E, Failure> + Send + 'static,
     {
+        let Limits { queue, cache_ram } = limits.into();
+        let parked = Parked::new(cache_ram);
+        let counters = parked.counters().clone();
         let (jobs, inbox) = sync_channel(queue);
         let (commands, orders) = channel();
         let (ready_out, ready_in) = channel();
@@ -194,10 +216,13 @@ impl Worker {
                     residents: engine.residents(),
                     encoder: engine.encoder(),
                     counts: Arc::default(),
+                    parked: counters,
                 };
                 let counts = ready.counts.clone();
                 if ready_out.send(Ok(ready)).is_ok() {
-                    serve(engine, counts, &inbox, &orders, &stopping);
+                    let mut batch = batch::Batch::new(engine).with_parked(parked);
+                    batch.counts = counts;
+                    serve(batch, &inbox, &orders, &stopping);
                 }
             })
             .map_err(|e| Failure::new(Code::Other, format!("the engine thread could not be started: {e}")))?;
@@ -278,14 +303,11 @@ fn stopped() -> Failure {
 
 /// Serves jobs and commands until the sender is gone and nothing runs, or until told to stop.
 fn serve<E: Engine>(
-    engine: E,
-    counts: Arc<Counts>,
+    mut batch: batch::Batch<E>,
     inbox: &Receiver<Message>,
     orders: &Receiver<Command>,
     stop: &CancelToken,
 ) {
-    let mut batch = batch::Batch::new(engine);
-    batch.counts = counts;
     let take = |batch: &mut batch::Batch<E>, message| match message {
         Message::Job(job) => batch.enqueue(*job),
         Message::Wake => (),

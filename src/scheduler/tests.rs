@@ -112,6 +112,43 @@ fn a_prefix_is_reused_under_the_same_set_only() {
 }
 
 #[test]
+fn a_prefix_that_left_its_slot_comes_back_from_ram_under_its_own_set_only() {
+    let mut batch = Batch::new(FakeEngine::new(1024, 1)).with_parked(Parked::new(1 << 20));
+    let counters = batch.parked_counters();
+    let (p, q) = ("p".repeat(100), "q".repeat(100));
+    // P+A, Q+B, P+B, P+none, P+A: the sequence in which a cache of tokens alone goes wrong.
+    for (prompt, members, cached) in [
+        (&p, vec![(1, 1.0)], 0),
+        (&q, vec![(2, 1.0)], 0),
+        (&p, vec![(2, 1.0)], 0),
+        (&p, vec![], 0),
+        (&p, vec![(1, 0.5)], 0),
+        (&p, vec![(1, 1.0)], 99),
+        (&q, vec![(2, 1.0)], 99),
+    ] {
+        let (job, events) = job(prompt, set(&members), 5);
+        batch.enqueue(job);
+        run(&mut batch);
+        let (text, end) = finished(&events);
+        assert_eq!(end.timings.cache_n, cached, "{members:?}");
+        assert_eq!(text, cold(prompt, set(&members), 5), "{members:?}");
+    }
+    assert_eq!(counters.read().restores, 2);
+}
+
+#[test]
+fn a_request_that_keeps_no_cache_leaves_nothing_in_ram() {
+    let mut batch = Batch::new(FakeEngine::new(1024, 1)).with_parked(Parked::new(1 << 20));
+    for prompt in ["a".repeat(100), "b".repeat(100)] {
+        let (mut job, _events) = job(&prompt, AdapterSet::base(), 5);
+        job.cache_prompt = false;
+        batch.enqueue(job);
+        run(&mut batch);
+    }
+    assert_eq!(batch.parked_counters().read().saves, 0);
+}
+
+#[test]
 fn a_running_prefix_is_shared_and_waited_for() {
     let mut batch = Batch::new(FakeEngine::new(2048, 4));
     let common = "s".repeat(200);
@@ -327,7 +364,7 @@ enum Act {
 
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
-        4 => (0u8..3, 1usize..60, 0u8..6, 1usize..12)
+        4 => (0u8..3, prop_oneof![1usize..60, 60usize..140], 0u8..6, 1usize..12)
             .prop_map(|(prompt, length, set, tokens)| Act::Submit { prompt, length, set, tokens }),
         1 => (0usize..40).prop_map(Act::Cancel),
         3 => (1usize..6).prop_map(Act::Steps),
@@ -349,12 +386,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     /// Random traces of submit, cancel and step, with prompts that share prefixes: whatever is answered is what a
-    /// cold run answers. Fails if the cache key forgets the adapter or its scale.
+    /// cold run answers. Fails if the cache key, in slots or in RAM, forgets the adapter or its scale.
     #[test]
     fn no_trace_reads_a_cache_of_another_set(
         acts in proptest::collection::vec(act(), 1..60),
-        context in 80usize..400,
+        context in 160usize..400,
         alone in 0usize..3,
+        ram in prop_oneof![Just(0u64), Just(3000), Just(1 << 20)],
     ) {
         // All sets mix; none does; those of two adapters do not.
         let alone: fn(&AdapterSet) -> bool = match alone {
@@ -362,7 +400,7 @@ proptest! {
             1 => |_| true,
             _ => |set| set.members().len() > 1,
         };
-        let mut batch = Batch::new(FakeEngine::new(context, 3).alone(alone));
+        let mut batch = Batch::new(FakeEngine::new(context, 3).alone(alone)).with_parked(Parked::new(ram));
         let mut asked = Vec::new();
         for act in acts {
             match act {

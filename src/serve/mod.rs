@@ -10,6 +10,7 @@
 
 mod abort;
 mod body;
+mod engine_numbers;
 mod generate;
 mod guard;
 mod keys;

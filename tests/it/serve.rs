@@ -94,6 +94,8 @@ fn native_routes_speak_as_llama_server_does() {
     let metrics = s.get("/metrics");
     assert!(
         metrics.text().contains("\nllamacpp:tokens_predicted_total ")
+            && metrics.text().contains("\nsmoa_adapters_mixed 1\n")
+            && metrics.text().contains("\nsmoa_ram_prefixes ")
             && metrics.head.contains("process-start-time-unix")
     );
     for path in ["/embeddings", "/v1/embeddings", "/rerank", "/infill"] {

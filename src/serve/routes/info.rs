@@ -83,7 +83,8 @@ pub async fn prometheus(StateOf(state): Shared, request: HttpRequest) -> Reply {
     let name = state.model_name();
     let vllm = state.options.metrics_vllm.then_some(name.as_str());
     let pipeline = state.pipeline()?;
-    let text = state.metrics.text(&state.seats, pipeline.counts(), pipeline.facts().context, vllm);
+    let mut text = state.metrics.text(&state.seats, pipeline.counts(), pipeline.facts().context, vllm);
+    text += &crate::serve::engine_numbers::text(pipeline);
     let mut response = typed(200, "text/plain; version=0.0.4", Body::from(text));
     if let Ok(started) = HeaderValue::from_str(&state.metrics.started_at().to_string()) {
         response.headers_mut().insert("process-start-time-unix", started);
