@@ -219,8 +219,6 @@ struct OnlyArgs {
     cache_reuse: Option<String>,
     #[arg(long, hide = true, env = "LLAMA_ARG_CTX_CHECKPOINTS", value_parser = ["0"])]
     ctx_checkpoints: Option<String>,
-    #[arg(long, hide = true, env = "LLAMA_ARG_CACHE_RAM", value_parser = ["0"])]
-    cache_ram: Option<String>,
     #[arg(long, hide = true, value_parser = ["-1"], allow_negative_numbers = true)]
     sleep_idle_seconds: Option<String>,
 }
