@@ -124,8 +124,8 @@ pub struct ModelArgs {
     /// How requests with different adapters share the engine: in one batch, in turns, or whichever is right
     #[arg(long, value_enum, value_name = "HOW", default_value_t = AdapterBatchingArg::Auto)]
     pub adapter_batching: AdapterBatchingArg,
-    /// Most MiB of RAM for prefixes that have to leave the context (0: none, -1: no limit)
-    #[arg(long, value_name = "MIB", env = "LLAMA_ARG_CACHE_RAM", default_value_t = 8192,
+    /// Most MiB of RAM for prefixes that have to leave the context (0: none, -1: no limit; llama-server's default is 8192)
+    #[arg(long, value_name = "MIB", env = "LLAMA_ARG_CACHE_RAM", default_value_t = 0,
           allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..))]
     pub cache_ram: i64,
     /// Open an adapter of the library at the start and keep it open; may be repeated
