@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What the starter library is worth: for each task the plain base (as it is, with three examples, with the format), the
-# task's adapter (and with the format), the router's choice, five adapters mixed evenly, and a random adapter.
+# task's adapter (and with the format), the router's choice, up to five adapters mixed evenly, and a random adapter.
 #
 #   scripts/bench/experts.sh --data DATA --out DIR [--limit N] [TASK]...
 #
@@ -39,7 +39,7 @@ random=$out/random-1.gguf
 
 # The metric and most tokens of an answer.
 metric() { sed -n "/^\[$1\]/,/^metric/s/^metric = \"\(.*\)\"/\1/p" "$SMOA_ROOT/scripts/train/tasks.toml"; }
-longest() { case $1 in label) echo 24 ;; number) echo 40 ;; sql) echo 64 ;; cypher) echo 128 ;; *) echo 96 ;; esac; }
+longest() { case $1 in label) echo 16 ;; number) echo 32 ;; sql) echo 64 ;; cypher) echo 128 ;; *) echo 80 ;; esac; }
 
 # eval_to NAME ARGUMENT...: one call of `smoa eval` for $task, its table on stderr.
 eval_to() {
@@ -51,17 +51,27 @@ eval_to() {
   mv "$to.part" "$to"
 }
 
-for task in "${tasks[@]}"; do
-  kind=$(metric "$task")
-  format=$(sed -n 's/^default_format = "\(.*\)"/\1/p' "$cards/$task.toml")
-  mix=$task
-  others=("$cards"/*.gguf)
-  at=0
-  for ((i = 0; i < ${#others[@]}; i++)); do [[ ${others[i]} == */$task.gguf ]] && at=$i; done
-  for ((i = 1; i <= 4; i++)); do mix+="=0.2+$(basename "${others[(at + i) % ${#others[@]}]}" .gguf)"; done
-  say "$task ($kind)"
-  eval_to plain --adapter "$task" --adapter auto --adapter none --adapter "$mix=0.2" --adapter "$random"
-  eval_to shots --adapter none --shots 3 --shots-from "$data/$task/train.jsonl"
-  if [[ -n $format ]]; then eval_to format --adapter "$task" --adapter none --format "$format"; fi
+# mix_of TASK: it and the four adapters after it, evenly.
+mix_of() {
+  local all=("$cards"/*.gguf) mix=$1=0.2 at=0 i
+  for ((i = 0; i < ${#all[@]}; i++)); do [[ ${all[i]} == */$1.gguf ]] && at=$i; done
+  for ((i = 1; i <= 4 && i < ${#all[@]}; i++)); do mix+="+$(basename "${all[(at + i) % ${#all[@]}]}" .gguf)=0.2"; done
+  echo "$mix"
+}
+
+# What matters most comes first for every task, so that a run that is cut short leaves a table.
+for part in own shots format auto mixed; do
+  for task in "${tasks[@]}"; do
+    kind=$(metric "$task")
+    format=$(sed -n 's/^default_format = "\(.*\)"/\1/p' "$cards/$task.toml")
+    say "$task ($kind): $part"
+    case $part in
+      own) eval_to own --adapter "$task" --adapter none ;;
+      shots) eval_to shots --adapter none --shots 3 --shots-from "$data/$task/train.jsonl" ;;
+      format) [[ -z $format ]] || eval_to format --adapter "$task" --adapter none --format "$format" ;;
+      auto) eval_to auto --adapter auto ;;
+      mixed) eval_to mixed --adapter "$(mix_of "$task")" --adapter "$random" ;;
+    esac
+  done
 done
 python3 "$SMOA_ROOT/scripts/bench/experts_table.py" "$out" | tee "$out/table.md"

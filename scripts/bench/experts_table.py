@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 
 
-def load(path):
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+def runs(path: Path, count: int) -> list:
+    """The runs of a file, or so many times nothing."""
+    return json.loads(path.read_text(encoding="utf-8"))["runs"] if path.is_file() else [None] * count
 
 
-def shown(name, value):
+def shown(name, run):
+    value = None if run is None else run["figures"].get(name)
     if value is None:
         return "-"
     return f"{value:.2f}" if name.startswith("mae") else f"{100 * value:.1f}"
@@ -24,42 +26,40 @@ def main():
     print("| task | rows | figure | base | base, 3 examples | adapter | auto | auto keeps | five mixed | random |")
     print("|---|---:|---|---:|---:|---:|---:|---:|---:|---:|")
     formats, routes = [], []
-    for path in sorted(folder.glob("*.plain.json")):
+    for path in sorted(folder.glob("*.own.json")):
         task = path.name.split(".")[0]
-        plain = load(path)
-        runs = plain["runs"]
-        own, auto, none, mix, random = (run["figures"] for run in runs)
-        shots = load(folder / f"{task}.shots.json")
-        few = shots["runs"][0]["figures"] if shots else {}
-        for at, name in enumerate(own):
-            if at > 2:
-                break
-            gain = own[name] - none[name]
-            keeps = f"{100 * (auto[name] - none[name]) / gain:.0f} %" if at == 0 and gain > 0 else ""
-            cells = [shown(name, f.get(name)) for f in (none, few, own, auto)]
-            cells += [keeps] + [shown(name, f.get(name)) for f in (mix, random)]
-            first = [task, str(plain["rows"])] if at == 0 else ["", ""]
+        own, none = runs(path, 2)
+        (few,), (auto,) = runs(folder / f"{task}.shots.json", 1), runs(folder / f"{task}.auto.json", 1)
+        mix, random = runs(folder / f"{task}.mixed.json", 2)
+        for at, name in enumerate(list(own["figures"])[:3]):
+            gain = own["figures"][name] - none["figures"][name]
+            keeps = ""
+            if at == 0 and auto and gain > 0:
+                keeps = f"{100 * (auto['figures'][name] - none['figures'][name]) / gain:.0f} %"
+            cells = [shown(name, run) for run in (none, few, own, auto)] + [keeps]
+            cells += [shown(name, run) for run in (mix, random)]
+            first = [task, str(len(own["rows"]))] if at == 0 else ["", ""]
             print("| " + " | ".join(first + [name] + cells) + " |")
-        chosen = runs[1]["adapters_used"]
-        right = sum(n for adapters, n in chosen.items() if adapters.split("=")[0] == task)
-        routes.append(f"| {task} | {right} of {plain['rows']} | " + ", ".join(f"{a or 'base'} {n}" for a, n in chosen.items()) + " |")
-        held = load(folder / f"{task}.format.json")
-        if held:
-            free = runs[0]
-            bound, base = held["runs"]
-            name = next(iter(own))
-            valid = lambda f: next((v for k, v in f.items() if k in ("valid", "runs", "parsed")), None)  # noqa: E731
+        if auto:
+            chosen = auto["adapters_used"]
+            right = sum(n for adapters, n in chosen.items() if adapters.split("=")[0] == task)
+            routes.append(f"| {task} | {right} of {len(auto['rows'])} |")
+        held = folder / f"{task}.format.json"
+        if held.is_file():
+            bound, base = runs(held, 2)
+            name = next(iter(own["figures"]))
+            valid = next((k for k in ("valid", "runs", "parsed") if k in own["figures"]), "valid")
+            format_ = json.loads(held.read_text(encoding="utf-8"))["format"]
             formats.append(
-                f"| {task} | `{held['format']}` | {name} | {shown(name, free['figures'][name])} | "
-                f"{shown(name, bound['figures'][name])} | {shown('', valid(free['figures']))} | "
-                f"{shown('', valid(bound['figures']))} | {shown('', valid(base['figures']))} |"
+                f"| {task} | `{format_}` | {name} | {shown(name, own)} | {shown(name, bound)} | {shown(valid, own)} | "
+                f"{shown(valid, bound)} | {shown(valid, none)} | {shown(valid, base)} |"
             )
     if formats:
-        print("\n| task | format | figure | adapter | with format | valid | valid with format | base, valid with format |")
-        print("|---|---|---|---:|---:|---:|---:|---:|")
+        print("\n| task | format | figure | adapter | with format | valid | valid with format | base, valid | base, valid with format |")
+        print("|---|---|---|---:|---:|---:|---:|---:|---:|")
         print("\n".join(formats))
     if routes:
-        print("\n| task | routed to it | all choices |\n|---|---:|---|")
+        print("\n| task | routed to its adapter |\n|---|---:|")
         print("\n".join(routes))
 
 
