@@ -104,9 +104,10 @@ impl EncodingContext {
             sys::LLAMA_POOLING_TYPE_RANK => Pooling::Rank,
             _ => Pooling::None,
         };
-        // SAFETY: the model is loaded.
         let dim = match pooling {
+            // SAFETY: the model is loaded.
             Pooling::Rank => unsafe { sys::llama_model_n_cls_out(model.raw()) as usize },
+            // SAFETY: as above.
             _ => usize::try_from(unsafe { sys::llama_model_n_embd_out(model.raw()) }).unwrap_or(0),
         };
         let vocabulary = usize::try_from(model.safe().n_vocab()).unwrap_or(0);

@@ -67,6 +67,8 @@ struct State {
     pools: HashMap<String, Pool>,
     /// Tensors that nodes point to: by their rows, and whether these are those with logits.
     numbers: HashMap<(usize, bool), [Box<sys::ggml_tensor>; 2]>,
+    /// Boxed, since nodes of the graph point to them.
+    #[allow(clippy::vec_box)]
     views: Vec<Box<sys::ggml_tensor>>,
     broken: bool,
 }
