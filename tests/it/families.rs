@@ -29,7 +29,7 @@ fn disguised(
     let mut model = GgufWriter::new();
     for (key, value) in llama.keys().iter().filter(|(key, _)| *key != "general.alignment") {
         let key = key.strip_prefix("llama.").map_or_else(|| (*key).to_owned(), |rest| format!("{architecture}.{rest}"));
-        model.set(&key, value.clone()).expect("set");
+        model.set(&key, *value).expect("set");
     }
     model.set("general.architecture", architecture).expect("set");
     for tensor in llama.tensors().iter().filter(|tensor| keep(tensor.name)) {
