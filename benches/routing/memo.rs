@@ -12,8 +12,11 @@ pub struct Memo {
     inner: Arc<dyn Embedder>,
     path: PathBuf,
     texts: HashSet<[u8; 32]>,
-    known: Mutex<(HashMap<[u8; 32], Vec<f32>>, usize)>,
+    known: Mutex<Known>,
 }
+
+/// Vectors by the digest of embedder and text, and how many of them the file holds.
+type Known = (HashMap<[u8; 32], Vec<f32>>, usize);
 
 impl Memo {
     /// Vectors by `inner`; those of `texts` are looked for in the file at `path`, and kept there.
