@@ -410,10 +410,13 @@ fn scale_problem(flag: &str, text: &str, scale: &str) -> Failure {
     Failure::usage(format!("{flag} {text}: the scale after '=' must be a number, not '{scale}'"))
 }
 
+/// Flags of which at most one may be given. (A `group` attribute would not reach past the flattened flags.)
+const ONE_FORMAT: [&str; 6] = ["format", "grammar", "grammar_file", "json_schema", "json_schema_file", "regex"];
+
 /// The form of the answer. At most one may be given.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Format of the answer (at most one)")]
-#[group(multiple = false)]
+#[command(group(clap::ArgGroup::new("one_format").multiple(false).args(ONE_FORMAT)))]
 pub struct FormatArgs {
     /// A ready format by name; `smoa grammar ls` lists them
     #[arg(long, value_name = "NAME")]

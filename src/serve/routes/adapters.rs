@@ -77,6 +77,7 @@ const MOST: usize = 1000;
 
 fn described(library: &Library, e: &Entry) -> Value {
     let usage = library.usage(e.digest).unwrap_or_default();
+    let judged = library.feedback(e.digest).unwrap_or_default();
     json!({
         "name": e.name.as_str(),
         "digest": e.digest.to_hex(),
@@ -85,7 +86,7 @@ fn described(library: &Library, e: &Entry) -> Value {
         "card": e.metadata.card,
         "measured": e.metadata.measured,
         "usage": {"uses": usage.uses, "successes": usage.successes, "latency_ms": usage.latency.as_secs_f64() * 1e3,
-            "last_used": usage.last_used},
+            "last_used": usage.last_used, "good": judged.good, "bad": judged.bad},
     })
 }
 
