@@ -288,10 +288,7 @@ pub async fn feedback(StateOf(state): Shared, request: HttpRequest) -> Reply {
         let answered = answered
             .ok_or_else(|| Problem::not_found("id: there is no such answer, or its feedback has come already"))?;
         if let Some(library) = state.library()? {
-            for digest in &answered.adapters {
-                library.record_use(*digest, *success, answered.took);
-            }
-            library.flush_uses().map_err(refused)?;
+            library.record_feedback(&answered.adapters, *success).map_err(refused)?;
         }
         ok(&json!({"id": id, "recorded": answered.adapters.len()}))
     })
