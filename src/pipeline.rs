@@ -2,6 +2,7 @@
 //!
 //! Every front end (chat, pipe, server) goes through [`Pipeline::submit`]. Knows no terminal, no HTTP, no flags.
 
+mod composed;
 mod prefixes;
 mod slots;
 
@@ -78,7 +79,14 @@ pub struct Applied {
 }
 
 /// A request with its adapters held, how they were chosen when the router chose them, and how long that took.
-type Choice = (ValidRequest, Vec<Chosen>, Option<Arc<Route>>, Duration);
+struct Choice {
+    request: ValidRequest,
+    chosen: Vec<Chosen>,
+    route: Option<Arc<Route>>,
+    routed: Duration,
+    /// The compositions that it used.
+    composed: Vec<AdapterDigest>,
+}
 
 /// A whole answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -156,7 +164,7 @@ impl Pipeline {
         if request.slot.is_some_and(|slot| slot >= slots) {
             return Err(Failure::usage(format!("id_slot: must be -1 or below {slots}")));
         }
-        let (request, chosen, route, routed) = self.choose(request)?;
+        let Choice { request, chosen, route, routed, composed } = self.choose(request)?;
         let idle = chosen.iter().filter(|(f, _)| f.facts().all_zero);
         let mut warnings: Vec<String> =
             idle.map(|(f, _)| format!("adapter '{}': all weights are zero; it changes nothing", f.label())).collect();
@@ -188,7 +196,7 @@ impl Pipeline {
         };
         let named = |choice: &AdapterChoice| matches!(choice.source, AdapterSource::Name(_));
         let from_library = request.adapters.iter().zip(&adapters).filter(|(choice, _)| named(choice));
-        let from_library = from_library.map(|(_, applied)| applied.digest).collect();
+        let from_library = from_library.map(|(_, applied)| applied.digest).chain(composed).collect();
         let uses = self.shelf.note(Vec::new());
         Ok(Prepared { job, ticket: Ticket { events, cancel, adapters, route, routed, warnings, uses }, from_library })
     }
@@ -197,9 +205,12 @@ impl Pipeline {
     fn choose(&self, asked: Request) -> Result<Choice, Failure> {
         let vocabulary = self.ready.facts.vocabulary;
         if asked.route.is_none() {
-            let valid = asked.validate(vocabulary)?;
-            let pinned = self.pin(&valid)?;
-            return Ok((valid, pinned, None, Duration::ZERO));
+            // Numbers first: no stage of a chain runs for a request that is refused afterwards.
+            asked.clone().validate(vocabulary)?;
+            let (flat, composed) = self.compose(asked)?;
+            let request = flat.validate(vocabulary)?;
+            let chosen = self.pin(&request)?;
+            return Ok(Choice { request, chosen, route: None, routed: Duration::ZERO, composed });
         }
         asked.clone().validate(vocabulary)?;
         // A name may be moved between the decision and the pinning; then it is decided again.
@@ -211,10 +222,12 @@ impl Pipeline {
             let named = |c: &crate::router::Chosen| AdapterChoice::named(c.name.as_str(), c.weight);
             let adapters = route.adapters.iter().map(named).collect();
             let format = asked.format.clone().or_else(|| route.format.clone().map(Source::Named));
-            let valid = Request { adapters, route: None, format, ..asked.clone() }.validate(vocabulary)?;
-            let pinned = self.pin(&valid)?;
-            if pinned.iter().zip(&route.adapters).all(|((file, _), chosen)| file.digest() == chosen.digest) {
-                return Ok((valid, pinned, Some(route), routed));
+            let (flat, composed) = self.compose(Request { adapters, route: None, format, ..asked.clone() })?;
+            let request = flat.validate(vocabulary)?;
+            let chosen = self.pin(&request)?;
+            let held = |digest| composed.contains(&digest) || chosen.iter().any(|(file, _)| file.digest() == digest);
+            if route.adapters.iter().all(|routed| held(routed.digest)) {
+                return Ok(Choice { request, chosen, route: Some(route), routed, composed });
             }
         }
         Err(Failure::new(
@@ -252,6 +265,19 @@ impl Pipeline {
     /// # Errors
     /// One of them, or their set, is refused.
     pub fn check_adapters(&self, adapters: &[AdapterChoice]) -> Result<Vec<Applied>, Failure> {
+        if let Some(composed) = self.composed(adapters)? {
+            // Each stage of a chain by itself; the parts of mixes together with what stands beside them.
+            let stages = composed.stages.iter().map(|stage| {
+                stage.parts.iter().map(|part| AdapterChoice::named(part.name.as_str(), part.weight)).collect()
+            });
+            let stages: Vec<Vec<AdapterChoice>> = match composed.digests.len() == 1 && composed.plain.is_empty() {
+                true => stages.collect(),
+                false => vec![composed.plain.iter().cloned().chain(stages.flat_map(|s: Vec<_>| s)).collect()],
+            };
+            let all: Vec<Vec<Applied>> =
+                stages.iter().map(|stage| self.check_adapters(stage)).collect::<Result<_, _>>()?;
+            return Ok(all.into_iter().flatten().collect());
+        }
         let request = Request { adapters: adapters.to_vec(), ..Request::new(Input::Raw(String::new())) };
         let chosen = self.pin(&request.validate(self.ready.facts.vocabulary)?)?;
         lease::timeline(&chosen, &mut Vec::new())?;

@@ -332,7 +332,7 @@ impl Work {
     /// All answers are complete: their adapters' use counts as a good one.
     fn remember(&self, running: &mut Running) {
         running.uses.iter_mut().for_each(UseNote::succeeded);
-        let answered = Answered { adapters: running.adapters.clone(), took: running.started.elapsed() };
+        let answered = Answered { adapters: running.adapters.clone() };
         self.state.remember(running.nonce.clone(), answered);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, json};
 
@@ -53,8 +53,6 @@ pub struct State {
 pub struct Answered {
     /// Its adapters.
     pub adapters: Vec<AdapterDigest>,
-    /// How long it took.
-    pub took: Duration,
 }
 
 impl State {

@@ -147,7 +147,7 @@ fn adapters_of_clients_become_one_exactly() {
         all.extend(args);
         app.adapter(&all)
     };
-    let whole = merge(&["--federated", "a", "b", "--weights", "300,100", "--name", "both"]).ok();
+    let whole = merge(&["--federated", "a", "b", "--weights", "300,100", "--name", "both", "--quantize", "f32"]).ok();
     assert!(whole.text().contains("rank 8") && whole.text().contains("cut error 0.000000"), "{whole:?}");
     let shown = app.adapter(&["show", "both", "--json"]).ok().json();
     assert_eq!(
