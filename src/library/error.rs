@@ -126,7 +126,7 @@ pub enum LibraryError {
         source: io::Error,
     },
     /// SQLite refused an operation on the catalog.
-    #[error("library catalog ({file}): {0}", file = super::catalog::FILE)]
+    #[error("library catalog ({file}): {what}", file = super::catalog::FILE, what = in_one_line(.0))]
     Catalog(#[from] rusqlite::Error),
 }
 
@@ -177,6 +177,13 @@ impl LibraryError {
     }
 }
 
+/// What SQLite says. It quotes the schema it cannot read, line breaks and damaged bytes included.
+fn in_one_line(error: &rusqlite::Error) -> String {
+    let text = error.to_string();
+    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    clean.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// The end of "no adapter ..": names that may have been meant.
 fn or_near(near: &[AdapterName]) -> String {
     match near {
@@ -186,5 +193,18 @@ fn or_near(near: &[AdapterName]) -> String {
             let rest: Vec<String> = rest.iter().map(|name| format!("'{name}'")).collect();
             format!("; did you mean {} or '{last}'?", rest.join(", "))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_sqlite_quotes_stays_in_one_line() {
+        let error = rusqlite::Error::InvalidColumnName("malformed database schema (blob) - \"(\n    id\u{1} INTEGER\"".into());
+        let line = LibraryError::from(error).to_string();
+        assert!(!line.chars().any(char::is_control), "{line:?}");
+        assert!(line.contains("schema (blob)") && line.contains("INTEGER"), "{line:?}");
     }
 }
