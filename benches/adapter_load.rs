@@ -4,76 +4,21 @@
 //!
 //!   cargo bench --bench adapter_load -- [--model FILE] [--streams N] [--adapters N] [--threads N] [--json OUT]
 
+mod real;
+
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use half::f16;
-use smoa::engine::lanes::Sites;
+use real::fail;
 use smoa::engine::llama::LlamaEngine;
 use smoa::engine::options::{AdapterBatching, EngineOptions};
 use smoa::event::Event;
-use smoa::gguf::{GgufWriter, ModelFacts, TensorType};
+use smoa::gguf::ModelFacts;
 use smoa::pipeline::Pipeline;
 use smoa::prompt::{ChatTemplate, SpecialTokens};
 use smoa::request::{AdapterChoice, Input, Request};
 use smoa::shelf::Shelf;
-
-struct Args {
-    model: PathBuf,
-    streams: usize,
-    adapters: usize,
-    threads: u32,
-    json: Option<PathBuf>,
-}
-
-fn args() -> Result<Args, String> {
-    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("models/SmolLM2-135M-Instruct.Q4_1.gguf");
-    let mut args = Args {
-        model: std::env::var_os("SMOA_TEST_MODEL").map_or_else(default, PathBuf::from),
-        streams: 6,
-        adapters: 60,
-        threads: 2,
-        json: None,
-    };
-    let mut given = std::env::args().skip(1);
-    while let Some(flag) = given.next() {
-        let mut value = || given.next().ok_or_else(|| format!("{flag} wants a value"));
-        let number = |text: String| text.parse().map_err(|_| format!("{flag}: '{text}' is no number"));
-        match flag.as_str() {
-            "--bench" => (),
-            "--model" => args.model = value()?.into(),
-            "--streams" => args.streams = number(value()?)?,
-            "--adapters" => args.adapters = number(value()?)?,
-            "--threads" => args.threads = value()?.parse().map_err(|_| "--threads wants a number".to_string())?,
-            "--json" => args.json = Some(value()?.into()),
-            other => return Err(format!("{other} is not an option here")),
-        }
-    }
-    Ok(args)
-}
-
-/// A random adapter of half floats, rank 8, on every linear.
-fn adapter(base: &ModelFacts, seed: u64) -> Vec<u8> {
-    let mut writer = GgufWriter::new();
-    writer.set("general.type", "adapter").expect("set").set("adapter.type", "lora").expect("set");
-    writer.set("general.architecture", base.architecture.as_str()).expect("set");
-    writer.set("adapter.lora.alpha", 8f32).expect("set");
-    let mut state = seed;
-    let mut numbers = |n: usize| -> Vec<u8> {
-        let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            f16::from_f32(((state >> 40) as f32 / (1u32 << 23) as f32 - 1.0) * 0.02)
-        };
-        (0..n).flat_map(|_| next().to_le_bytes()).collect()
-    };
-    for (name, n_in, n_out) in Sites::of(base).iter() {
-        let (a, b) = (numbers(n_in * 8), numbers(n_out * 8));
-        writer.tensor(&format!("{name}.lora_a"), TensorType::F16, &[n_in as u64, 8], a).expect("added");
-        writer.tensor(&format!("{name}.lora_b"), TensorType::F16, &[8, n_out as u64], b).expect("added");
-    }
-    writer.to_bytes()
-}
 
 fn request(tokens: Vec<u32>, adapter: Option<&Path>, n: usize) -> Request {
     let mut request = Request::new(Input::Tokens(tokens));
@@ -83,11 +28,6 @@ fn request(tokens: Vec<u32>, adapter: Option<&Path>, n: usize) -> Request {
     request.limits.max_tokens = Some(n);
     request.cache_prompt = false;
     request
-}
-
-fn fail(why: &str) -> ! {
-    eprintln!("adapter_load: {why}");
-    std::process::exit(2)
 }
 
 /// The value below which a share of them lie.
@@ -127,22 +67,23 @@ fn longest_gap(times: &[Vec<Instant>], from: Instant, to: Instant) -> Duration {
 }
 
 fn main() {
-    let args = args().unwrap_or_else(|e| fail(&e));
+    let args = real::args([("--streams", 6), ("--adapters", 60)]).unwrap_or_else(|e| fail(&e));
+    let [streams, adapters] = args.counts;
     let base = smoa::model_file::check(&args.model).unwrap_or_else(|e| fail(&e.message));
     let folder = std::env::temp_dir().join(format!("smoa-adapter-load-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap_or_else(|e| fail(&e.to_string()));
-    let files: Vec<PathBuf> = (0..args.adapters + args.streams + 1)
+    let files: Vec<PathBuf> = (0..adapters + streams + 1)
         .map(|i| {
             let path = folder.join(format!("{i}.gguf"));
-            std::fs::write(&path, adapter(&base, i as u64 + 1)).unwrap_or_else(|e| fail(&e.to_string()));
+            std::fs::write(&path, real::adapter_bytes(&base, i as u64 + 1, 8)).unwrap_or_else(|e| fail(&e.to_string()));
             path
         })
         .collect();
-    let (own, fresh) = files.split_at(args.streams + 1);
+    let (own, fresh) = files.split_at(streams + 1);
 
     let mut options = EngineOptions::new(&args.model);
-    options.context = (args.streams as u32 + 2) * 512;
-    options.sequences = args.streams as u32 + 2;
+    options.context = (streams as u32 + 2) * 512;
+    options.sequences = streams as u32 + 2;
     (options.threads, options.threads_batch) = (args.threads, args.threads);
     options.adapter_batching = AdapterBatching::Lanes;
     let facts = base.clone();
@@ -157,17 +98,17 @@ fn main() {
     let kinds = ["no adapter", "an adapter laid out before", "an adapter never seen"];
     let mut submits: Vec<Vec<f64>> = vec![Vec::new(); kinds.len()];
     let mut windows: Vec<Vec<(Instant, Instant)>> = vec![Vec::new(); kinds.len()];
-    let mut times: Vec<Vec<Instant>> = vec![Vec::new(); args.streams];
+    let mut times: Vec<Vec<Instant>> = vec![Vec::new(); streams];
     let (sender, arrived): (_, Receiver<(usize, Instant)>) = channel();
     std::thread::scope(|scope| {
-        for (which, adapter) in own.iter().take(args.streams).enumerate() {
+        for (which, adapter) in own.iter().take(streams).enumerate() {
             let (pipeline, sender) = (&pipeline, sender.clone());
             scope.spawn(move || stream(pipeline, which, Some(adapter), &sender));
         }
         let pause = || std::thread::sleep(Duration::from_millis(150));
         std::thread::sleep(Duration::from_secs(2));
         // Once before, so that it is laid out.
-        let warm = &own[args.streams];
+        let warm = &own[streams];
         let ticket = pipeline.submit(request(vec![5, 6], Some(warm), 1)).unwrap_or_else(|e| fail(&e.message));
         ticket.wait(|_| ()).unwrap_or_else(|e| fail(&e.message));
         for new in fresh {
@@ -187,7 +128,7 @@ fn main() {
     let mut all: Vec<f64> =
         times.iter().flat_map(|t| t.windows(2)).map(|w| (w[1] - w[0]).as_secs_f64() * 1e3).collect();
     let step = quantile(&mut all, 0.5);
-    println!("{} streams, each with its adapter; median gap between two tokens {step:.1} ms\n", args.streams);
+    println!("{} streams, each with its adapter; median gap between two tokens {step:.1} ms\n", streams);
     println!("| a request arrives with | longest gap p50 ms | p99 ms | submitting p50 ms | p99 ms |");
     println!("| --- | ---: | ---: | ---: | ---: |");
     let mut json = Vec::new();
@@ -199,9 +140,6 @@ fn main() {
         println!("| {name} | {:.1} | {:.1} | {:.2} | {:.2} |", gap[0], gap[1], submit[0], submit[1]);
         json.push(serde_json::json!({"arrives": name, "gap_ms": gap, "submit_ms": submit}));
     }
-    if let Some(path) = args.json {
-        let all = serde_json::json!({"median_gap_ms": step, "cases": json});
-        std::fs::write(path, all.to_string()).unwrap_or_else(|e| fail(&e.to_string()));
-    }
+    real::keep(&args, &serde_json::json!({"median_gap_ms": step, "cases": json}));
     let _ = std::fs::remove_dir_all(folder);
 }

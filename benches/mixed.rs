@@ -7,87 +7,18 @@
 //! Cases run in turns inside every round, so that a drift of the machine falls on all of them; what is printed is the
 //! median over the rounds of the ratio to the case without adapters of the same round.
 
+mod real;
+
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use half::f16;
-use smoa::adapter::{AdapterDigest, AdapterFile, AdapterSet, HeldBytes, Scale};
+use real::{adapter, fail, median};
+use smoa::adapter::{AdapterFile, AdapterSet, Scale};
 use smoa::engine::lanes::{LaneAdapter, Sites};
 use smoa::engine::llama::LlamaEngine;
-use smoa::engine::options::{AdapterBatching, EngineOptions};
+use smoa::engine::options::AdapterBatching;
 use smoa::engine::{Engine, Row};
-use smoa::gguf::{GgufWriter, ModelFacts, TensorType};
-
-struct Held(Vec<u8>);
-
-impl HeldBytes for Held {
-    fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-struct Args {
-    model: PathBuf,
-    sequences: usize,
-    rounds: usize,
-    threads: u32,
-    json: Option<PathBuf>,
-}
-
-fn args() -> Result<Args, String> {
-    let mut args = Args {
-        model: std::env::var_os("SMOA_TEST_MODEL").map_or_else(default_model, PathBuf::from),
-        sequences: 8,
-        rounds: 5,
-        threads: 2,
-        json: None,
-    };
-    let mut given = std::env::args().skip(1);
-    while let Some(flag) = given.next() {
-        let mut value = || given.next().ok_or_else(|| format!("{flag} wants a value"));
-        let number = |text: String| text.parse().map_err(|_| format!("{flag}: '{text}' is no number"));
-        match flag.as_str() {
-            "--bench" => (),
-            "--model" => args.model = value()?.into(),
-            "--sequences" => args.sequences = number(value()?)?,
-            "--rounds" => args.rounds = number(value()?)?,
-            "--threads" => args.threads = value()?.parse().map_err(|_| "--threads wants a number".to_string())?,
-            "--json" => args.json = Some(value()?.into()),
-            other => return Err(format!("{other} is not an option here")),
-        }
-    }
-    Ok(args)
-}
-
-fn default_model() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/SmolLM2-135M-Instruct.Q4_1.gguf")
-}
-
-/// A random adapter of half floats on every linear.
-fn adapter(base: &ModelFacts, seed: u64, rank: u64) -> Arc<AdapterFile> {
-    let mut writer = GgufWriter::new();
-    writer.set("general.type", "adapter").expect("set").set("adapter.type", "lora").expect("set");
-    writer.set("general.architecture", base.architecture.as_str()).expect("set");
-    writer.set("adapter.lora.alpha", rank as f32).expect("set");
-    let mut state = seed;
-    let mut numbers = |n: usize| -> Vec<u8> {
-        let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            f16::from_f32(((state >> 40) as f32 / (1u32 << 23) as f32 - 1.0) * 0.02)
-        };
-        (0..n).flat_map(|_| next().to_le_bytes()).collect()
-    };
-    for (name, n_in, n_out) in Sites::of(base).iter() {
-        let (a, b) = (numbers(n_in * rank as usize), numbers(n_out * rank as usize));
-        writer.tensor(&format!("{name}.lora_a"), TensorType::F16, &[n_in as u64, rank], a).expect("added");
-        writer.tensor(&format!("{name}.lora_b"), TensorType::F16, &[rank, n_out as u64], b).expect("added");
-    }
-    let bytes = writer.to_bytes();
-    let digest = AdapterDigest::of(&bytes);
-    Arc::new(AdapterFile::new(Path::new("bench"), Box::new(Held(bytes)), digest, base).expect("sound"))
-}
 
 fn set(files: &[&Arc<AdapterFile>]) -> AdapterSet {
     let scale = Scale::new(1.0 / files.len().max(1) as f32).expect("in range");
@@ -126,38 +57,21 @@ fn run(engine: &mut LlamaEngine, sets: &[AdapterSet]) -> (f64, f64) {
     (n * PROMPT as f64 / prompt, n * STEPS as f64 / decode)
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn engine(args: &Args, base: &ModelFacts, batching: AdapterBatching) -> LlamaEngine {
-    let mut options = EngineOptions::new(&args.model);
-    options.context = (args.sequences * 128) as u32;
-    (options.batch, options.micro_batch) = (1024, 512.max(args.sequences * PROMPT) as u32);
-    options.sequences = args.sequences as u32;
-    (options.threads, options.threads_batch) = (args.threads, args.threads);
-    options.adapter_batching = batching;
-    LlamaEngine::load(&options, base, &mut |_| true).unwrap_or_else(|e| fail(&e.message))
-}
-
-fn fail(why: &str) -> ! {
-    eprintln!("mixed: {why}");
-    std::process::exit(2)
-}
-
 fn main() {
-    let args = args().unwrap_or_else(|e| fail(&e));
+    let args = real::args([("--sequences", 8), ("--rounds", 5)]).unwrap_or_else(|e| fail(&e));
     let base = smoa::model_file::check(&args.model).unwrap_or_else(|e| fail(&e.message));
-    let n = args.sequences;
+    let [n, rounds] = args.counts;
     let eights: Vec<_> = (0..64).map(|i| adapter(&base, i + 1, 8)).collect();
     let ranked: Vec<(u64, Vec<_>)> =
         [4u64, 16, 32].map(|r| (r, (0..n as u64).map(|i| adapter(&base, 1000 * r + i, r)).collect())).into();
     let mixed_ranks: Vec<_> = (0..n).map(|i| [4u64, 8, 16, 32][i % 4]).enumerate().collect();
     let mixed_ranks: Vec<_> = mixed_ranks.iter().map(|(i, r)| adapter(&base, 9000 + *i as u64, *r)).collect();
 
-    let mut lanes = engine(&args, &base, AdapterBatching::Lanes);
-    let mut own = engine(&args, &base, AdapterBatching::Grouped);
+    let engine = |batching| {
+        let options = real::options(&args, n, PROMPT, batching);
+        LlamaEngine::load(&options, &base, &mut |_| true).unwrap_or_else(|e| fail(&e.message))
+    };
+    let (mut lanes, mut own) = (engine(AdapterBatching::Lanes), engine(AdapterBatching::Grouped));
     let each = |files: &[Arc<AdapterFile>]| -> Vec<AdapterSet> { (0..n).map(|i| set(&[&files[i]])).collect() };
     let several = |k: usize| -> Vec<AdapterSet> {
         (0..n).map(|i| set(&(0..k).map(|j| &eights[(i * 5 + j) % 64]).collect::<Vec<_>>())).collect()
@@ -188,7 +102,7 @@ fn main() {
         cases.iter().map(|(name, ..)| (name.clone(), Vec::new())).collect();
     results.push((grouped.into(), Vec::new()));
     own.load_adapters(&[eights[0].clone()], &HashSet::new()).expect("loaded");
-    for round in 0..=args.rounds {
+    for round in 0..=rounds {
         for (i, (_, sets, files)) in cases.iter().enumerate() {
             let files: Vec<_> = files.iter().map(|f| (*f).clone()).collect();
             lanes.load_adapters(&files, &HashSet::new()).expect("loaded");
@@ -245,32 +159,29 @@ fn main() {
     let sets = each(&eights);
     lanes.load_adapters(&eights[..n], &HashSet::new()).expect("loaded");
     let mut switching = Vec::new();
-    for _ in 0..args.rounds {
+    for round in 0..4 * rounds {
         let mut took = [0.0; 2];
-        for (which, took) in took.iter_mut().enumerate() {
+        // Who goes first changes from round to round.
+        for which in [round % 2, 1 - round % 2] {
             for position in 0..STEPS {
-                let rows: Vec<Row> = (0..n)
-                    .map(|sequence| Row {
-                        token: 1000,
-                        position,
-                        sequence,
-                        logits: true,
-                        set: (sequence + which * position) % n,
-                    })
-                    .collect();
+                let row = |sequence| {
+                    let set = (sequence + which * position) % n;
+                    Row { token: 1000, position, sequence, logits: true, set }
+                };
+                let rows: Vec<Row> = (0..n).map(row).collect();
                 let begin = Instant::now();
                 lanes.decode(&rows, &sets).expect("decoded");
-                *took += begin.elapsed().as_secs_f64() * 1e3 / STEPS as f64;
+                took[which] += begin.elapsed().as_secs_f64() * 1e3 / STEPS as f64;
             }
             (0..n).for_each(|s| _ = lanes.truncate(s, 0));
         }
         switching.push(took[1] - took[0]);
     }
     let switch = median(switching) / n as f64;
-    println!("changing the adapter of a sequence between two steps: {switch:+.3} ms");
-    if let Some(path) = args.json {
-        let all = serde_json::json!({"cases": json, "layout_ms": {"p50": times[100], "p99": times[198]},
-                                     "bytes_over_own": over, "switch_ms": switch});
-        std::fs::write(path, all.to_string()).unwrap_or_else(|e| fail(&e.to_string()));
-    }
+    println!("changing the adapter of a sequence between two steps: {switch:+.3} ms (median of {})", 4 * rounds);
+    real::keep(
+        &args,
+        &serde_json::json!({"cases": json, "layout_ms": {"p50": times[100], "p99": times[198]},
+                            "bytes_over_own": over, "switch_ms": switch}),
+    );
 }

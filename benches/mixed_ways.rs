@@ -7,89 +7,17 @@
 //! Cases run in turns inside every round; printed is the median over the rounds of the ratio to the step without adapters of
 //! the same round. First the logits of the three ways are compared.
 
+mod real;
+
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use half::f16;
-use smoa::adapter::{AdapterDigest, AdapterFile, AdapterSet, HeldBytes, Scale};
-use smoa::engine::lanes::Sites;
+use real::{adapter, fail, median};
+use smoa::adapter::{AdapterFile, AdapterSet, Scale};
 use smoa::engine::llama::{InsideGgml, LlamaEngine, Way};
-use smoa::engine::options::{AdapterBatching, EngineOptions};
+use smoa::engine::options::AdapterBatching;
 use smoa::engine::{Engine, Row};
-use smoa::gguf::{GgufWriter, ModelFacts, TensorType};
-
-struct Held(Vec<u8>);
-
-impl HeldBytes for Held {
-    fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-struct Args {
-    model: PathBuf,
-    sequences: usize,
-    rounds: usize,
-    threads: u32,
-    json: Option<PathBuf>,
-}
-
-fn args() -> Result<Args, String> {
-    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("models/SmolLM2-135M-Instruct.Q4_1.gguf");
-    let mut args = Args {
-        model: std::env::var_os("SMOA_TEST_MODEL").map_or_else(default, PathBuf::from),
-        sequences: 8,
-        rounds: 3,
-        threads: 2,
-        json: None,
-    };
-    let mut given = std::env::args().skip(1);
-    while let Some(flag) = given.next() {
-        let mut value = || given.next().ok_or_else(|| format!("{flag} wants a value"));
-        let number = |text: String| text.parse().map_err(|_| format!("{flag}: '{text}' is no number"));
-        match flag.as_str() {
-            "--bench" => (),
-            "--model" => args.model = value()?.into(),
-            "--sequences" => args.sequences = number(value()?)?,
-            "--rounds" => args.rounds = number(value()?)?,
-            "--threads" => args.threads = value()?.parse().map_err(|_| "--threads wants a number".to_string())?,
-            "--json" => args.json = Some(value()?.into()),
-            other => return Err(format!("{other} is not an option here")),
-        }
-    }
-    Ok(args)
-}
-
-/// A random adapter of half floats on every linear.
-fn adapter(base: &ModelFacts, seed: u64, rank: u64) -> Arc<AdapterFile> {
-    let mut writer = GgufWriter::new();
-    writer.set("general.type", "adapter").expect("set").set("adapter.type", "lora").expect("set");
-    writer.set("general.architecture", base.architecture.as_str()).expect("set");
-    writer.set("adapter.lora.alpha", rank as f32).expect("set");
-    let mut state = seed;
-    let mut numbers = |n: usize| -> Vec<u8> {
-        let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            f16::from_f32(((state >> 40) as f32 / (1u32 << 23) as f32 - 1.0) * 0.05)
-        };
-        (0..n).flat_map(|_| next().to_le_bytes()).collect()
-    };
-    for (name, n_in, n_out) in Sites::of(base).iter() {
-        let (a, b) = (numbers(n_in * rank as usize), numbers(n_out * rank as usize));
-        writer.tensor(&format!("{name}.lora_a"), TensorType::F16, &[n_in as u64, rank], a).expect("added");
-        writer.tensor(&format!("{name}.lora_b"), TensorType::F16, &[rank, n_out as u64], b).expect("added");
-    }
-    let bytes = writer.to_bytes();
-    let digest = AdapterDigest::of(&bytes);
-    Arc::new(AdapterFile::new(Path::new("bench"), Box::new(Held(bytes)), digest, base).expect("sound"))
-}
-
-fn fail(why: &str) -> ! {
-    eprintln!("mixed_ways: {why}");
-    std::process::exit(2)
-}
 
 const PROMPT: usize = 32;
 const STEPS: usize = 16;
@@ -121,11 +49,6 @@ fn time(sequences: usize, set: &dyn Fn(usize) -> usize, mut decode: impl FnMut(&
     (n * PROMPT as f64 / prompt, n * STEPS as f64 / begin.elapsed().as_secs_f64())
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 fn distance(a: &[f32], b: &[f32]) -> f64 {
     let square = |v: f32| f64::from(v) * f64::from(v);
     let difference: f64 = a.iter().zip(b).map(|(a, b)| square(a - b)).sum();
@@ -145,15 +68,10 @@ impl Case {
 }
 
 fn main() {
-    let args = args().unwrap_or_else(|e| fail(&e));
+    let args = real::args([("--sequences", 8), ("--rounds", 3)]).unwrap_or_else(|e| fail(&e));
     let base = smoa::model_file::check(&args.model).unwrap_or_else(|e| fail(&e.message));
-    let n = args.sequences;
-    let mut options = EngineOptions::new(&args.model);
-    options.context = (n * 128) as u32;
-    (options.batch, options.micro_batch) = (1024, 512.max(n * PROMPT) as u32);
-    options.sequences = n as u32;
-    (options.threads, options.threads_batch) = (args.threads, args.threads);
-    options.adapter_batching = AdapterBatching::Lanes;
+    let [n, rounds] = args.counts;
+    let options = real::options(&args, n, PROMPT, AdapterBatching::Lanes);
 
     let eights: Vec<_> = (0..64).map(|i| adapter(&base, i + 1, 8)).collect();
     let mut cases: Vec<Case> = [1, 4, 8, 16, 32, 64]
@@ -199,7 +117,7 @@ fn main() {
         (0..n).for_each(|s| _ = kernels.truncate(s, 0));
 
         let mut ratios: [Vec<(f64, f64)>; 3] = Default::default();
-        for round in 0..=args.rounds {
+        for round in 0..=rounds {
             let mut kernel_run = |set: &dyn Fn(usize) -> usize| {
                 let measured =
                     time(n, set, |rows| kernels.decode(rows, &sets).unwrap_or_else(|e| fail(&e.to_string())));
@@ -228,7 +146,5 @@ fn main() {
             serde_json::json!({"case": case.name, "kernels": cells[0], "packed": cells[1], "gathered": cells[2]}),
         );
     }
-    if let Some(path) = args.json {
-        std::fs::write(path, serde_json::Value::from(json).to_string()).unwrap_or_else(|e| fail(&e.to_string()));
-    }
+    real::keep(&args, &json.into());
 }

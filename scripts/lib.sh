@@ -4,6 +4,7 @@
 #   need_tools      finds or installs what the build needs
 #   fetch_model     gets the default model and checks it; sets SMOA_DEFAULT_MODEL
 #   cargo_env       sets the flags that every cargo call shares; fills CARGO_ARGS
+#   bench NAME ARG...  runs a bench of the repository, with the flags of cargo_env
 #   build_release   builds the release binary; sets SMOA_BIN
 #   starter_library makes an adapter library of models/adapters and trains its router; sets SMOA_STARTER
 #
@@ -396,6 +397,19 @@ cargo_env() {
     *) export CARGO_TARGET_DIR=$PWD/$CARGO_TARGET_DIR ;;
   esac
 }
+
+# bench NAME ARG...: `cargo bench` has the release profile's settings; --release is for the other commands
+bench() {
+  local name=$1 i features=()
+  shift
+  for ((i = 0; i < ${#CARGO_ARGS[@]}; i++)); do
+    if [[ ${CARGO_ARGS[i]} == --features ]]; then features=(--features "${CARGO_ARGS[i + 1]}"); fi
+  done
+  in_root cargo bench --locked ${features[@]+"${features[@]}"} --bench "$name" -- "$@"
+}
+
+# absolute FILE: the path, from the root of the file system
+absolute() { case $1 in /*) printf '%s' "$1" ;; *) printf '%s' "$PWD/$1" ;; esac; }
 
 build_release() {
   cargo_env

@@ -34,7 +34,6 @@ case ${1:-} in
     ;;
 esac
 cargo_env
-absolute() { case $1 in /*) printf '%s' "$1" ;; *) printf '%s' "$PWD/$1" ;; esac; }
 args=()
 model=
 while (($#)); do
@@ -59,9 +58,4 @@ if [[ -z $model ]]; then
   done
 fi
 if [[ -n $model ]]; then args+=(--model "$model"); fi
-# `cargo bench` has the release profile's settings; --release is for the other commands
-features=()
-for ((i = 0; i < ${#CARGO_ARGS[@]}; i++)); do
-  if [[ ${CARGO_ARGS[i]} == --features ]]; then features=(--features "${CARGO_ARGS[i + 1]}"); fi
-done
-in_root cargo bench --locked "${features[@]}" --bench formats -- "${args[@]}"
+bench formats "${args[@]}"

@@ -24,7 +24,6 @@ case ${1:-} in
     ;;
 esac
 cargo_env
-absolute() { case $1 in /*) printf '%s' "$1" ;; *) printf '%s' "$PWD/$1" ;; esac; }
 args=() rest=()
 model='' schemas='' json='' e2e=''
 while (($#)); do
@@ -71,21 +70,16 @@ if [[ -z $model ]]; then
     if [[ -e $file ]]; then model=$file; fi
   done
 fi
-# `cargo bench` has the release profile's settings; --release is for the other commands
-features=()
-for ((i = 0; i < ${#CARGO_ARGS[@]}; i++)); do
-  if [[ ${CARGO_ARGS[i]} == --features ]]; then features=(--features "${CARGO_ARGS[i + 1]}"); fi
-done
 if [[ -n $e2e ]]; then
   [[ -n $model ]] || {
     say "--e2e wants a model: scripts/run.sh fetches the default one, or give --model FILE.gguf"
     exit 2
   }
-  in_root cargo build "${CARGO_ARGS[@]}"
+  build_release
   if [[ -n $json ]]; then rest+=(--json "$json"); fi
-  exec python3 "$(dirname "${BASH_SOURCE[0]}")/formats_e2e.py" --smoa "$SMOA_ROOT/target/release/smoa" --model "$model" \
+  exec python3 "$(dirname "${BASH_SOURCE[0]}")/formats_e2e.py" --smoa "$SMOA_BIN" --model "$model" \
     ${schemas:+--schemas "$schemas"} --speed "${rest[@]}"
 fi
 if [[ -n $model ]]; then args+=(--model "$model"); fi
 if [[ -n $json ]]; then args+=(--json "$json"); fi
-in_root cargo bench --locked "${features[@]}" --bench gbnf -- "${args[@]}"
+bench gbnf "${args[@]}"

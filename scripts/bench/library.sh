@@ -16,13 +16,7 @@ args=()
 for arg in "$@"; do
   case $arg in
     --* | [0-9]*) args+=("$arg") ;;
-    /*) args+=("$arg") ;;
-    *) args+=("$PWD/$arg") ;;
+    *) args+=("$(absolute "$arg")") ;;
   esac
 done
-# `cargo bench` has the release profile's settings; --release is for the other commands
-features=()
-for ((i = 0; i < ${#CARGO_ARGS[@]}; i++)); do
-  if [[ ${CARGO_ARGS[i]} == --features ]]; then features=(--features "${CARGO_ARGS[i + 1]}"); fi
-done
-in_root cargo bench --locked "${features[@]}" --bench library -- "${args[@]}"
+bench library "${args[@]}"

@@ -202,7 +202,8 @@ mod tests {
 
     #[test]
     fn what_sqlite_quotes_stays_in_one_line() {
-        let error = rusqlite::Error::InvalidColumnName("malformed database schema (blob) - \"(\n    id\u{1} INTEGER\"".into());
+        let error =
+            rusqlite::Error::InvalidColumnName("malformed database schema (blob) - \"(\n    id\u{1} INTEGER\"".into());
         let line = LibraryError::from(error).to_string();
         assert!(!line.chars().any(char::is_control), "{line:?}");
         assert!(line.contains("schema (blob)") && line.contains("INTEGER"), "{line:?}");
