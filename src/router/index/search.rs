@@ -11,7 +11,7 @@ use super::quant::Probe;
 use super::rotation::Rotation;
 use super::segment::Segment;
 use super::state::{Open, State};
-use super::{Candidate, Query};
+use super::{CLOSE, Candidate, Query};
 
 /// Vectors kept by the search in a graph, and scored again: at least so many, and so many times the limit.
 const BEAM: usize = 128;
@@ -121,18 +121,31 @@ fn in_segment(
 }
 
 fn candidate(digest: crate::adapter::AdapterDigest, cosines: impl Iterator<Item = f32>, keyword: f32) -> Candidate {
-    let mut candidate = Candidate { digest, semantic: -1.0, centroid: 0.0, name_similarity: 0.0, keyword, vectors: 0 };
+    let (name_similarity, centroid, close) = (0.0, 0.0, [-1.0; CLOSE]);
+    let mut candidate = Candidate { digest, semantic: -1.0, centroid, name_similarity, keyword, vectors: 0, close };
     for cosine in cosines {
         let cosine = cosine.clamp(-1.0, 1.0);
         match candidate.vectors {
             0 => (candidate.name_similarity, candidate.centroid) = (cosine, cosine),
             1 => candidate.centroid = cosine,
-            _ => {}
+            _ => insert(&mut candidate.close, cosine),
         }
         candidate.semantic = candidate.semantic.max(cosine);
         candidate.vectors += 1;
     }
+    if candidate.vectors <= 2 {
+        candidate.close[0] = candidate.semantic;
+    }
     candidate
+}
+
+/// Puts a number among the greatest, which are sorted downwards.
+fn insert(greatest: &mut [f32], number: f32) {
+    let place = greatest.partition_point(|other| *other >= number);
+    if let Some(lower) = greatest.get_mut(place..).filter(|lower| !lower.is_empty()) {
+        lower.rotate_right(1);
+        lower[0] = number;
+    }
 }
 
 /// The adapters with the nearest vectors, about `limit` of them.
