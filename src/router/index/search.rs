@@ -108,15 +108,18 @@ fn in_segment(
     if let Some(probe) = near {
         nearest(segment, probe, allowed.as_ref(), query.limit, &mut scratch.graph, &mut entries);
     }
-    let by_words = keywords::best(segment, asked, allowed.as_ref(), 2 * query.limit, &mut scratch.sums);
+    let mut words = keywords::numbers(segment, asked);
+    let by_words = keywords::best(segment, &words, allowed.as_ref(), 2 * query.limit, &mut scratch.sums);
     entries.extend(by_words.iter().map(|ranked| ranked.node()));
     entries.sort_unstable();
     entries.dedup();
-    let (rows, numbers) = (segment.rows(), keywords::numbers(segment, asked));
+    words.sort_unstable_by_key(|(number, _)| *number);
+    let rows = segment.rows();
+    rows.touch_whole(entries.iter().filter_map(|entry| segment.vectors_of(*entry).next()));
     for entry in entries {
         let Some(digest) = segment.digest(entry) else { continue };
         let cosines = segment.vectors_of(entry).map(|node| rows.cosine(probe, node));
-        found.push(candidate(digest, cosines, keywords::score(segment, entry, &numbers)));
+        found.push(candidate(digest, cosines, keywords::score(segment, entry, &words)));
     }
 }
 
@@ -185,6 +188,7 @@ fn nearest(
             }
         }
     }
+    rows.touch_whole(scratch.pool.iter().map(|ranked| ranked.node()));
     let exact = scratch.pool.iter().map(|ranked| Ranked::new(rows.cosine(probe, ranked.node()), owner(ranked.node())));
     let mut exact: Vec<Ranked> = exact.collect();
     exact.sort_unstable_by(|a, b| b.cmp(a));
