@@ -2,8 +2,8 @@
 //!
 //! One layer. The search starts at the best of some evenly taken nodes, then always looks at the neighbours of the best
 //! node it has not been at. It compares with the head of each row, one cache line; the lines of a whole neighbourhood
-//! are touched before the first is looked at, so that their reads are under way at once: the wait for memory is most of
-//! a search's time. The caller scores the best again with whole rows. How the graph is made is in
+//! are touched before the first is looked at, so that their reads are under way at once. The caller scores the best
+//! again with whole rows. How the graph is made is in
 //! [`build`].
 
 pub(super) mod build;
