@@ -33,7 +33,16 @@ fn evidence() -> Vec<Evidence> {
     let one = |n: u32| {
         let x = (n * 37 % 128) as f32 / 128.0;
         let digest = AdapterDigest::of(&n.to_le_bytes());
-        Evidence { digest, semantic: x, centroid: x * 0.9, name: 0.2, keyword: 1.0 - x, vectors: 22, learned: Some(-x) }
+        Evidence {
+            digest,
+            semantic: x,
+            centroid: x * 0.9,
+            name: 0.2,
+            keyword: 1.0 - x,
+            vectors: 22,
+            learned: Some(-x),
+            close: [x; 5],
+        }
     };
     (0..128).map(one).collect()
 }

@@ -21,6 +21,13 @@ use smoa::router::embed::{Embedder, StaticEmbedder};
 use smoa::router::index::synthetic::{Distractor, Generator, vector};
 use smoa::router::index::{Candidate, Change, Gate, Index, Profile, Query};
 
+#[path = "routing/pin.rs"]
+mod pin;
+
+use pin::pinned;
+
+/// Queries that are also answered by exact search.
+const RECALLED: usize = 400;
 /// As many adapters are put in at once.
 const PART: usize = 100_000;
 
@@ -223,6 +230,7 @@ fn measure(flags: &Flags, generator: &Generator, entries: usize, given: Option<&
     );
     println!("  {stats:?}");
     let before = anonymous();
+    pinned(true);
     let scan = full_scan(&all, flags.dim, &probes[0].vectors);
     println!("  full i8 scan: p50 {scan:.0} us");
     let mut lines = vec![format!(
@@ -263,6 +271,7 @@ fn measure(flags: &Flags, generator: &Generator, entries: usize, given: Option<&
         println!("  {:10} anonymous memory grew by {} KiB", probes.name, anonymous().saturating_sub(start));
     }
     lines.push(format!("\"anonymous_kib\": {}", anonymous().saturating_sub(before)));
+    pinned(false);
     lines.push(leaks(flags, generator, &index, &facts, probes));
     lines.push(additions(flags, generator, &index, entries));
     format!("{{{}}}", lines.join(", "))
@@ -314,10 +323,14 @@ fn recall(
         let rest = a.len() / 32 * 32;
         sums.iter().sum::<f32>() + a[rest..].iter().zip(&b[rest..]).map(|(a, b)| a * b).sum::<f32>()
     };
-    let looked = probes.vectors.len().min(200);
+    // Evenly taken, so that all files of queries have their part.
+    let looked = probes.vectors.len().min(RECALLED);
+    let taken: Vec<usize> = (0..looked).map(|at| at * probes.vectors.len() / looked).collect();
+    let asked: Vec<(&Vec<f32>, &Vec<Candidate>)> =
+        taken.iter().filter_map(|at| Some((probes.vectors.get(*at)?, found.get(*at)?))).collect();
     let mut nearest = vec![vec![f32::MIN; 10]; looked];
     for rows in all.chunks(dim * 512) {
-        for (probe, best) in probes.vectors.iter().zip(&mut nearest) {
+        for ((probe, _), best) in asked.iter().zip(&mut nearest) {
             for row in rows.chunks_exact(dim) {
                 let cosine = dot(row, probe);
                 if cosine > best[9] {
@@ -329,7 +342,7 @@ fn recall(
         }
     }
     let mut hits = 0;
-    for ((probe, best), found) in probes.vectors.iter().zip(&nearest).zip(found) {
+    for ((probe, found), best) in asked.iter().zip(&nearest) {
         let rows = found.iter().filter_map(|c| facts.get(&c.digest)).map(|n| *n as usize * dim);
         let near = rows.filter(|from| dot(&all[*from..from + dim], probe) >= best[9] - 1e-5);
         hits += near.count().min(10);

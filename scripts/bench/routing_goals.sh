@@ -65,7 +65,10 @@ for set in clinc150 banking77; do
 done
 if wanted near; then one near banking77 --held-out "$data/banking77.idoos_intents.json" "${minilm[@]}"; fi
 if wanted merged; then merged merged --exemplars 20 "${minilm[@]}"; fi
-if wanted million; then merged million --exemplars 20 --distractors "$distractors"; fi
+if wanted million; then
+  merged merged-static --exemplars 20
+  merged million --exemplars 20 --distractors "$distractors"
+fi
 if wanted scale; then
   # shellcheck source-path=SCRIPTDIR/.. source=lib.sh
   . "$here/../lib.sh"

@@ -266,7 +266,8 @@ pub struct AdapterArgs {
     /// With --adapter auto: most adapters, 1 to 5
     #[arg(long, value_name = "N")]
     pub route_top_k: Option<usize>,
-    /// With --adapter auto: least confidence, 0 to 1; below it the plain base answers [default: 0.5]
+    /// With --adapter auto: least confidence, 0 to 1; below it the plain base answers [default: the probability that no adapter is
+    /// for the request]
     #[arg(long, value_name = "P")]
     pub route_threshold: Option<f32>,
     /// Apply a GGUF LoRA file, with a weight from 0 to 8; may be repeated

@@ -64,7 +64,8 @@ struct AskArgs {
     /// Most adapters, 1 to 5 [default: 1; 3 for mixture]
     #[arg(long, value_name = "N")]
     top_k: Option<usize>,
-    /// Least confidence, 0 to 1; below it the plain base answers [default: 0.5]
+    /// Least confidence, 0 to 1; below it the plain base answers [default: the probability that no adapter is
+    /// for the request]
     #[arg(long, value_name = "P")]
     threshold: Option<f32>,
     #[command(flatten)]

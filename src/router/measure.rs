@@ -1,5 +1,7 @@
 //! Figures of a router's decisions: accuracy, abstention, answers at a given rate of right ones. Pure.
 
+use super::Judgement;
+
 /// One decision of which the right answer is known.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outcome {
@@ -7,8 +9,8 @@ pub struct Outcome {
     pub rank: Option<usize>,
     /// Whether any adapter was right; if not, the base should answer.
     pub in_scope: bool,
-    /// The confidence.
-    pub confidence: f32,
+    /// What was thought of it.
+    pub judged: Judgement,
 }
 
 impl Outcome {
@@ -24,9 +26,9 @@ pub fn top(outcomes: &[Outcome], k: usize) -> f64 {
     ratio(found, in_scope.count())
 }
 
-/// The area under the ROC curve of telling requests in scope from others by the confidence; `None` without both.
+/// The area under the ROC curve of telling requests in scope from others; `None` without both.
 pub fn auroc(outcomes: &[Outcome]) -> Option<f64> {
-    let mut sorted: Vec<(f32, bool)> = outcomes.iter().map(|o| (o.confidence, o.in_scope)).collect();
+    let mut sorted: Vec<(f32, bool)> = outcomes.iter().map(|o| (o.judged.scope, o.in_scope)).collect();
     sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (inside, outside) = (sorted.iter().filter(|o| o.1).count(), sorted.iter().filter(|o| !o.1).count());
     if inside == 0 || outside == 0 {
@@ -47,8 +49,8 @@ pub fn auroc(outcomes: &[Outcome]) -> Option<f64> {
 
 /// The share of requests out of scope that get an adapter when 95 % of those in scope do; `None` without both.
 pub fn fpr_at_95(outcomes: &[Outcome]) -> Option<f64> {
-    let mut inside: Vec<f32> = outcomes.iter().filter(|o| o.in_scope).map(|o| o.confidence).collect();
-    let outside: Vec<f32> = outcomes.iter().filter(|o| !o.in_scope).map(|o| o.confidence).collect();
+    let mut inside: Vec<f32> = outcomes.iter().filter(|o| o.in_scope).map(|o| o.judged.scope).collect();
+    let outside: Vec<f32> = outcomes.iter().filter(|o| !o.in_scope).map(|o| o.judged.scope).collect();
     if inside.is_empty() || outside.is_empty() {
         return None;
     }
@@ -70,7 +72,7 @@ pub struct Selective {
 
 /// What `threshold` does.
 pub fn selective_at(outcomes: &[Outcome], threshold: f32) -> Selective {
-    let answered = outcomes.iter().filter(|o| o.confidence >= threshold);
+    let answered = outcomes.iter().filter(|o| o.judged.confidence >= threshold);
     let right = answered.clone().filter(|o| o.right()).count();
     let answered = answered.count();
     Selective { threshold, coverage: ratio(answered, outcomes.len()), accuracy: ratio(right, answered) }
@@ -80,14 +82,14 @@ pub fn selective_at(outcomes: &[Outcome], threshold: f32) -> Selective {
 /// outcome counts with its weight, which is how the expected share of requests out of scope comes in.
 pub fn threshold_for(outcomes: &[(Outcome, f64)], accuracy: f64) -> Option<f32> {
     let mut sorted: Vec<&(Outcome, f64)> = outcomes.iter().collect();
-    sorted.sort_by(|a, b| b.0.confidence.total_cmp(&a.0.confidence));
+    sorted.sort_by(|a, b| b.0.judged.confidence.total_cmp(&a.0.judged.confidence));
     let (mut right, mut answered, mut best) = (0.0, 0.0, None);
     for (at, (outcome, weight)) in sorted.iter().enumerate() {
         answered += weight;
         right += if outcome.right() { *weight } else { 0.0 };
-        let last = sorted.get(at + 1).is_none_or(|next| next.0.confidence < outcome.confidence);
+        let last = sorted.get(at + 1).is_none_or(|next| next.0.judged.confidence < outcome.judged.confidence);
         if last && right >= accuracy * answered {
-            best = Some(outcome.confidence);
+            best = Some(outcome.judged.confidence);
         }
     }
     best
@@ -99,7 +101,7 @@ pub fn selective_best(outcomes: &[Outcome], accuracy: f64) -> Selective {
     threshold_for(&even, accuracy).map_or(Selective::default(), |threshold| selective_at(outcomes, threshold))
 }
 
-/// Figures of abstention at a threshold.
+/// Figures of abstention.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Abstention {
     /// The share of requests in scope that get the right adapter.
@@ -114,9 +116,9 @@ pub struct Abstention {
     pub all: f64,
 }
 
-/// What `threshold` does to requests in and out of scope.
-pub fn abstention(outcomes: &[Outcome], threshold: f32) -> Abstention {
-    let abstains = |o: &&Outcome| o.confidence < threshold;
+/// What `threshold`, or none, does to requests in and out of scope; see [`Judgement::takes`].
+pub fn abstention(outcomes: &[Outcome], threshold: Option<f32>) -> Abstention {
+    let abstains = |o: &&Outcome| !o.judged.takes(threshold);
     let inside = outcomes.iter().filter(|o| o.in_scope).count();
     let outside = outcomes.len() - inside;
     let right = outcomes.iter().filter(|o| !abstains(o) && o.right()).count();
@@ -143,7 +145,7 @@ mod tests {
     use super::*;
 
     fn outcome(rank: Option<usize>, in_scope: bool, confidence: f32) -> Outcome {
-        Outcome { rank, in_scope, confidence }
+        Outcome { rank, in_scope, judged: Judgement { confidence, scope: confidence } }
     }
 
     #[test]
@@ -160,7 +162,7 @@ mod tests {
         assert_eq!(auroc(&outcomes), Some(7.0 / 8.0));
         assert_eq!(fpr_at_95(&outcomes), Some(0.5));
         assert_eq!(selective_best(&outcomes, 0.98), Selective { threshold: 0.8, coverage: 2.0 / 6.0, accuracy: 1.0 });
-        let a = abstention(&outcomes, 0.65);
+        let a = abstention(&outcomes, Some(0.65));
         assert_eq!((a.in_scope, a.recall, a.precision, a.all), (0.5, 1.0, 2.0 / 3.0, 4.0 / 6.0));
         assert_eq!(auroc(&outcomes[..2]), None);
         assert_eq!(percentile(&mut [3.0, 1.0, 2.0], 0.5), 2.0);

@@ -29,7 +29,7 @@ mod tests;
 
 pub use cache::{CacheStats, DecisionCache, Key};
 pub(crate) use confidence::solve;
-pub use confidence::{Calibration, SIGNALS, Signals};
+pub use confidence::{Calibration, Judgement, SIGNALS, Signals};
 pub use policy::{Tuning, decide, default_calibration, rank};
 pub use route::{Catalogue, Chosen, Evidence, Facts, Policy, Ranked, Route};
 pub use score::{Blend, Rerank, Weights};

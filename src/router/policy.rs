@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::adapter::AdapterSet;
 
-use super::confidence::{Calibration, SIGNALS, Signals};
+use super::confidence::{Calibration, Judgement, SIGNALS, Signals};
 use super::score::{Weights, descend, tag_fit};
 use super::{Catalogue, Chosen, Evidence, Facts, Policy, Ranked, Route, Strategy};
 
@@ -15,6 +15,8 @@ pub struct Tuning {
     pub weights: Weights,
     /// Measured for this library; strategies that have none take [`default_calibration`].
     pub calibrations: BTreeMap<Strategy, Calibration>,
+    /// Likewise, what they say about any adapter being right. Without it, that is as likely as that the best one is.
+    pub scopes: BTreeMap<Strategy, Calibration>,
 }
 
 impl Tuning {
@@ -22,16 +24,31 @@ impl Tuning {
     pub fn calibration(&self, strategy: Strategy) -> Calibration {
         self.calibrations.get(&strategy).copied().unwrap_or_else(|| default_calibration(strategy))
     }
+
+    /// What the curves of a strategy say of its ranking, best first.
+    pub fn judge(&self, strategy: Strategy, ranking: &[(f32, Evidence)]) -> Judgement {
+        let (curve, signals) = (self.calibration(strategy), Signals::of(ranking));
+        match self.scopes.get(&strategy) {
+            Some(of_scope) => {
+                let scope = of_scope.confidence(&Signals::of_scope(ranking));
+                Judgement { confidence: curve.confidence(&signals.beside(scope)), scope }
+            }
+            None => {
+                let confidence = curve.confidence(&signals);
+                Judgement { confidence, scope: confidence }
+            }
+        }
+    }
 }
 
 /// The curve of a strategy in a library that nothing was measured for; fitted on the developer parts of CLINC150 and
 /// BANKING77 with five and with twenty example prompts an adapter, 15 % of requests out of scope; see docs/routing.md.
 pub fn default_calibration(strategy: Strategy) -> Calibration {
     let (weights, bias): ([f32; SIGNALS], f32) = match strategy {
-        Strategy::Keyword => ([-0.6, 6.1, -1.6, 8.4, -0.6, 9.2, -3.7, 0.0], -2.9),
-        Strategy::Semantic => ([1.4, 11.2, -2.0, 4.8, 1.5, 3.9, -2.5, 0.0], -2.65),
-        Strategy::Learned => ([0.0, 0.2, 0.1, 3.8, -1.2, 1.9, -3.1, 0.8], 0.6),
-        _ => ([3.2, 13.2, 0.1, 3.8, -1.2, 1.9, -3.1, 0.0], -3.2),
+        Strategy::Keyword => ([-0.6, 6.1, -1.6, 8.4, -0.6, 9.2, -3.7, 0.0, 0.0], -2.9),
+        Strategy::Semantic => ([1.4, 11.2, -2.0, 4.8, 1.5, 3.9, -2.5, 0.0, 0.0], -2.65),
+        Strategy::Learned => ([0.0, 0.2, 0.1, 3.8, -1.2, 1.9, -3.1, 0.8, 0.0], 0.6),
+        _ => ([3.2, 13.2, 0.1, 3.8, -1.2, 1.9, -3.1, 0.0, 0.0], -3.2),
     };
     Calibration { weights, bias }
 }
@@ -47,7 +64,7 @@ pub fn decide(policy: &Policy, tuning: &Tuning, text: &str, evidence: &[Evidence
         };
         return Route::base(strategy, reason);
     };
-    let confidence = tuning.calibration(strategy).confidence(&Signals::of(&ranking));
+    let judgement = tuning.judge(strategy, &ranking);
     let shares = shares(&ranking, tuning.weights.sharpness(strategy));
     let candidates: Vec<Ranked> = ranking
         .iter()
@@ -60,11 +77,12 @@ pub fn decide(policy: &Policy, tuning: &Tuning, text: &str, evidence: &[Evidence
             evidence: *evidence,
         })
         .collect();
-    let sure = confidence >= policy.threshold;
+    let sure = judgement.takes(policy.threshold);
     let adapters = if sure { choose(policy, &candidates) } else { Vec::new() };
-    let reason = reason(policy, confidence, best, &candidates, adapters.len());
+    let reason = reason(policy, judgement, best, &candidates, adapters.len());
     let format = if sure { facts.into_iter().next().and_then(|facts| facts.format) } else { None };
-    Route { strategy, adapters, confidence, format, reason, candidates }
+    let Judgement { confidence, scope } = judgement;
+    Route { strategy, adapters, confidence, scope, format, reason, candidates }
 }
 
 /// The ranking of a strategy, best first, equal ones by digest; with the facts of the first [`Route::CANDIDATES`].
@@ -145,13 +163,16 @@ fn choose(policy: &Policy, candidates: &[Ranked]) -> Vec<Chosen> {
     few.iter().map(chosen).collect()
 }
 
-fn reason(policy: &Policy, confidence: f32, best: &(f32, Evidence), candidates: &[Ranked], chosen: usize) -> String {
+fn reason(policy: &Policy, judged: Judgement, best: &(f32, Evidence), candidates: &[Ranked], chosen: usize) -> String {
     let name = candidates.first().map_or("", |candidate| candidate.name.as_str());
     if chosen == 0 {
+        let least = match policy.threshold {
+            Some(threshold) => format!("the threshold is {threshold:.2}"),
+            None => format!("that no adapter fits has {:.2}", 1.0 - judged.scope),
+        };
         return format!(
-            "no adapter is sure enough: the best is '{name}' with confidence {confidence:.2}, the threshold is {:.2}; \
-            the base model answers",
-            policy.threshold
+            "no adapter is sure enough: the best is '{name}' with confidence {:.2}, {least}; the base model answers",
+            judged.confidence
         );
     }
     let e = best.1;

@@ -3,6 +3,7 @@
 use crate::adapter::AdapterDigest;
 
 use super::Strategy;
+use super::index::CLOSE;
 
 /// What the index (and, for some strategies, the head) says of one adapter for one request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,6 +22,16 @@ pub struct Evidence {
     pub vectors: usize,
     /// Natural logarithm of the probability that a trained head gives it; `None` where the head does not know it.
     pub learned: Option<f32>,
+    /// The cosines with its nearest example prompts, best first; -1 where it has no more.
+    pub close: [f32; CLOSE],
+}
+
+impl Evidence {
+    /// The mean cosine of its nearest example prompts.
+    pub fn nearest(&self) -> f32 {
+        let known = self.close.iter().filter(|cosine| **cosine > -1.0);
+        known.clone().sum::<f32>() / known.count().max(1) as f32
+    }
 }
 
 /// What the catalogue says of an adapter.
@@ -49,20 +60,18 @@ pub struct Policy {
     pub strategy: Strategy,
     /// Most adapters in the route, 1 to [`AdapterSet::MAX`](crate::adapter::AdapterSet::MAX).
     pub top_k: usize,
-    /// Least confidence with which an adapter is chosen; below it, the plain base answers.
-    pub threshold: f32,
+    /// Least confidence with which an adapter is chosen; below it, the plain base answers. `None`: an adapter is chosen
+    /// where it is likelier right than that no adapter is for the request.
+    pub threshold: Option<f32>,
     /// Tags that the request asks for (its metadata `tag`, `domain`, `skill`, `task`), for [`Strategy::Task`].
     pub wanted: Vec<String>,
 }
 
 impl Policy {
-    /// The threshold where none is asked for: more likely right than wrong.
-    pub const THRESHOLD: f32 = 0.5;
-
     /// A strategy with what it takes by itself: one adapter, for a mixture three.
     pub fn of(strategy: Strategy) -> Self {
         let top_k = if strategy == Strategy::Mixture { 3 } else { 1 };
-        Self { strategy, top_k, threshold: Self::THRESHOLD, wanted: Vec::new() }
+        Self { strategy, top_k, threshold: None, wanted: Vec::new() }
     }
 }
 
@@ -99,6 +108,8 @@ pub struct Route {
     pub adapters: Vec<Chosen>,
     /// The probability that the best candidate is the right one, from 0 to 1.
     pub confidence: f32,
+    /// The probability that any adapter is for the request, from 0 to 1.
+    pub scope: f32,
     /// The best adapter's own format.
     pub format: Option<String>,
     /// In one sentence, why.
@@ -117,6 +128,7 @@ impl Route {
             strategy,
             adapters: Vec::new(),
             confidence: 0.0,
+            scope: 0.0,
             format: None,
             reason: reason.into(),
             candidates: Vec::new(),

@@ -30,6 +30,8 @@ pub struct Rerank {
     pub keyword: f32,
     /// For an adapter that the head does not know, instead of its log probability.
     pub unknown: f32,
+    /// Of the mean cosine of its nearest example prompts.
+    pub close: f32,
 }
 
 /// All weights of all strategies.
@@ -59,7 +61,15 @@ impl Default for Weights {
                 Blend { semantic: 0.40, centroid: 0.35, name: 0.0, keyword: 0.25 },
             ],
             sharpness: 20.0,
-            rerank: Rerank { learned: 1.0, semantic: 3.0, centroid: 0.0, name: 0.0, keyword: 2.0, unknown: -3.0 },
+            rerank: Rerank {
+                learned: 1.0,
+                semantic: 3.0,
+                centroid: 0.0,
+                name: 0.0,
+                keyword: 2.0,
+                unknown: -3.0,
+                close: 0.0,
+            },
         }
     }
 }
@@ -80,7 +90,11 @@ impl Weights {
     pub fn learned(&self, e: &Evidence) -> f32 {
         let r = &self.rerank;
         let head = e.learned.map_or(r.unknown, |log| r.learned * log.max(FLOOR));
-        head + r.semantic * e.semantic + r.centroid * e.centroid + r.name * e.name + r.keyword * e.keyword
+        head + r.semantic * e.semantic
+            + r.centroid * e.centroid
+            + r.name * e.name
+            + r.keyword * e.keyword
+            + r.close * e.nearest()
     }
 
     /// What an adapter gets, for the strategies that look at one adapter at a time.

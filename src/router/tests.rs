@@ -23,7 +23,16 @@ fn digest(n: u64) -> AdapterDigest {
 }
 
 fn evidence(n: u64, semantic: f32, keyword: f32) -> Evidence {
-    Evidence { digest: digest(n), semantic, centroid: semantic, name: semantic, keyword, vectors: 22, learned: None }
+    Evidence {
+        digest: digest(n),
+        semantic,
+        centroid: semantic,
+        name: semantic,
+        keyword,
+        vectors: 22,
+        learned: None,
+        close: [semantic; 5],
+    }
 }
 
 fn catalogue(rows: &[(u64, &str, &str, &[&str])]) -> Known {
@@ -51,7 +60,7 @@ fn names(route: &Route) -> Vec<&str> {
 #[test]
 fn each_strategy_chooses_by_its_own_light() {
     let (all, known) = three();
-    let open = |strategy| Policy { threshold: 0.0, ..Policy::of(strategy) };
+    let open = |strategy| Policy { threshold: Some(0.0), ..Policy::of(strategy) };
     let first = |policy: &Policy| {
         let route = decide(policy, &Tuning::default(), "a question", &all, &known);
         route.candidates.first().map(|c| c.name.clone()).unwrap_or_default()
@@ -68,12 +77,12 @@ fn each_strategy_chooses_by_its_own_light() {
 #[test]
 fn below_the_threshold_the_base_answers_and_says_why() {
     let (all, known) = three();
-    let strict = Policy { threshold: 1.1, ..Policy::of(Strategy::Hybrid) };
+    let strict = Policy { threshold: Some(1.1), ..Policy::of(Strategy::Hybrid) };
     let route = decide(&strict, &Tuning::default(), "", &all, &known);
     assert!(route.adapters.is_empty() && route.format.is_none());
     assert!(route.reason.contains("'sql'") && route.reason.contains("threshold"), "{}", route.reason);
     assert_eq!(route.candidates.len(), 3, "what was looked at is told all the same");
-    let open = Policy { threshold: 0.0, ..strict };
+    let open = Policy { threshold: Some(0.0), ..strict };
     let route = decide(&open, &Tuning::default(), "", &all, &known);
     assert_eq!((names(&route), route.format.as_deref()), (vec!["sql"], Some("sql-form")));
     let nothing = decide(&open, &Tuning::default(), "", &[], &known);
@@ -84,7 +93,7 @@ fn below_the_threshold_the_base_answers_and_says_why() {
 fn a_mixture_shares_the_weight() {
     let known = catalogue(&[(1, "a", "", &[]), (2, "b", "", &[]), (3, "c", "", &[])]);
     let all = [evidence(1, 0.80, 0.5), evidence(2, 0.79, 0.5), evidence(3, 0.10, 0.0)];
-    let policy = Policy { threshold: 0.0, ..Policy::of(Strategy::Mixture) };
+    let policy = Policy { threshold: Some(0.0), ..Policy::of(Strategy::Mixture) };
     let route = decide(&policy, &Tuning::default(), "", &all, &known);
     assert_eq!(names(&route), ["a", "b"], "c would add noise only");
     let sum: f32 = route.adapters.iter().map(|c| c.weight).sum();
@@ -95,7 +104,7 @@ fn a_mixture_shares_the_weight() {
 fn an_adapter_that_is_gone_is_not_chosen() {
     let (all, mut known) = three();
     known.0.remove(&digest(1));
-    let policy = Policy { threshold: 0.0, ..Policy::of(Strategy::Hybrid) };
+    let policy = Policy { threshold: Some(0.0), ..Policy::of(Strategy::Hybrid) };
     for strategy in Strategy::ALL {
         let route = decide(&Policy { strategy, ..policy.clone() }, &Tuning::default(), "tax law", &all, &known);
         assert!(route.candidates.iter().all(|c| c.evidence.digest != digest(1)), "{strategy}");
@@ -109,7 +118,7 @@ fn equal_evidence_is_ordered_by_digest() {
     let pair = [evidence(1, 0.7, 0.4), evidence(2, 0.7, 0.4)];
     let expected = if digest(1) < digest(2) { "a" } else { "b" };
     for strategy in Strategy::ALL {
-        let policy = Policy { threshold: 0.0, top_k: 1, ..Policy::of(strategy) };
+        let policy = Policy { threshold: Some(0.0), top_k: 1, ..Policy::of(strategy) };
         for all in [pair, [pair[1], pair[0]]] {
             let route = decide(&policy, &Tuning::default(), "", &all, &known);
             assert_eq!(names(&route), [expected], "{strategy}");
@@ -132,10 +141,10 @@ proptest! {
         strategy in 0usize..7, top_k in 0usize..9, threshold in any::<f32>(), order in any::<u64>(),
     ) {
         let mut all: Vec<Evidence> = numbers.iter().enumerate().map(|(n, (semantic, centroid, name, keyword, vectors, learned))| Evidence {
-            digest: digest(n as u64), semantic: *semantic, centroid: *centroid, name: *name, keyword: *keyword, vectors: *vectors, learned: *learned,
+            digest: digest(n as u64), semantic: *semantic, centroid: *centroid, name: *name, keyword: *keyword, vectors: *vectors, learned: *learned, close: [*semantic, *centroid, *name, *keyword, -1.0],
         }).collect();
         let known = Known(all.iter().enumerate().map(|(n, e)| (e.digest, Facts { name: n.to_string(), path: ["", "x", "x/y", "z"][n % 4].into(), ..Facts::default() })).collect());
-        let policy = Policy { strategy: Strategy::ALL[strategy], top_k, threshold, wanted: Vec::new() };
+        let policy = Policy { strategy: Strategy::ALL[strategy], top_k, threshold: threshold.is_finite().then_some(threshold), wanted: Vec::new() };
         let route = decide(&policy, &Tuning::default(), "some text", &all, &known);
         prop_assert!(route.adapters.len() <= crate::adapter::AdapterSet::MAX);
         prop_assert!(route.candidates.len() <= Route::CANDIDATES);

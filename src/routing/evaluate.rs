@@ -11,7 +11,7 @@ use crate::library::{AdapterName, LibraryError};
 use crate::router::embed::Cascade;
 use crate::router::index::Gate;
 use crate::router::measure::{self, Abstention, Outcome, Selective};
-use crate::router::{Evidence, Policy, Route, Strategy, decide, rank};
+use crate::router::{Evidence, Judgement, Policy, Route, Strategy, decide, rank};
 
 /// The name an adapter for `label` has: the label, with `-` for what a name may not hold.
 ///
@@ -78,7 +78,7 @@ impl Figures {
             "fpr95": measure::fpr_at_95(o).map(percent),
             "selective_98": self.threshold.map(|t| selective(measure::selective_at(o, t))),
             "selective_98_best": selective(measure::selective_best(o, 0.98)),
-            "abstention": abstention(measure::abstention(o, Policy::THRESHOLD)),
+            "abstention": abstention(measure::abstention(o, None)),
             "ms": {
                 "p50": round(measure::percentile(&mut times, 0.5)),
                 "p95": round(measure::percentile(&mut times, 0.95)),
@@ -135,7 +135,11 @@ impl Router {
                 let tuned = judge.tuned();
                 let (ranking, _) = rank(&Policy::of(strategy), &tuned.tuning, &row.text, &evidence, judge);
                 let rank = right.and_then(|digest| ranking.iter().position(|(_, e)| e.digest == digest));
-                figures.outcomes.push(Outcome { rank, in_scope: right.is_some(), confidence: route.confidence });
+                figures.outcomes.push(Outcome {
+                    rank,
+                    in_scope: right.is_some(),
+                    judged: Judgement { confidence: route.confidence, scope: route.scope },
+                });
             }
         }
         Ok(all)

@@ -31,7 +31,7 @@ use crate::adapter::{AdapterDigest, AdapterSet};
 use crate::library::{Access, Library};
 use crate::router::embed::{Cascade, Embedder};
 use crate::router::head::Head;
-use crate::router::index::{Gate, Index, IndexStats, Query};
+use crate::router::index::{CLOSE, Gate, Index, IndexStats, Query};
 use crate::router::{CacheStats, Catalogue, DecisionCache, Evidence, Facts, Policy, Route, Strategy, Tuning, decide};
 
 pub use error::RoutingError;
@@ -52,7 +52,7 @@ pub struct Ask {
     pub strategy: Option<Strategy>,
     /// Most adapters.
     pub top_k: Option<usize>,
-    /// Least confidence.
+    /// Least confidence; see [`Policy::threshold`].
     pub threshold: Option<f32>,
 }
 
@@ -84,7 +84,7 @@ impl Ask {
         let wanted = self.metadata.iter().filter(|(key, _)| TAG_KEYS.contains(&key.as_str()));
         Policy {
             top_k: self.top_k.unwrap_or(plain.top_k).clamp(1, AdapterSet::MAX),
-            threshold: self.threshold.unwrap_or(plain.threshold),
+            threshold: self.threshold,
             wanted: wanted.map(|(_, value)| value.clone()).collect(),
             ..plain
         }
@@ -406,6 +406,7 @@ fn gather(index: &Index, vector: &[f32], text: &str, gate: &Gate, head: Option<&
             name: c.name_similarity,
             keyword: c.keyword,
             vectors: c.vectors,
+            close: c.close,
             learned: logs.remove(&c.digest),
         })
         .collect();
@@ -424,6 +425,7 @@ fn gather(index: &Index, vector: &[f32], text: &str, gate: &Gate, head: Option<&
             name,
             keyword: 0.0,
             vectors: FAVOURITE,
+            close: [-1.0; CLOSE],
             learned: Some(log),
         }));
     }

@@ -5,7 +5,7 @@ use crate::adapter::AdapterDigest;
 use crate::router::{Evidence, Rerank};
 
 /// Numbers in [`Rerank`].
-const N: usize = 6;
+const N: usize = 7;
 /// Log probabilities below this count as this.
 const FLOOR: f32 = -12.0;
 
@@ -22,16 +22,16 @@ pub struct Question<'q> {
 fn features(e: &Evidence, question: &Question<'_>) -> [f64; N] {
     let unknown = e.learned.is_none() || (question.as_new && e.digest == question.right);
     let learned = if unknown { 0.0 } else { e.learned.unwrap_or(FLOOR).max(FLOOR) };
-    [learned, e.semantic, e.centroid, e.name, e.keyword, f32::from(u8::from(unknown))].map(f64::from)
+    [learned, e.semantic, e.centroid, e.name, e.keyword, f32::from(u8::from(unknown)), e.nearest()].map(f64::from)
 }
 
 /// The weights under which the right candidates are likeliest. Questions whose right adapter is no candidate say
 /// nothing. New adapters count for a tenth.
 pub fn fit(questions: &[Question<'_>]) -> Option<Rerank> {
-    let mut w = [1.0, 3.0, 0.0, 0.0, 2.0, -3.0];
+    let mut w = [1.0, 3.0, 0.0, 0.0, 2.0, -3.0, 0.0];
     // Towards these weights everything is pulled a little.
     let prior = w;
-    let pull = [1e-2, 0.2, 0.2, 0.2, 0.2, 1e-2];
+    let pull = [1e-2, 0.2, 0.2, 0.2, 0.2, 1e-2, 0.2];
     let prepared: Vec<(Vec<[f64; N]>, usize, f64)> = questions
         .iter()
         .filter_map(|question| {
@@ -78,8 +78,8 @@ pub fn fit(questions: &[Question<'_>]) -> Option<Rerank> {
             break;
         }
     }
-    let [learned, semantic, centroid, name, keyword, unknown] = w.map(|w| w as f32);
-    let fitted = Rerank { learned, semantic, centroid, name, keyword, unknown };
+    let [learned, semantic, centroid, name, keyword, unknown, close] = w.map(|w| w as f32);
+    let fitted = Rerank { learned, semantic, centroid, name, keyword, unknown, close };
     w.iter().all(|w| w.is_finite()).then_some(fitted)
 }
 
@@ -102,6 +102,7 @@ mod tests {
             keyword,
             vectors: 9,
             learned: Some(-1.0),
+            close: [-1.0; 5],
         };
         // The words are right, the meaning is noise.
         let all: Vec<[Evidence; 2]> =

@@ -18,7 +18,7 @@ use crate::router::embed::Embedder;
 use crate::router::head::{self, CLASSES, Head, Plan, Row, Shuffle, Vectorizer};
 use crate::router::index::{self, Gate, Index, Profile};
 use crate::router::measure::{self, Outcome};
-use crate::router::{Calibration, Evidence, Policy, Signals, Strategy, Tuning, Weights, rank};
+use crate::router::{Calibration, Evidence, Judgement, Policy, Signals, Strategy, Tuning, Weights, rank};
 
 /// The label of requests that no adapter is for.
 pub const OUT_OF_SCOPE: &str = "oos";
@@ -99,6 +99,16 @@ struct Class {
     prompts: Vec<Prompt>,
 }
 
+impl Class {
+    /// A part of the prompts, and the rest. Of few prompts, one stays in the rest.
+    fn split(&self, part: usize, parts: usize) -> (Vec<&Prompt>, Vec<&Prompt>) {
+        let parts = parts.min(self.prompts.len());
+        let (mine, rest): (Vec<_>, Vec<_>) = self.prompts.iter().enumerate().partition(|(n, _)| n % parts == part);
+        let prompts = |list: Vec<(usize, _)>| list.into_iter().map(|(_, prompt)| prompt).collect();
+        (prompts(mine), prompts(rest))
+    }
+}
+
 #[derive(Clone)]
 struct Prompt {
     text: String,
@@ -166,7 +176,9 @@ pub fn train(
     let rounds = if prompts > MANY { 1 } else { ABSENT };
     if classes.len() >= 2 * ABSENT {
         held.extend(
-            in_parallel(rounds, |group| ground.judge_absent(group, rounds, report.epochs))?.into_iter().flatten(),
+            in_parallel(rounds, |group| ground.judge_absent(group, rounds, report.epochs, parts))?
+                .into_iter()
+                .flatten(),
         );
     }
 
@@ -175,7 +187,8 @@ pub fn train(
     report.learned = cross_fitted(&held, &mut tuning);
     report.kept = options.force || report.learned > report.hybrid;
     for strategy in Strategy::ALL {
-        let (curve, threshold) = calibrate(&held, strategy, &tuning, options);
+        let (scope, curve, threshold) = calibrate(&held, strategy, &tuning, options);
+        tuning.scopes.extend(scope.map(|curve| (strategy, curve)));
         tuning.calibrations.extend(curve.map(|curve| (strategy, curve)));
         report.thresholds.extend(threshold.map(|threshold| (strategy, threshold)));
     }
@@ -223,11 +236,9 @@ impl Ground<'_> {
         let mut asked = Vec::new();
         let mut seen = Vec::new();
         for (number, class) in self.classes.iter().enumerate() {
-            // Of few prompts, one stays.
-            let parts = parts.min(class.prompts.len());
-            let (mine, rest): (Vec<_>, Vec<_>) = class.prompts.iter().enumerate().partition(|(n, _)| n % parts == part);
-            seen.push((number, class, rest.into_iter().map(|(_, prompt)| prompt).collect::<Vec<_>>()));
-            asked.extend(mine.into_iter().map(|(_, prompt)| (number, prompt)));
+            let (mine, rest) = class.split(part, parts);
+            seen.push((number, class, rest));
+            asked.extend(mine.into_iter().map(|prompt| (number, prompt)));
         }
         if asked.is_empty() {
             return Ok((Vec::new(), 0));
@@ -242,12 +253,19 @@ impl Ground<'_> {
         Ok((self.with_index(&format!("part{part}"), &seen, &head, ask)?, epochs))
     }
 
-    /// Leaves a group of classes out and asks about their prompts.
-    fn judge_absent(&self, group: usize, rounds: usize, epochs: usize) -> Result<Vec<Held>, RoutingError> {
+    /// Leaves a group of classes out and asks about their prompts. Of the others a part is held back, so that they have
+    /// as many prompts as in [`Ground::judge_part`]: how near the nearest are depends on how many there are.
+    fn judge_absent(
+        &self,
+        group: usize,
+        rounds: usize,
+        epochs: usize,
+        parts: usize,
+    ) -> Result<Vec<Held>, RoutingError> {
         let (absent, there): (Vec<_>, Vec<_>) =
             self.classes.iter().enumerate().partition(|(number, _)| number % ABSENT == group);
         let seen: Vec<(usize, &Class, Vec<&Prompt>)> =
-            there.into_iter().map(|(number, class)| (number, class, class.prompts.iter().collect())).collect();
+            there.into_iter().map(|(number, class)| (number, class, class.split(group, parts).1)).collect();
         let (head, _) = self.head(&seen, &[], epochs);
         let each = (ORPHANS / rounds).div_ceil(absent.len().max(1));
         let orphans = absent.into_iter().flat_map(|(_, class)| class.prompts.iter().take(each));
@@ -440,26 +458,39 @@ fn cross_fitted(held: &[Held], tuning: &mut Tuning) -> f64 {
 /// Of the weight of requests out of scope, the share of those whose adapter was left out where real ones are given.
 const ORPHAN_SHARE: f32 = 0.3;
 
-/// The curve of a strategy, and the confidence at which 98 % are right. Out of scope are the strangers and the prompts
-/// of adapters that were left out; without enough adapters for that, every held-back prompt with its own taken away.
+/// A ranking of a held-back prompt in numbers.
+struct Sample {
+    scope: Signals,
+    right: Signals,
+}
+
+impl Sample {
+    fn of(ranking: &[(f32, Evidence)]) -> Self {
+        Self { scope: Signals::of_scope(ranking), right: Signals::of(ranking) }
+    }
+}
+
+/// The curves of a strategy (any adapter fits; the best one is right), and the confidence at which 98 % are right. Out
+/// of scope are the strangers and the prompts of adapters that were left out; without enough adapters for that, every
+/// held-back prompt with its own taken away.
 fn calibrate(
     held: &[Held],
     strategy: Strategy,
     tuning: &Tuning,
     options: &TrainOptions,
-) -> (Option<Calibration>, Option<f32>) {
+) -> (Option<Calibration>, Option<Calibration>, Option<f32>) {
     let (mut inside, mut strange, mut orphans) = (Vec::new(), Vec::new(), Vec::new());
     for one in held {
         let ranking = ranked(one, strategy, tuning, None);
         let right = one.right.is_some() && ranking.first().map(|(_, e)| e.digest) == one.right;
         match one.right {
-            Some(_) => inside.push((Signals::of(&ranking), right)),
-            None if one.orphan => orphans.push(Signals::of(&ranking)),
-            None => strange.push(Signals::of(&ranking)),
+            Some(_) => inside.push((Sample::of(&ranking), right)),
+            None if one.orphan => orphans.push(Sample::of(&ranking)),
+            None => strange.push(Sample::of(&ranking)),
         }
     }
     if strange.is_empty() && orphans.is_empty() {
-        orphans = held.iter().map(|one| Signals::of(&ranked(one, strategy, tuning, one.right))).collect();
+        orphans = held.iter().map(|one| Sample::of(&ranked(one, strategy, tuning, one.right))).collect();
     }
     let share = options.out_of_scope.clamp(0.0, 0.9);
     let outside = (share * inside.len() as f64 / (1.0 - share)) as f32;
@@ -468,22 +499,29 @@ fn calibrate(
         (_, true) => 0.0,
         _ => ORPHAN_SHARE,
     };
-    let each = |signals: &[Signals], share: f32| outside * share / signals.len().max(1) as f32;
-    let mut samples: Vec<(Signals, bool, f32)> = inside.iter().map(|(s, right)| (*s, *right, 1.0)).collect();
-    let weight = each(&orphans, of_orphans);
-    samples.extend(orphans.iter().map(|signals| (*signals, false, weight)));
-    let weight = each(&strange, 1.0 - of_orphans);
-    samples.extend(strange.iter().map(|signals| (*signals, false, weight)));
-    let Some(curve) = Calibration::fit(&samples) else { return (None, None) };
-    let outcome = |signals: &Signals, right: bool, in_scope: bool| Outcome {
+    let each = |samples: &[Sample], share: f32| outside * share / samples.len().max(1) as f32;
+    let (of_orphan, of_stranger) = (each(&orphans, of_orphans), each(&strange, 1.0 - of_orphans));
+    // Everything with whether it is in scope, whether it is right, and its weight.
+    let mut all: Vec<(&Sample, bool, bool, f32)> = inside.iter().map(|(s, right)| (s, true, *right, 1.0)).collect();
+    all.extend(orphans.iter().map(|sample| (sample, false, false, of_orphan)));
+    all.extend(strange.iter().map(|sample| (sample, false, false, of_stranger)));
+    let scope =
+        Calibration::fit_rising(&all.iter().map(|(s, inside, _, w)| (s.scope, *inside, *w)).collect::<Vec<_>>());
+    let signals = |sample: &Sample| match &scope {
+        Some(curve) => sample.right.beside(curve.confidence(&sample.scope)),
+        None => sample.right,
+    };
+    let curve = Calibration::fit(&all.iter().map(|(s, _, right, w)| (signals(s), *right, *w)).collect::<Vec<_>>());
+    let Some(curve) = curve else { return (scope, None, None) };
+    let outcome = |sample: &Sample, right: bool, in_scope: bool| Outcome {
         rank: right.then_some(0),
         in_scope,
-        confidence: curve.confidence(signals),
+        judged: Judgement { confidence: curve.confidence(&signals(sample)), scope: 0.0 },
     };
     let mut outcomes: Vec<(Outcome, f64)> =
-        inside.iter().map(|(signals, right)| (outcome(signals, *right, true), 1.0)).collect();
+        inside.iter().map(|(sample, right)| (outcome(sample, *right, true), 1.0)).collect();
     // Without real requests out of scope none are expected in the threshold either.
     let weight = f64::from(each(&strange, 1.0));
-    outcomes.extend(strange.iter().map(|signals| (outcome(signals, false, false), weight)));
-    (Some(curve), measure::threshold_for(&outcomes, 0.98))
+    outcomes.extend(strange.iter().map(|sample| (outcome(sample, false, false), weight)));
+    (scope, Some(curve), measure::threshold_for(&outcomes, 0.98))
 }

@@ -1,6 +1,6 @@
 //! What was measured for a library, on disk: weights and curves as JSON, the head as bytes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::router::{Calibration, Rerank, SIGNALS, Strategy, Tuning};
 
 const TUNING: &str = "tuning.json";
 const HEAD: &str = "head";
-const FORMAT: u64 = 2;
+const FORMAT: u64 = 3;
 
 /// Writes what was measured. The head comes first: a tuning without its head is of no use.
 pub fn save(folder: &Path, embedder: &dyn Embedder, tuned: &Tuned, report: &Report) -> Result<(), RoutingError> {
@@ -26,17 +26,16 @@ pub fn save(folder: &Path, embedder: &dyn Embedder, tuned: &Tuned, report: &Repo
         None => {}
     }
     let r = &tuned.tuning.weights.rerank;
-    let curves: serde_json::Map<String, Value> = tuned
-        .tuning
-        .calibrations
-        .iter()
-        .map(|(strategy, curve)| (strategy.name().to_owned(), json!({"weights": curve.weights, "bias": curve.bias})))
-        .collect();
+    let curves = |of: &BTreeMap<Strategy, Calibration>| -> serde_json::Map<String, Value> {
+        let curve = |c: &Calibration| json!({"weights": c.weights, "bias": c.bias});
+        of.iter().map(|(strategy, c)| (strategy.name().to_owned(), curve(c))).collect()
+    };
     let value = json!({
         "format": FORMAT,
         "embedder": blake3::Hash::from_bytes(embedder.fingerprint()).to_hex().as_str(),
-        "rerank": [r.learned, r.semantic, r.centroid, r.name, r.keyword, r.unknown],
-        "calibrations": curves,
+        "rerank": [r.learned, r.semantic, r.centroid, r.name, r.keyword, r.unknown, r.close],
+        "calibrations": curves(&tuned.tuning.calibrations),
+        "scopes": curves(&tuned.tuning.scopes),
         "report": report.to_json(),
     });
     write_whole(&folder.join(TUNING), format!("{value:#}\n").as_bytes())
@@ -67,13 +66,16 @@ fn parse(value: &Value) -> Option<(Tuning, HashMap<Strategy, f32>)> {
         list.collect()
     };
     let mut tuning = Tuning::default();
-    let [learned, semantic, centroid, name, keyword, unknown] = numbers(&value["rerank"])?.try_into().ok()?;
-    tuning.weights.rerank = Rerank { learned, semantic, centroid, name, keyword, unknown };
-    for (name, curve) in value["calibrations"].as_object()? {
-        let weights: [f32; SIGNALS] = numbers(&curve["weights"])?.try_into().ok()?;
-        let bias = curve["bias"].as_f64()? as f32;
-        tuning.calibrations.insert(name.parse::<Strategy>().ok()?, Calibration { weights, bias });
-    }
+    let [learned, semantic, centroid, name, keyword, unknown, close] = numbers(&value["rerank"])?.try_into().ok()?;
+    tuning.weights.rerank = Rerank { learned, semantic, centroid, name, keyword, unknown, close };
+    let curves = |value: &Value| -> Option<BTreeMap<Strategy, Calibration>> {
+        let curve = |curve: &Value| -> Option<Calibration> {
+            let weights: [f32; SIGNALS] = numbers(&curve["weights"])?.try_into().ok()?;
+            Some(Calibration { weights, bias: curve["bias"].as_f64()? as f32 })
+        };
+        value.as_object()?.iter().map(|(name, value)| Some((name.parse().ok()?, curve(value)?))).collect()
+    };
+    (tuning.calibrations, tuning.scopes) = (curves(&value["calibrations"])?, curves(&value["scopes"])?);
     let mut thresholds = HashMap::new();
     for (name, number) in value["report"]["thresholds_98"].as_object().into_iter().flatten() {
         thresholds.insert(name.parse::<Strategy>().ok()?, number.as_f64()? as f32);

@@ -73,6 +73,7 @@ pub fn route_value(route: &Route) -> Value {
         "strategy": route.strategy.name(),
         "adapters": adapters,
         "confidence": rounded(route.confidence),
+        "in_scope": rounded(route.scope),
         "format": route.format,
         "reason": route.reason,
         "candidates": candidates,

@@ -10,8 +10,9 @@ use super::words;
 
 /// Words of a query that are looked up: those that tell most.
 const MAX_WORDS: usize = 24;
-/// Postings read for a query in one segment.
-const BUDGET: usize = 24_576;
+/// Postings read for a query in one segment, and behind a gate, where most of them are only passed over.
+const BUDGET: usize = 12_288;
+const GATED_BUDGET: usize = 24_576;
 
 /// The words of a query, those that tell most first.
 #[derive(Clone, Debug, Default)]
@@ -90,19 +91,19 @@ pub(super) fn having(segment: &Segment, word: &str) -> usize {
     list.and_then(|list| Reader(list).varint()).unwrap_or(0) as usize
 }
 
-/// About the best `keep` adapters of a segment, of those allowed. Few or rare words: exactly the best.
+/// About the best `keep` adapters of a segment, of those allowed. Few or rare words: exactly the best. `words` are the
+/// query's in the segment's numbers, those that tell most first.
 pub(super) fn best(
     segment: &Segment,
-    asked: &Asked,
+    words: &[(u32, f32)],
     allowed: Option<&Bits>,
     keep: usize,
     sums: &mut Sums,
 ) -> Vec<Ranked> {
     sums.begin();
-    let mut left = BUDGET;
-    for (word, share) in &asked.words {
-        let Some(at) = segment.find_text(Section::WordEnds, Section::Words, word) else { continue };
-        let mut list = Reader(segment.item(Section::PostingEnds, Section::Postings, at));
+    let mut left = if allowed.is_some() { GATED_BUDGET } else { BUDGET };
+    for (word, share) in words {
+        let mut list = Reader(segment.item(Section::PostingEnds, Section::Postings, *word));
         let _ = list.varint();
         'word: while let (Some(weight), Some(count)) = (list.u8(), list.varint()) {
             let more = f32::from(weight) * share;
@@ -127,16 +128,14 @@ pub(super) fn best(
     ranked
 }
 
-/// The query's words as numbers of a segment, with what they tell, upwards.
+/// The query's words as numbers of a segment, with what they tell, in the query's order.
 pub(super) fn numbers(segment: &Segment, asked: &Asked) -> Vec<(u32, f32)> {
     let find =
         |(word, share): &(String, f32)| Some((segment.find_text(Section::WordEnds, Section::Words, word)?, *share));
-    let mut numbers: Vec<(u32, f32)> = asked.words.iter().filter_map(find).collect();
-    numbers.sort_unstable_by_key(|(number, _)| *number);
-    numbers
+    asked.words.iter().filter_map(find).collect()
 }
 
-/// The exact score of one adapter.
+/// The exact score of one adapter; the words upwards by their numbers.
 pub(super) fn score(segment: &Segment, entry: u32, numbers: &[(u32, f32)]) -> f32 {
     let mut text = Reader(segment.item(Section::TextEnds, Section::Texts, entry));
     let (mut word, mut sum) = (0_u32, 0.0);

@@ -49,7 +49,7 @@ mod words;
 
 pub use error::IndexError;
 pub use gate::Gate;
-pub use types::{Candidate, Change, IndexStats, Profile, Query};
+pub use types::{CLOSE, Candidate, Change, IndexStats, Profile, Query};
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -60,7 +60,7 @@ use segment::Section;
 use state::State;
 
 /// The most vectors one adapter may have.
-pub const MAX_VECTORS: usize = 64;
+pub const MAX_VECTORS: usize = 256;
 /// The most dimensions a vector may have.
 pub const MAX_DIM: usize = 384;
 

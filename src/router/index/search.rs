@@ -11,7 +11,7 @@ use super::quant::Probe;
 use super::rotation::Rotation;
 use super::segment::Segment;
 use super::state::{Open, State};
-use super::{Candidate, Query};
+use super::{CLOSE, Candidate, Query};
 
 /// Vectors kept by the search in a graph, and scored again: at least so many, and so many times the limit.
 const BEAM: usize = 128;
@@ -108,31 +108,47 @@ fn in_segment(
     if let Some(probe) = near {
         nearest(segment, probe, allowed.as_ref(), query.limit, &mut scratch.graph, &mut entries);
     }
-    let by_words = keywords::best(segment, asked, allowed.as_ref(), 2 * query.limit, &mut scratch.sums);
+    let mut words = keywords::numbers(segment, asked);
+    let by_words = keywords::best(segment, &words, allowed.as_ref(), 2 * query.limit, &mut scratch.sums);
     entries.extend(by_words.iter().map(|ranked| ranked.node()));
     entries.sort_unstable();
     entries.dedup();
-    let (rows, numbers) = (segment.rows(), keywords::numbers(segment, asked));
+    words.sort_unstable_by_key(|(number, _)| *number);
+    let rows = segment.rows();
+    rows.touch_whole(entries.iter().filter_map(|entry| segment.vectors_of(*entry).next()));
     for entry in entries {
         let Some(digest) = segment.digest(entry) else { continue };
         let cosines = segment.vectors_of(entry).map(|node| rows.cosine(probe, node));
-        found.push(candidate(digest, cosines, keywords::score(segment, entry, &numbers)));
+        found.push(candidate(digest, cosines, keywords::score(segment, entry, &words)));
     }
 }
 
 fn candidate(digest: crate::adapter::AdapterDigest, cosines: impl Iterator<Item = f32>, keyword: f32) -> Candidate {
-    let mut candidate = Candidate { digest, semantic: -1.0, centroid: 0.0, name_similarity: 0.0, keyword, vectors: 0 };
+    let (name_similarity, centroid, close) = (0.0, 0.0, [-1.0; CLOSE]);
+    let mut candidate = Candidate { digest, semantic: -1.0, centroid, name_similarity, keyword, vectors: 0, close };
     for cosine in cosines {
         let cosine = cosine.clamp(-1.0, 1.0);
         match candidate.vectors {
             0 => (candidate.name_similarity, candidate.centroid) = (cosine, cosine),
             1 => candidate.centroid = cosine,
-            _ => {}
+            _ => insert(&mut candidate.close, cosine),
         }
         candidate.semantic = candidate.semantic.max(cosine);
         candidate.vectors += 1;
     }
+    if candidate.vectors <= 2 {
+        candidate.close[0] = candidate.semantic;
+    }
     candidate
+}
+
+/// Puts a number among the greatest, which are sorted downwards.
+fn insert(greatest: &mut [f32], number: f32) {
+    let place = greatest.partition_point(|other| *other >= number);
+    if let Some(lower) = greatest.get_mut(place..).filter(|lower| !lower.is_empty()) {
+        lower.rotate_right(1);
+        lower[0] = number;
+    }
 }
 
 /// The adapters with the nearest vectors, about `limit` of them.
@@ -172,6 +188,7 @@ fn nearest(
             }
         }
     }
+    rows.touch_whole(scratch.pool.iter().map(|ranked| ranked.node()));
     let exact = scratch.pool.iter().map(|ranked| Ranked::new(rows.cosine(probe, ranked.node()), owner(ranked.node())));
     let mut exact: Vec<Ranked> = exact.collect();
     exact.sort_unstable_by(|a, b| b.cmp(a));

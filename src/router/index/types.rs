@@ -58,7 +58,13 @@ pub struct Candidate {
     pub keyword: f32,
     /// How many vectors it has.
     pub vectors: usize,
+    /// The cosines with its nearest example prompts, best first, -1 where it has no more; with its name where it has
+    /// none.
+    pub close: [f32; CLOSE],
 }
+
+/// Example prompts of a candidate whose cosines are told.
+pub const CLOSE: usize = 5;
 
 /// How large the index is and where its bytes are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! A navigable graph over quantized rows: the beam search, and the rows it looks at.
 //!
 //! One layer. The search starts at the best of some evenly taken nodes, then always looks at the neighbours of the best
-//! node it has not been at. It compares with the head of each row, one cache line, so that the reads of a
-//! whole neighbourhood are under way at once; the caller scores the best again with whole rows. How the graph is made is in
+//! node it has not been at. It compares with the head of each row, one cache line; the lines of a whole neighbourhood
+//! are touched before the first is looked at, so that their reads are under way at once. The caller scores the best
+//! again with whole rows. How the graph is made is in
 //! [`build`].
 
 pub(super) mod build;
@@ -44,6 +45,27 @@ impl<'a> Rows<'a> {
         self.scales.get(node as usize).copied().unwrap_or(0.0)
     }
 
+    /// Has the heads of some nodes read into the processor's cache, all at once.
+    #[inline]
+    pub fn touch(&self, nodes: &[u32]) {
+        let size = head_bytes(self.dim);
+        let first = |node: &u32| self.heads.get(*node as usize * size).copied().unwrap_or(0);
+        std::hint::black_box(nodes.iter().fold(0, |all, node| all ^ first(node)));
+    }
+
+    /// The same with the whole rows.
+    #[inline]
+    pub fn touch_whole(&self, nodes: impl Iterator<Item = u32>) {
+        let (head, body) = (head_bytes(self.dim), body_bytes(self.dim));
+        let byte = |of: &[u8], at: usize| of.get(at).copied().unwrap_or(0);
+        let row = |node: u32| {
+            let from = node as usize * body;
+            let bodies = (from..from + body).step_by(LINE).fold(0, |all, at| all ^ byte(self.bodies, at));
+            bodies ^ byte(self.heads, node as usize * head)
+        };
+        std::hint::black_box(nodes.fold(0, |all, node| all ^ row(node)));
+    }
+
     /// What the head alone says of the cosine, in units of the probe's scale.
     #[inline]
     pub fn rough(&self, probe: &Probe, node: u32) -> f32 {
@@ -56,6 +78,9 @@ impl<'a> Rows<'a> {
         probe.exact(self.head(node), self.body(node)) as f32 * self.scale(node) * probe.scale()
     }
 }
+
+/// Bytes of a line of the processor's cache.
+const LINE: usize = 64;
 
 /// Where the neighbours of nodes are found.
 pub(super) trait Links {
@@ -120,6 +145,7 @@ pub(super) struct Scratch {
     seen: Vec<u64>,
     touched: Vec<u32>,
     around: Vec<u32>,
+    scored: Vec<Ranked>,
 }
 
 impl Scratch {
@@ -150,7 +176,10 @@ impl Scratch {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.pool.capacity() * 8 + self.seen.capacity() * 8 + (self.touched.capacity() + self.around.capacity()) * 4
+        self.pool.capacity() * 8
+            + self.seen.capacity() * 8
+            + (self.touched.capacity() + self.around.capacity()) * 4
+            + self.scored.capacity() * 8
     }
 
     /// Puts a node into the pool of at most `most`; its place, if it got one.
@@ -191,6 +220,7 @@ pub(super) fn search(
     }
     let mut next = 0;
     let mut around = std::mem::take(&mut scratch.around);
+    let mut scored = std::mem::take(&mut scratch.scored);
     while let Some(ranked) = scratch.pool.get_mut(next) {
         if ranked.0 & FRESH == 0 {
             next += 1;
@@ -201,15 +231,16 @@ pub(super) fn search(
         around.clear();
         links.neighbours(node, &mut around);
         around.retain(|node| scratch.mark(*node));
-        for node in &around {
-            let mut ranked = Ranked::new(rows.rough(probe, *node), *node);
-            ranked.0 |= FRESH;
-            if let Some(place) = scratch.offer(ranked, beam) {
+        rows.touch(&around);
+        scored.clear();
+        scored.extend(around.iter().map(|node| Ranked(Ranked::new(rows.rough(probe, *node), *node).0 | FRESH)));
+        for ranked in &scored {
+            if let Some(place) = scratch.offer(*ranked, beam) {
                 next = next.min(place);
             }
         }
     }
-    scratch.around = around;
+    (scratch.around, scratch.scored) = (around, scored);
 }
 
 /// Nodes a search may begin at: up to `most` of the first `nodes`, evenly taken.
@@ -217,6 +248,9 @@ pub(super) fn starts(nodes: usize, most: usize) -> impl Iterator<Item = u32> {
     let taken = nodes.min(most);
     (0..taken).map(move |i| (i as u64 * nodes as u64 / taken as u64) as u32)
 }
+
+/// Nodes of a scan whose rows are read at once.
+const PART: usize = 32;
 
 /// Scores every given node by the head of its row and keeps the best `keep` in the pool.
 pub(super) fn scan(
@@ -227,7 +261,17 @@ pub(super) fn scan(
     scratch: &mut Scratch,
 ) {
     scratch.pool.clear();
-    for node in nodes {
-        scratch.offer(Ranked::new(rows.rough(probe, node), node), keep);
+    let (mut nodes, mut part) = (nodes, std::mem::take(&mut scratch.around));
+    loop {
+        part.clear();
+        part.extend(nodes.by_ref().take(PART));
+        if part.is_empty() {
+            break;
+        }
+        rows.touch(&part);
+        for node in &part {
+            scratch.offer(Ranked::new(rows.rough(probe, *node), *node), keep);
+        }
     }
+    scratch.around = part;
 }

@@ -40,6 +40,12 @@ fn agrees(index: &Index, model: &Model, gate: &Gate, seed: u64) {
         assert!((candidate.name_similarity - name).abs() < 0.03 && (candidate.centroid - centroid).abs() < 0.03);
         assert!((0.0..=1.0).contains(&candidate.keyword));
         assert_eq!(candidate.vectors, fact.vectors.len());
+        let examples = fact.vectors.iter().skip(if fact.vectors.len() > 2 { 2 } else { 0 });
+        let mut close: Vec<f32> = examples.map(|v| v.iter().zip(&vector).map(|(a, b)| a * b).sum()).collect();
+        close.sort_by(|a, b| b.total_cmp(a));
+        close.truncate(if fact.vectors.len() > 2 { CLOSE } else { 1 });
+        close.resize(CLOSE, -1.0);
+        assert!(candidate.close.iter().zip(&close).all(|(a, b)| (a - b).abs() < 0.03), "{candidate:?} {close:?}");
     }
     let mut best: Vec<f32> = expected.values().map(|(semantic, ..)| *semantic).collect();
     best.sort_by(|a, b| b.total_cmp(a));
