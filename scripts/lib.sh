@@ -422,12 +422,12 @@ print(found[-1]) if found else sys.exit("smoa: cargo named no binary")')
 }
 
 # starter_library: the adapters of models/adapters in a library of their own, with a trained router. Needs the default
-# model and SMOA_BIN. Made anew when an adapter or a card changes.
+# model and SMOA_BIN. Made anew when an adapter, a card or the program changes.
 starter_library() {
   local from="$SMOA_ROOT/models/adapters" stamp mark
   export SMOA_STARTER=${SMOA_STARTER:-$SMOA_ROOT/models/starter-library}
   stamp=$SMOA_STARTER.ok
-  mark=$(cat "$from"/*.gguf "$from"/*.toml "$from"/*.jsonl | cksum)
+  mark=$(cat "$SMOA_BIN" "$from"/*.gguf "$from"/*.toml "$from"/*.jsonl | cksum)
   if [[ -d $SMOA_STARTER && -f $stamp && $(cat "$stamp") == "$mark" ]]; then
     say "  $(basename "$SMOA_STARTER") is there"
     return

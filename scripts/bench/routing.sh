@@ -31,8 +31,4 @@ for arg in "$@"; do
   esac
   args+=("$arg")
 done
-features=()
-for ((i = 0; i < ${#CARGO_ARGS[@]}; i++)); do
-  if [[ ${CARGO_ARGS[i]} == --features ]]; then features=(--features "${CARGO_ARGS[i + 1]}"); fi
-done
-in_root cargo bench --locked "${features[@]}" --bench routing_eval -- "${args[@]}"
+bench routing_eval "${args[@]}"

@@ -73,11 +73,7 @@ if wanted scale; then
   # shellcheck source-path=SCRIPTDIR/.. source=lib.sh
   . "$here/../lib.sh"
   cargo_env
-  features=()
-  for ((i = 0; i < ${#CARGO_ARGS[@]}; i++)); do
-    if [[ ${CARGO_ARGS[i]} == --features ]]; then features=(--features "${CARGO_ARGS[i + 1]}"); fi
-  done
-  in_root cargo bench --locked "${features[@]}" --bench routing_scale -- --entries "1000,10000,100000,$distractors" \
+  bench routing_scale --entries "1000,10000,100000,$distractors" \
     --utterances "$data/clinc150.$part.jsonl" --utterances "$data/banking77.$part.jsonl" --json "$out/scale.json"
 fi
 python3 "$here/routing_goals.py" "$out"

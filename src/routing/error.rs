@@ -34,6 +34,12 @@ pub enum RoutingError {
         /// What is wrong.
         source: HeadError,
     },
+    /// Weights and curves on disk that this program cannot use.
+    #[error("'{}' is damaged or of another version of smoa; 'smoa adapter train-router' learns anew", path.display())]
+    Tuning {
+        /// The file.
+        path: PathBuf,
+    },
     /// Nothing to learn from.
     #[error("{0}")]
     Training(String),

@@ -154,7 +154,16 @@ fn it_learns_and_a_damaged_head_is_refused() {
     assert_eq!(home.router().decide(&ask("wake me at six")), route, "it comes back from disk");
     home.add(4, "chess", card(&["play chess with me", "your move in chess"]));
     assert_eq!(first(&router, &ask("play chess with me")), "chess", "an adapter added later is found all the same");
-    let path = upkeep::folder(&home.library, &*embedder()).join("head");
+    let path = upkeep::folder(&home.library, &*embedder()).join("tuning.json");
+    let whole = std::fs::read_to_string(&path).expect("read");
+    for other in [whole.replacen("\"format\": 3", "\"format\": 2", 1), "{".to_owned()] {
+        std::fs::write(&path, other).expect("written");
+        let mut told = Vec::new();
+        let router = Router::open(home.library.dir(), embedder(), &mut |text| told.push(text)).expect("opened");
+        assert!(!router.is_trained() && told[0].contains("train-router"), "{told:?}");
+    }
+    std::fs::write(&path, whole).expect("written");
+    let path = path.with_file_name("head");
     let mut bytes = std::fs::read(&path).expect("read");
     bytes[100] ^= 1;
     std::fs::write(&path, bytes).expect("written");

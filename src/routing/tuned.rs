@@ -44,10 +44,12 @@ pub fn save(folder: &Path, embedder: &dyn Embedder, tuned: &Tuned, report: &Repo
 /// Reads what was measured, if anything was.
 ///
 /// # Errors
-/// The head is damaged.
+/// The weights, the curves or the head are damaged, or of another format.
 pub fn load(folder: &Path, embedder: &dyn Embedder) -> Result<Tuned, RoutingError> {
-    let tuning = fs::read(folder.join(TUNING)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let Some((tuning, thresholds)) = tuning.as_ref().and_then(parse) else { return Ok(Tuned::default()) };
+    let path = folder.join(TUNING);
+    let Ok(bytes) = fs::read(&path) else { return Ok(Tuned::default()) };
+    let tuning: Option<Value> = serde_json::from_slice(&bytes).ok();
+    let Some((tuning, thresholds)) = tuning.as_ref().and_then(parse) else { return Err(RoutingError::Tuning { path }) };
     let path = folder.join(HEAD);
     let head = match fs::read(&path) {
         Ok(bytes) => Some(Head::from_bytes(&bytes).map_err(|source| RoutingError::Head { path, source })?),
