@@ -1,7 +1,6 @@
-//! Between tenants: no adapter's words in another's answer, no key that sees what another asked, and thoughts that only
+//! Between tenants: no answer that is another adapter's, no key that sees what another asked, and thoughts that only
 //! the client of an answer ends.
 
-use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -11,17 +10,17 @@ use serde_json::{Value, json};
 use crate::http::Server;
 use crate::support::{App, random_lora};
 
-/// I3. Adapters so strong that each says what no other says, many streams side by side, prefixes kept and shared: no
-/// answer holds a word that only another adapter says. `SMOA_CANARIES` is how many requests (10,000 in the long run).
+/// I3. Eight adapters, many streams side by side, prefixes kept and shared: every answer is its own adapter's, token by
+/// token, as it says it alone in a server that keeps nothing. `SMOA_CANARIES` is how many requests (10,000 in the long run).
 #[test]
-fn i3_no_answer_holds_another_adapters_words() {
+fn i3_no_answer_is_another_adapters() {
     const ADAPTERS: usize = 8;
     const STREAMS: usize = 32;
     let requests = std::env::var("SMOA_CANARIES").ok().and_then(|n| n.parse().ok()).unwrap_or(640);
     let app = App::new();
     let names: Vec<String> = (0..ADAPTERS).map(|n| format!("canary-{n}.gguf")).collect();
     for (n, name) in names.iter().enumerate() {
-        app.write(name, random_lora(610 + n as u64, 8, 0.4));
+        app.write(name, random_lora(610 + n as u64, 8, 0.08));
     }
     let mut args = vec!["-np", "8", "--cache-ram", "64"];
     names.iter().for_each(|name| args.extend(["--lora", name.as_str()]));
@@ -31,50 +30,56 @@ fn i3_no_answer_holds_another_adapters_words() {
         .iter()
         .map(|w| format!("Tell me a few words about the {w}"))
         .collect();
-    let ask = |adapter: usize, prompt: &str, cache: bool| -> Vec<u64> {
-        let body = json!({"prompt": prompt, "n_predict": 4, "temperature": 0, "ignore_eos": true, "return_tokens": true,
+    let ask = |adapter: usize, prompt: &str, cache: bool| -> Vec<Value> {
+        let body = json!({"prompt": prompt, "n_predict": 4, "temperature": 0, "ignore_eos": true, "n_probs": 2,
             "cache_prompt": cache, "lora": [{"id": adapter, "scale": 1.0}]});
         let reply = s.post("/completion", &body).ok();
-        reply["tokens"].as_array().expect("tokens").iter().filter_map(Value::as_u64).collect()
+        reply["completion_probabilities"].as_array().expect("probabilities").clone()
     };
-    let said: Vec<HashSet<u64>> =
-        (0..ADAPTERS).map(|adapter| prompts.iter().flat_map(|prompt| ask(adapter, prompt, false)).collect()).collect();
-    let only: Vec<HashSet<u64>> = (0..ADAPTERS)
-        .map(|n| {
-            let others: HashSet<u64> = said
-                .iter()
-                .enumerate()
-                .filter(|(other, _)| *other != n)
-                .flat_map(|(_, words)| words)
-                .copied()
-                .collect();
-            said[n].difference(&others).copied().collect()
-        })
-        .collect();
-    assert!(only.iter().all(|words| !words.is_empty()), "each has words of its own: {only:?}");
+    let cold: Vec<Vec<Vec<Value>>> =
+        (0..ADAPTERS).map(|adapter| prompts.iter().map(|prompt| ask(adapter, prompt, false)).collect()).collect();
+    // So clear are they that a mix-up would be seen.
+    let (mut pairs, mut alike) = (0, 0);
+    for (a, one) in cold.iter().enumerate() {
+        for other in &cold[a + 1..] {
+            let same = one.iter().zip(other).filter(|(one, other)| is_said(one, other)).count();
+            (pairs, alike) = (pairs + prompts.len(), alike + same);
+        }
+    }
+    assert!(alike * 10 < pairs, "{alike} of {pairs} answers are those of another adapter too");
     let foreign = Mutex::new(Vec::new());
-    let own = Mutex::new(0usize);
     std::thread::scope(|scope| {
         for stream in 0..STREAMS {
-            let (ask, prompts, only, foreign, own) = (&ask, &prompts, &only, &foreign, &own);
+            let (ask, prompts, cold, foreign) = (&ask, &prompts, &cold, &foreign);
             scope.spawn(move || {
                 for n in 0..requests / STREAMS {
-                    let adapter = (stream * 5 + n * 3) % ADAPTERS;
-                    let prompt = &prompts[(stream + n * 7) % prompts.len()];
-                    let answer = ask(adapter, prompt, true);
-                    let wrong = only.iter().enumerate().filter(|(other, _)| *other != adapter);
-                    if wrong.clone().any(|(_, words)| answer.iter().any(|token| words.contains(token))) {
-                        foreign.lock().expect("held").push((adapter, prompt.clone(), answer.clone()));
+                    let (adapter, at) = ((stream * 5 + n * 3) % ADAPTERS, (stream + n * 7) % prompts.len());
+                    let answer = ask(adapter, &prompts[at], true);
+                    if !is_said(&answer, &cold[adapter][at]) {
+                        foreign.lock().expect("held").push((adapter, at, answer));
                     }
-                    *own.lock().expect("held") += usize::from(answer.iter().any(|token| only[adapter].contains(token)));
                 }
             });
         }
     });
     let foreign = foreign.into_inner().expect("held");
     assert!(foreign.is_empty(), "{} of {requests}, for example {:?}", foreign.len(), foreign.first());
-    let own = own.into_inner().expect("held");
-    assert!(own * 2 > requests, "its own words are told in {own} of {requests}");
+}
+
+/// Whether an answer is the expected one, up to a near tie. Roundings of activations to 8 bits move log probabilities by
+/// as much (`isolation`); another adapter moves them far more.
+fn is_said(answer: &[Value], expected: &[Value]) -> bool {
+    const NOISE: f64 = 0.5;
+    let best = |step: &Value, n: usize| step["top_logprobs"][n]["logprob"].as_f64().expect("a number");
+    for (a, b) in answer.iter().zip(expected) {
+        if a["id"] != b["id"] {
+            return best(b, 0) - best(b, 1) < NOISE;
+        }
+        if (best(a, 0) - best(b, 0)).abs() > NOISE {
+            return false;
+        }
+    }
+    answer.len() == expected.len()
 }
 
 /// I7. What one key has asked is of no use to another: neither the count of cached tokens nor the time tells.
@@ -96,9 +101,11 @@ fn i7_keys_share_no_prefixes() {
         (timings["cache_n"].as_u64().expect("a count"), timings["prompt_ms"].as_f64().expect("a time"))
     };
     let secret = |n: usize| {
-        // Differs from its first word on.
+        // Differs from its first letter on.
         let words = ["river", "stone", "cloud", "ember", "field", "glass", "thorn"];
-        (0..90).fold(format!("{n} is the secret:"), |text, i| format!("{text} {}", words[(n * 31 + i * i + i / 7) % 7]))
+        (0..90).fold(format!("{} is the secret:", char::from(b'A' + n as u8)), |text, i| {
+            format!("{text} {}", words[(n * 31 + i * i + i / 7) % 7])
+        })
     };
     let (mut known, mut unknown) = (Vec::new(), Vec::new());
     for n in 0..24 {
