@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Code, Failure};
-use crate::gguf::{self, ModelFacts, ShardFacts};
+use crate::gguf::{self, ModelFacts, Override, ShardFacts};
 use crate::mapped::Mapped;
 
 /// Maps and checks the model at `path`, with all its parts when it is split.
@@ -11,10 +11,18 @@ use crate::mapped::Mapped;
 /// # Errors
 /// [`Code::NotFound`] when a file is missing, [`Code::InvalidFile`] with file, field and reason when one is refused.
 pub fn check(path: &Path) -> Result<ModelFacts, Failure> {
+    check_with(path, &[])
+}
+
+/// The same with metadata put in place of the file's.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_with(path: &Path, overrides: &[Override]) -> Result<ModelFacts, Failure> {
     let map = open(path)?;
     let refused =
         |file: &Path, e: gguf::GgufError| Failure::new(Code::InvalidFile, format!("model '{}': {e}", file.display()));
-    let facts = gguf::check_model(map.bytes()).map_err(|e| refused(path, e))?;
+    let facts = gguf::check_model_with(map.bytes(), overrides).map_err(|e| refused(path, e))?;
     let Some(split) = facts.split else { return Ok(facts) };
     let name = path.to_string_lossy();
     let Some(paths) = gguf::shard_paths(&name, split.count) else {

@@ -205,6 +205,7 @@ impl Pipeline {
         let matcher = format.as_ref().map(|format| format.matcher(&vocabulary)).transpose();
         let matcher = matcher.map_err(|e| Failure::new(Code::FormatRejected, e.to_string()))?;
         let (sets, about) = lease::timeline(&chosen, &mut prompt)?;
+        let sets = sets.owned(request.owner);
         self.check_length(prompt.len())?;
         warnings.extend(about);
         let adapters = applied(&chosen);
@@ -378,7 +379,7 @@ impl Pipeline {
     }
 
     fn check_length(&self, tokens: usize) -> Result<(), Failure> {
-        let context = self.ready.facts.context;
+        let context = self.ready.facts.sequence_context;
         match tokens {
             0 => Err(Failure::usage("the prompt is empty and the model has no token to begin with")),
             n if n >= context => Err(Failure::usage(format!(

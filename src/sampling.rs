@@ -24,6 +24,8 @@ pub enum SamplerKind {
     Xtc,
     /// Temperature, fixed or dynamic.
     Temperature,
+    /// Adaptive-p: draws tokens near a wanted probability. Wherever it stands, it is the last step.
+    AdaptiveP,
 }
 
 impl SamplerKind {
@@ -52,6 +54,7 @@ impl SamplerKind {
             SamplerKind::MinP => "min_p",
             SamplerKind::Xtc => "xtc",
             SamplerKind::Temperature => "temperature",
+            SamplerKind::AdaptiveP => "adaptive_p",
         }
     }
 
@@ -67,6 +70,7 @@ impl SamplerKind {
             SamplerKind::MinP => 'm',
             SamplerKind::Xtc => 'x',
             SamplerKind::Temperature => 't',
+            SamplerKind::AdaptiveP => 'a',
         }
     }
 
@@ -78,13 +82,14 @@ impl SamplerKind {
             "temp" => Some(SamplerKind::Temperature),
             "nucleus" => Some(SamplerKind::TopP),
             "top_nsigma" => Some(SamplerKind::TopNSigma),
+            "adaptive_p" => Some(SamplerKind::AdaptiveP),
             other => Self::DEFAULT_ORDER.into_iter().find(|k| k.name() == other),
         }
     }
 
     /// Finds a step by letter.
     pub fn by_letter(letter: char) -> Option<Self> {
-        Self::DEFAULT_ORDER.into_iter().find(|k| k.letter() == letter)
+        Self::DEFAULT_ORDER.into_iter().chain([SamplerKind::AdaptiveP]).find(|k| k.letter() == letter)
     }
 }
 
@@ -169,6 +174,10 @@ pub struct Sampling {
     pub mirostat_tau: f32,
     /// Mirostat learning rate. Default 0.1.
     pub mirostat_eta: f32,
+    /// Adaptive-p: tokens near this probability are drawn; below 0 any. Only where the chain has that step.
+    pub adaptive_target: f32,
+    /// Adaptive-p: how long what was drawn counts, from 0 to 0.99. Default 0.9.
+    pub adaptive_decay: f32,
     /// Logit biases.
     pub logit_bias: Vec<LogitBias>,
     /// Never choose an end-of-generation token.
@@ -204,6 +213,8 @@ impl Default for Sampling {
             mirostat: Mirostat::Off,
             mirostat_tau: 5.0,
             mirostat_eta: 0.1,
+            adaptive_target: -1.0,
+            adaptive_decay: 0.9,
             logit_bias: Vec::new(),
             ignore_eos: false,
             order: SamplerKind::DEFAULT_ORDER.to_vec(),
@@ -229,6 +240,11 @@ impl Sampling {
         self.temperature <= 0.0 && self.mirostat == Mirostat::Off
     }
 
+    /// Whether the last step draws near a wanted probability.
+    pub fn is_adaptive(&self) -> bool {
+        self.adaptive_target >= 0.0 && self.mirostat == Mirostat::Off && self.order.contains(&SamplerKind::AdaptiveP)
+    }
+
     /// Whether the best raw logit IS the choice: greedy, and no step changes which logit is best.
     ///
     /// Truncating steps always keep the best token; penalties, DRY and XTC may not.
@@ -246,6 +262,7 @@ impl Sampling {
     /// A greedy choice is such a one too, unless XTC may remove the best token.
     pub fn commutes_with_masks(&self) -> bool {
         let draws_from_all = self.mirostat == Mirostat::Off
+            && !self.is_adaptive()
             && self.top_k <= 0
             && self.top_p >= 1.0
             && self.min_p <= 0.0
@@ -292,6 +309,13 @@ impl Sampling {
         check("dry_base", self.dry_base, (0.0..=1000.0).contains(&self.dry_base), "from 0 to 1000")?;
         check("mirostat_tau", self.mirostat_tau, (0.0..=1000.0).contains(&self.mirostat_tau), "from 0 to 1000")?;
         check("mirostat_eta", self.mirostat_eta, (0.0..=1000.0).contains(&self.mirostat_eta), "from 0 to 1000")?;
+        check("adaptive_target", self.adaptive_target, self.adaptive_target <= 1.0, "below 0 (off), or from 0 to 1")?;
+        let d = self.adaptive_decay;
+        check("adaptive_decay", d, (0.0..=0.99).contains(&d), "from 0 to 0.99")?;
+        if self.adaptive_target >= 0.0 && !self.is_adaptive() {
+            let expected = "left out, or have adaptive_p among the samplers and no mirostat";
+            return Err(SamplingError { field: "adaptive_target", expected, value: self.adaptive_target.to_string() });
+        }
         let range = |field, value: i64, low: i64, high: i64, expected| {
             if (low..=high).contains(&value) {
                 Ok(())
@@ -350,6 +374,8 @@ mod tests {
             (Sampling { repeat_last_n: -2, ..base() }, "repeat_last_n"),
             (Sampling { dry_penalty_last_n: i32::MAX, ..base() }, "dry_penalty_last_n"),
             (Sampling { mirostat_eta: f32::NAN, ..base() }, "mirostat_eta"),
+            (Sampling { adaptive_target: 0.5, ..base() }, "adaptive_target"),
+            (Sampling { adaptive_decay: 1.0, ..base() }, "adaptive_decay"),
             (Sampling { dry_sequence_breakers: vec!["a\0".into()], ..base() }, "dry_sequence_breakers"),
             (
                 Sampling { logit_bias: vec![LogitBias { target: BiasTarget::Token(1), bias: f32::NAN }], ..base() },
@@ -363,7 +389,7 @@ mod tests {
 
     #[test]
     fn sampler_names_and_letters_are_llama_cpp_s() {
-        for kind in SamplerKind::DEFAULT_ORDER {
+        for kind in SamplerKind::DEFAULT_ORDER.into_iter().chain([SamplerKind::AdaptiveP]) {
             assert_eq!(SamplerKind::by_name(kind.name()), Some(kind));
             assert_eq!(SamplerKind::by_letter(kind.letter()), Some(kind));
         }

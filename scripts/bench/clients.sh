@@ -4,8 +4,8 @@
 #
 #   scripts/bench/clients.sh [MODEL]
 #
-# Environment: LLAMA_SERVER=PROGRAM runs the same checks against it too; PYTHON (default python3) makes the virtual
-# environment in target/clients; see scripts/lib.sh for the rest.
+# Environment: LLAMA_SERVER=PROGRAM runs the same checks against it too; SMOA_PROGRAM=FILE takes a program that is built;
+# PYTHON (default python3) makes the virtual environment in target/clients; see scripts/lib.sh for the rest.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR/.. source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
@@ -15,10 +15,11 @@ case ${1:-} in
     exit 0
     ;;
 esac
-need_tools
+SMOA_BIN=${SMOA_PROGRAM:-}
+[[ -n $SMOA_BIN ]] || need_tools
 [[ -n ${1:-} ]] || fetch_model
 model=${1:-$SMOA_DEFAULT_MODEL}
-build_release
+[[ -n $SMOA_BIN ]] || build_release
 venv=$SMOA_ROOT/target/clients
 if [[ ! -x $venv/bin/pip ]]; then
   "${PYTHON:-python3}" -m venv "$venv"
@@ -37,8 +38,12 @@ trap finish EXIT
 checks() {
   local label=$1 url=$2
   shift 2
-  for _ in $(seq 200); do
+  for _ in $(seq 600); do
     if curl -sf "$url/health" >/dev/null; then break; fi
+    if ! kill -0 "$server" 2>/dev/null; then
+      echo "$label does not come up" >&2
+      exit 1
+    fi
     sleep 0.1
   done
   "$venv/bin/python" "$SMOA_ROOT/scripts/bench/clients.py" "$url" --label "$label" "$@" || true

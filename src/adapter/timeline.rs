@@ -11,17 +11,30 @@ pub struct Timeline {
     first: AdapterSet,
     from: usize,
     then: AdapterSet,
+    owner: u64,
 }
 
 impl Timeline {
     /// One set at every position.
     pub fn always(set: AdapterSet) -> Self {
-        Self { first: set.clone(), from: 0, then: set }
+        Self { first: set.clone(), from: 0, then: set, owner: 0 }
     }
 
     /// `first` at the positions below `from`, `then` at the others.
     pub fn switching(first: AdapterSet, from: usize, then: AdapterSet) -> Self {
-        if first == then || from == 0 { Self::always(then) } else { Self { first, from, then } }
+        if first == then || from == 0 { Self::always(then) } else { Self { first, from, then, owner: 0 } }
+    }
+
+    /// The same in a cache of somebody's own: what one owner's requests left is of no use to another's, so that neither
+    /// tokens nor times tell what the other asked. 0 is nobody's, and everybody's.
+    #[must_use]
+    pub fn owned(self, owner: u64) -> Self {
+        Self { owner, ..self }
+    }
+
+    /// Whose it is.
+    pub fn owner(&self) -> u64 {
+        self.owner
     }
 
     /// The set of the first positions, the position from which the other applies, and that one. What
@@ -45,8 +58,11 @@ impl Timeline {
         &self.then
     }
 
-    /// How many leading positions have the same set in both.
+    /// How many leading positions have the same set in both; none when they belong to two owners.
     pub fn agrees(&self, other: &Timeline) -> usize {
+        if self.owner != other.owner && self.owner != 0 && other.owner != 0 {
+            return 0;
+        }
         let mut position = 0;
         while position < usize::MAX && self.at(position) == other.at(position) {
             position = position.saturating_add(self.run(position).min(other.run(position)));
@@ -89,6 +105,17 @@ mod tests {
         ] {
             assert_eq!((x.agrees(y), y.agrees(x)), (agree, agree), "{x:?} {y:?}");
         }
+    }
+
+    #[test]
+    fn owners_share_nothing_but_what_is_nobodys() {
+        let [x, y, nobody] = [1, 2, 0].map(|owner| Timeline::always(set(1)).owned(owner));
+        for (one, other, agree) in [(&x, &y, 0), (&x, &x, usize::MAX), (&x, &nobody, usize::MAX)] {
+            assert_eq!((one.agrees(other), other.agrees(one)), (agree, agree));
+        }
+        let mut late = Timeline::switching(AdapterSet::base(), 7, set(1)).owned(3);
+        late.forget(0, 2);
+        assert_eq!(late.owner(), 3);
     }
 
     #[test]

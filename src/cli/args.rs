@@ -18,7 +18,7 @@ use crate::router::Strategy;
 use crate::router::embed::{Embedder, StaticEmbedder};
 use crate::routing::Embedders;
 use crate::sampling::{BiasTarget, LogitBias, Mirostat, SamplerKind, Sampling};
-use crate::scheduler::{JobLimits, Shift};
+use crate::scheduler::{JobLimits, Share, Shift};
 use crate::shelf::{MakeEmbedders, Shelf};
 
 /// Model, hardware and context.
@@ -49,6 +49,9 @@ pub struct ModelArgs {
     /// Context in tokens, shared by all sequences; 0 takes the model's own
     #[arg(short = 'c', long, value_name = "N", env = "LLAMA_ARG_CTX_SIZE")]
     pub ctx_size: Option<u32>,
+    /// Most tokens of one sequence; without -c the context holds so many for each
+    #[arg(long, value_name = "N", env = "LLAMA_ARG_KV_UNIFIED_PER_SLOT", value_parser = clap::value_parser!(u32).range(16..))]
+    pub kv_unified_per_slot: Option<u32>,
     /// Most tokens handed to the engine at once
     #[arg(short = 'b', long, value_name = "N", env = "LLAMA_ARG_BATCH")]
     pub batch_size: Option<u32>,
@@ -128,6 +131,9 @@ pub struct ModelArgs {
     #[arg(long, value_name = "MIB", env = "LLAMA_ARG_CACHE_RAM", default_value_t = 0,
           allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..))]
     pub cache_ram: i64,
+    /// A cached prefix that is a smaller part of a prompt than this is not used, 0 to 1 [short: -sps]
+    #[arg(long, value_name = "SIMILARITY", default_value = "0", value_parser = share)]
+    pub slot_prompt_similarity: Share,
     /// Open an adapter of the library at the start and keep it open; may be repeated
     #[arg(long, value_name = "NAME")]
     pub pin_adapter: Vec<String>,
@@ -183,6 +189,10 @@ fn gpu_layers(text: &str) -> Result<GpuLayers, String> {
     }
 }
 
+fn share(text: &str) -> Result<Share, String> {
+    text.parse().ok().and_then(Share::new).ok_or_else(|| "give a number from 0 to 1".to_string())
+}
+
 fn cache_type(text: &str) -> Result<CacheType, String> {
     let found = CacheType::NAMES.iter().find(|(name, _)| *name == text).map(|(_, t)| *t);
     found.ok_or_else(|| format!("known are {}", CacheType::NAMES.map(|(name, _)| name).join(", ")))
@@ -209,7 +219,11 @@ impl ModelArgs {
             main_gpu: self.main_gpu.unwrap_or(d.main_gpu),
             devices: self.device.clone(),
             load_mode: self.engine.load_mode(self.no_mmap, self.mlock),
-            context: self.ctx_size.unwrap_or(d.context),
+            context: self.ctx_size.unwrap_or_else(|| {
+                let sequences = self.parallel.unwrap_or(sequences);
+                self.kv_unified_per_slot.map_or(d.context, |n| n.saturating_mul(sequences))
+            }),
+            sequence_context: self.kv_unified_per_slot,
             batch: self.batch_size.unwrap_or(d.batch),
             micro_batch: self.ubatch_size.unwrap_or(d.micro_batch),
             sequences: self.parallel.unwrap_or(sequences),
@@ -587,6 +601,12 @@ pub struct SamplingArgs {
     /// Mirostat: target entropy
     #[arg(long, value_name = "N")]
     pub mirostat_ent: Option<f32>,
+    /// Adaptive-p (a step of --samplers): draw tokens near this probability, 0 to 1; below 0 any
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub adaptive_target: Option<f32>,
+    /// Adaptive-p: how long what was drawn counts, 0 to 0.99 [default: 0.9]
+    #[arg(long, value_name = "N")]
+    pub adaptive_decay: Option<f32>,
     /// Change the likelihood of a token: ID+BIAS or ID-BIAS; may be repeated
     #[arg(short = 'l', long, value_name = "ID(+/-)BIAS")]
     pub logit_bias: Vec<String>,
@@ -659,6 +679,8 @@ impl SamplingArgs {
             },
             mirostat_tau: self.mirostat_ent.unwrap_or(d.mirostat_tau),
             mirostat_eta: self.mirostat_lr.unwrap_or(d.mirostat_eta),
+            adaptive_target: self.adaptive_target.unwrap_or(d.adaptive_target),
+            adaptive_decay: self.adaptive_decay.unwrap_or(d.adaptive_decay),
             logit_bias: self.logit_bias.iter().map(|text| logit_bias(text)).collect::<Result<_, _>>()?,
             ignore_eos: self.ignore_eos,
             order: self.order()?.unwrap_or(d.order),

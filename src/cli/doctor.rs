@@ -105,12 +105,22 @@ fn flags_table() -> String {
         rows += &format!("| `{}` | {variable} | {word} | {} |\n", names.join("` `"), why.replace('|', "\\|"));
     }
     let all = super::flags::FLAGS.len();
+    let used = || super::flags::FLAGS.iter().filter(|(names, ..)| super::flags::is_used(names));
+    let good = used().filter(|(.., meaning)| ["same", "better", "always"].contains(&meaning.words().0)).count();
+    let partly = used().filter(|(.., meaning)| meaning.words().0 == "partly").count();
+    let people = format!(
+        "Of {} rows that people use (all but those for placing threads, for testing, for the shell, for models that a flag \
+         names,\nand those that llama-server has no more), {good} are same, better or always so ({} %), {partly} are taken \
+         in part.",
+        used().count(),
+        100 * good / used().count().max(1)
+    );
     let counts: Vec<String> = counts.iter().map(|(word, n)| format!("{n} {word}")).collect();
     format!(
         "# Flags of llama-server\n\nMade by `smoa doctor --flags --markdown`. {all} rows, a row for the spellings of one \
          flag: {}.\n*same*: the same meaning; *better*: that and more; *always*: it is so without the flag; *partly*: the \
          values that ask for\nwhat is so are taken; *refused*: an error that names the flag, on the command line and in the \
-         environment.\n\n| flag | variable | here | |\n|---|---|---|---|\n{}",
+         environment.\n\n{people}\n\n| flag | variable | here | |\n|---|---|---|---|\n{}",
         counts.join(", "),
         rows.trim_end()
     )

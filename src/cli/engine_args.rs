@@ -7,6 +7,7 @@ use clap::{ArgAction, Args, ValueEnum};
 
 use crate::engine::options::{Details, LoadMode, Numa, Placement};
 use crate::error::Failure;
+use crate::gguf::Override;
 
 /// Loading and computing in detail.
 #[derive(Args, Clone, Debug, Default)]
@@ -48,6 +49,18 @@ pub struct EngineArgs {
     /// Do not (it is so)
     #[arg(long)]
     pub no_warmup: bool,
+    /// Metadata in place of the model file's: KEY=TYPE:VALUE, type int, float, bool or str; separated by commas
+    #[arg(long, value_name = "KEY=TYPE:VALUE,..", value_delimiter = ',')]
+    pub override_kv: Vec<String>,
+    /// The first and the last layer after which control vectors act
+    #[arg(long, value_names = ["START", "END"], num_args = 2)]
+    pub control_vector_layer_range: Vec<u32>,
+    /// A model by its address, out of llama.cpp's cache: nothing is downloaded [short: -mu]
+    #[arg(long, value_name = "URL", env = "LLAMA_ARG_MODEL_URL")]
+    pub model_url: Option<String>,
+    /// A model of Docker Hub, out of llama.cpp's cache: nothing is downloaded [short: -dr]
+    #[arg(long, value_name = "[REPO/]MODEL[:QUANT]", env = "LLAMA_ARG_DOCKER_REPO")]
+    pub docker_repo: Option<String>,
     /// How to spread over NUMA nodes
     #[arg(long, value_name = "TYPE", env = "LLAMA_ARG_NUMA")]
     pub numa: Option<NumaArg>,
@@ -131,7 +144,17 @@ impl EngineArgs {
             }
             placements.extend((0..count).map(|layer| cpu(format!("blk\\.{layer}{what}"))));
         }
+        let steered_layers = match self.control_vector_layer_range.as_slice() {
+            [] => None,
+            [first, last] if first <= last && *last > 0 => Some((*first, *last)),
+            other => {
+                let message = format!("--control-vector-layer-range {other:?}: give the first and the last layer");
+                return Err(Failure::usage(message));
+            }
+        };
         Ok(Details {
+            overrides: self.overrides()?,
+            steered_layers,
             no_kv_offload: self.no_kv_offload,
             no_op_offload: self.no_op_offload,
             no_repack: self.no_repack,
@@ -148,12 +171,26 @@ impl EngineArgs {
         })
     }
 
-    /// The file that `--hf-repo` names, if it is given.
+    /// Metadata in place of the file's.
+    ///
+    /// # Errors
+    /// One that is none.
+    pub fn overrides(&self) -> Result<Vec<Override>, Failure> {
+        let read =
+            |text: &String| Override::parse(text).map_err(|e| Failure::usage(format!("--override-kv {text}: {e}")));
+        self.override_kv.iter().map(read).collect()
+    }
+
+    /// The file that `--hf-repo`, `--model-url` or `--docker-repo` names, if one is given.
     ///
     /// # Errors
     /// It is not in the cache.
     pub fn cached_model(&self) -> Option<Result<PathBuf, Failure>> {
-        self.hf_repo.as_deref().map(|repo| super::hub::find(repo, self.hf_file.as_deref()))
+        let by_address = || {
+            let url = self.model_url.as_deref().map(super::hub::find_address);
+            url.or_else(|| self.docker_repo.as_deref().map(super::hub::find_docker))
+        };
+        self.hf_repo.as_deref().map(|repo| super::hub::find(repo, self.hf_file.as_deref())).or_else(by_address)
     }
 }
 

@@ -31,6 +31,9 @@ impl Meaning {
 
 use Meaning::{Always, Better, Partly, Refused, Same};
 
+/// Why flags of drafts are refused.
+const DRAFTS: &str = "speculative decoding is not in this version";
+
 /// Spellings, environment variable (or nothing), meaning. Made from llama-server's own list.
 #[rustfmt::skip]
 pub const FLAGS: &[(&[&str], &str, Meaning)] = &[
@@ -96,17 +99,17 @@ pub const FLAGS: &[(&[&str], &str, Meaning)] = &[
     (&["-fitt", "--fit-target"], "LLAMA_ARG_FIT_TARGET", Refused("give -c and -ngl")),
     (&["-fitc", "--fit-ctx"], "LLAMA_ARG_FIT_CTX", Refused("give -c and -ngl")),
     (&["--check-tensors"], "", Same),
-    (&["--override-kv"], "", Refused("not in this version")),
+    (&["--override-kv"], "", Same),
     (&["--op-offload"], "", Always("as llama.cpp decides")),
     (&["--no-op-offload"], "", Same),
     (&["--lora"], "", Better("also DoRA, IA3, soft prompts and prefixes; any number, by name from a library")),
     (&["--lora-scaled"], "", Same),
     (&["--control-vector"], "", Same),
     (&["--control-vector-scaled"], "", Same),
-    (&["--control-vector-layer-range"], "", Refused("control vectors are not in this version")),
+    (&["--control-vector-layer-range"], "", Same),
     (&["-m", "--model"], "LLAMA_ARG_MODEL", Same),
-    (&["-mu", "--model-url"], "LLAMA_ARG_MODEL_URL", Refused("nothing is downloaded: fetch the file and give -m")),
-    (&["-dr", "--docker-repo"], "LLAMA_ARG_DOCKER_REPO", Refused("nothing is downloaded: fetch the file and give -m")),
+    (&["-mu", "--model-url"], "LLAMA_ARG_MODEL_URL", Better("out of llama.cpp's cache on this machine, without the network")),
+    (&["-dr", "--docker-repo"], "LLAMA_ARG_DOCKER_REPO", Better("out of llama.cpp's cache on this machine, without the network")),
     (&["-hf", "-hfr", "--hf-repo"], "LLAMA_ARG_HF_REPO", Better("out of the caches of this machine, without the network")),
     (&["-hff", "--hf-file"], "LLAMA_ARG_HF_FILE", Same),
     (&["-hft", "--hf-token"], "HF_TOKEN", Partly("taken and not used: nothing is downloaded")),
@@ -120,8 +123,8 @@ pub const FLAGS: &[(&[&str], &str, Meaning)] = &[
     (&["-lv", "--verbosity", "--log-verbosity"], "LLAMA_ARG_LOG_VERBOSITY", Same),
     (&["--log-prefix", "--no-log-prefix"], "LLAMA_ARG_LOG_PREFIX", Same),
     (&["--log-timestamps", "--no-log-timestamps"], "LLAMA_ARG_LOG_TIMESTAMPS", Same),
-    (&["--spec-draft-type-k", "-ctkd", "--cache-type-k-draft"], "LLAMA_ARG_SPEC_DRAFT_CACHE_TYPE_K", Refused("speculative decoding is not in this version")),
-    (&["--spec-draft-type-v", "-ctvd", "--cache-type-v-draft"], "LLAMA_ARG_SPEC_DRAFT_CACHE_TYPE_V", Refused("speculative decoding is not in this version")),
+    (&["--spec-draft-type-k", "-ctkd", "--cache-type-k-draft"], "LLAMA_ARG_SPEC_DRAFT_CACHE_TYPE_K", Refused(DRAFTS)),
+    (&["--spec-draft-type-v", "-ctvd", "--cache-type-v-draft"], "LLAMA_ARG_SPEC_DRAFT_CACHE_TYPE_V", Refused(DRAFTS)),
     (&["--samplers"], "", Same),
     (&["-s", "--seed"], "", Same),
     (&["--sampler-seq", "--sampling-seq"], "", Same),
@@ -143,8 +146,8 @@ pub const FLAGS: &[(&[&str], &str, Meaning)] = &[
     (&["--dry-allowed-length"], "", Same),
     (&["--dry-penalty-last-n"], "", Same),
     (&["--dry-sequence-breaker"], "", Same),
-    (&["--adaptive-target"], "", Refused("this sampler is not in this version")),
-    (&["--adaptive-decay"], "", Refused("this sampler is not in this version")),
+    (&["--adaptive-target"], "", Same),
+    (&["--adaptive-decay"], "", Same),
     (&["--dynatemp-range"], "", Same),
     (&["--dynatemp-exp"], "", Same),
     (&["--mirostat"], "", Same),
@@ -156,9 +159,9 @@ pub const FLAGS: &[(&[&str], &str, Meaning)] = &[
     (&["-j", "--json-schema"], "", Better("what cannot be kept is refused")),
     (&["-jf", "--json-schema-file"], "", Same),
     (&["-bs", "--backend-sampling"], "LLAMA_ARG_BACKEND_SAMPLING", Refused("this sampler is not in this version")),
-    (&["-lcs", "--lookup-cache-static"], "", Refused("speculative decoding is not in this version")),
-    (&["-lcd", "--lookup-cache-dynamic"], "", Refused("speculative decoding is not in this version")),
-    (&["--kv-unified-per-slot"], "LLAMA_ARG_KV_UNIFIED_PER_SLOT", Refused("the cache is always one for all sequences")),
+    (&["-lcs", "--lookup-cache-static"], "", Refused(DRAFTS)),
+    (&["-lcd", "--lookup-cache-dynamic"], "", Refused(DRAFTS)),
+    (&["--kv-unified-per-slot"], "LLAMA_ARG_KV_UNIFIED_PER_SLOT", Same),
     (&["-ctxcp", "--ctx-checkpoints", "--swa-checkpoints"], "LLAMA_ARG_CTX_CHECKPOINTS", Partly("0: prefixes are kept in the context only")),
     (&["-cms", "--checkpoint-min-step"], "LLAMA_ARG_CHECKPOINT_MIN_SPACING_NT", Refused("prefixes are kept in the context only")),
     (&["-cram", "--cache-ram"], "LLAMA_ARG_CACHE_RAM", Same),
@@ -180,7 +183,8 @@ pub const FLAGS: &[(&[&str], &str, Meaning)] = &[
     (&["-mmu", "--mmproj-url"], "LLAMA_ARG_MMPROJ_URL", Refused("the model reads text only")),
     (&["--mmproj-auto"], "LLAMA_ARG_MMPROJ_AUTO", Refused("the model reads text only")),
     (&["--no-mmproj", "--no-mmproj-auto"], "", Always("there is no projector")),
-    (&["--mmproj-offload", "--no-mmproj-offload"], "LLAMA_ARG_MMPROJ_OFFLOAD", Refused("the model reads text only")),
+    (&["--mmproj-offload"], "LLAMA_ARG_MMPROJ_OFFLOAD", Refused("the model reads text only")),
+    (&["--no-mmproj-offload"], "", Always("there is no projector")),
     (&["-mmdev", "--mmproj-device"], "MTMD_BACKEND_DEVICE", Refused("the model reads text only")),
     (&["--image-min-tokens"], "LLAMA_ARG_IMAGE_MIN_TOKENS", Refused("the model reads text only")),
     (&["--image-max-tokens"], "LLAMA_ARG_IMAGE_MAX_TOKENS", Refused("the model reads text only")),
@@ -193,7 +197,7 @@ pub const FLAGS: &[(&[&str], &str, Meaning)] = &[
     (&["--embd-normalize"], "", Same),
     (&["--host"], "LLAMA_ARG_HOST", Better("beyond this machine only with a key")),
     (&["--port"], "LLAMA_ARG_PORT", Same),
-    (&["--reuse-port"], "LLAMA_ARG_REUSE_PORT", Refused("not in this version")),
+    (&["--reuse-port"], "LLAMA_ARG_REUSE_PORT", Same),
     (&["--path"], "LLAMA_ARG_STATIC_PATH", Same),
     (&["--cors-origins"], "LLAMA_ARG_CORS_ORIGINS", Same),
     (&["--cors-methods"], "LLAMA_ARG_CORS_METHODS", Same),
@@ -237,60 +241,60 @@ pub const FLAGS: &[(&[&str], &str, Meaning)] = &[
     (&["-rea", "--reasoning"], "LLAMA_ARG_REASONING", Same),
     (&["--reasoning-effort"], "LLAMA_ARG_REASONING_EFFORT", Same),
     (&["--reasoning-budget"], "LLAMA_ARG_THINK_BUDGET", Same),
-    (&["--reasoning-budget-message"], "LLAMA_ARG_THINK_BUDGET_MESSAGE", Refused("see --reasoning and --reasoning-format")),
+    (&["--reasoning-budget-message"], "LLAMA_ARG_THINK_BUDGET_MESSAGE", Same),
     (&["--reasoning-preserve", "--no-reasoning-preserve"], "LLAMA_ARG_REASONING_PRESERVE", Same),
     (&["--chat-template"], "LLAMA_ARG_CHAT_TEMPLATE", Same),
     (&["--chat-template-file"], "LLAMA_ARG_CHAT_TEMPLATE_FILE", Same),
     (&["--skip-chat-parsing", "--no-skip-chat-parsing"], "LLAMA_ARG_SKIP_CHAT_PARSING", Same),
     (&["--prefill-assistant"], "LLAMA_ARG_PREFILL_ASSISTANT", Always("a last message of the assistant is always continued")),
     (&["--no-prefill-assistant"], "", Refused("not in this version")),
-    (&["-sps", "--slot-prompt-similarity"], "", Refused("a cached prefix is found by its tokens and adapters")),
+    (&["-sps", "--slot-prompt-similarity"], "", Better("of any cached prefix, not only that of a slot; shared, not moved")),
     (&["--lora-init-without-apply"], "", Same),
     (&["--sleep-idle-seconds"], "", Partly("-1: the model stays loaded")),
-    (&["--log-prompts-dir"], "", Refused("see --log-file, --log-jsonl, --log-verbosity and --log-disable")),
-    (&["--spec-draft-hf", "-hfd", "-hfrd", "--hf-repo-draft"], "LLAMA_ARG_SPEC_DRAFT_HF_REPO", Refused("speculative decoding is not in this version")),
-    (&["--spec-draft-threads", "-td", "--threads-draft"], "", Refused("speculative decoding is not in this version")),
-    (&["--spec-draft-threads-batch", "-tbd", "--threads-batch-draft"], "", Refused("speculative decoding is not in this version")),
-    (&["--spec-draft-cpu-mask", "-Cd", "--cpu-mask-draft"], "", Refused("speculative decoding is not in this version")),
-    (&["--spec-draft-cpu-range", "-Crd", "--cpu-range-draft"], "", Refused("speculative decoding is not in this version")),
-    (&["--spec-draft-cpu-strict", "--cpu-strict-draft"], "", Refused("speculative decoding is not in this version")),
-    (&["--spec-draft-prio", "--prio-draft"], "", Refused("speculative decoding is not in this version")),
-    (&["--spec-draft-poll", "--poll-draft"], "", Refused("speculative decoding is not in this version")),
-    (&["--spec-draft-cpu-mask-batch", "-Cbd", "--cpu-mask-batch-draft"], "", Refused("speculative decoding is not in this version")),
-    (&["--spec-draft-cpu-strict-batch", "--cpu-strict-batch-draft"], "", Refused("speculative decoding is not in this version")),
-    (&["--spec-draft-prio-batch", "--prio-batch-draft"], "", Refused("speculative decoding is not in this version")),
-    (&["--spec-draft-poll-batch", "--poll-batch-draft"], "", Refused("speculative decoding is not in this version")),
-    (&["--spec-draft-override-tensor", "-otd", "--override-tensor-draft"], "", Refused("speculative decoding is not in this version")),
-    (&["--spec-draft-cpu-moe", "-cmoed", "--cpu-moe-draft"], "LLAMA_ARG_SPEC_DRAFT_CPU_MOE", Refused("speculative decoding is not in this version")),
-    (&["--spec-draft-n-cpu-moe", "--spec-draft-ncmoe", "-ncmoed", "--n-cpu-moe-draft"], "LLAMA_ARG_SPEC_DRAFT_N_CPU_MOE", Refused("speculative decoding is not in this version")),
-    (&["--spec-draft-n-max"], "LLAMA_ARG_SPEC_DRAFT_N_MAX", Refused("speculative decoding is not in this version")),
-    (&["--spec-draft-n-min"], "LLAMA_ARG_SPEC_DRAFT_N_MIN", Refused("speculative decoding is not in this version")),
-    (&["--spec-synth-len"], "LLAMA_ARG_SPEC_SYNTH_LEN", Refused("speculative decoding is not in this version")),
-    (&["--spec-synth-rates"], "LLAMA_ARG_SPEC_SYNTH_RATES", Refused("speculative decoding is not in this version")),
-    (&["--spec-draft-p-split", "--draft-p-split"], "LLAMA_ARG_SPEC_DRAFT_P_SPLIT", Refused("speculative decoding is not in this version")),
-    (&["--spec-draft-p-min", "--draft-p-min"], "LLAMA_ARG_SPEC_DRAFT_P_MIN", Refused("speculative decoding is not in this version")),
-    (&["--spec-draft-backend-sampling", "--no-spec-draft-backend-sampling"], "LLAMA_ARG_SPEC_DRAFT_BACKEND_SAMPLING", Refused("speculative decoding is not in this version")),
-    (&["--spec-draft-device", "-devd", "--device-draft"], "", Refused("speculative decoding is not in this version")),
-    (&["--spec-draft-ngl", "-ngld", "--gpu-layers-draft", "--n-gpu-layers-draft"], "LLAMA_ARG_N_GPU_LAYERS_DRAFT", Refused("speculative decoding is not in this version")),
-    (&["--spec-draft-model", "-md", "--model-draft"], "LLAMA_ARG_SPEC_DRAFT_MODEL", Refused("speculative decoding is not in this version")),
+    (&["--log-prompts-dir"], "", Same),
+    (&["--spec-draft-hf", "-hfd", "-hfrd", "--hf-repo-draft"], "LLAMA_ARG_SPEC_DRAFT_HF_REPO", Refused(DRAFTS)),
+    (&["--spec-draft-threads", "-td", "--threads-draft"], "", Refused(DRAFTS)),
+    (&["--spec-draft-threads-batch", "-tbd", "--threads-batch-draft"], "", Refused(DRAFTS)),
+    (&["--spec-draft-cpu-mask", "-Cd", "--cpu-mask-draft"], "", Refused(DRAFTS)),
+    (&["--spec-draft-cpu-range", "-Crd", "--cpu-range-draft"], "", Refused(DRAFTS)),
+    (&["--spec-draft-cpu-strict", "--cpu-strict-draft"], "", Refused(DRAFTS)),
+    (&["--spec-draft-prio", "--prio-draft"], "", Refused(DRAFTS)),
+    (&["--spec-draft-poll", "--poll-draft"], "", Refused(DRAFTS)),
+    (&["--spec-draft-cpu-mask-batch", "-Cbd", "--cpu-mask-batch-draft"], "", Refused(DRAFTS)),
+    (&["--spec-draft-cpu-strict-batch", "--cpu-strict-batch-draft"], "", Refused(DRAFTS)),
+    (&["--spec-draft-prio-batch", "--prio-batch-draft"], "", Refused(DRAFTS)),
+    (&["--spec-draft-poll-batch", "--poll-batch-draft"], "", Refused(DRAFTS)),
+    (&["--spec-draft-override-tensor", "-otd", "--override-tensor-draft"], "", Refused(DRAFTS)),
+    (&["--spec-draft-cpu-moe", "-cmoed", "--cpu-moe-draft"], "LLAMA_ARG_SPEC_DRAFT_CPU_MOE", Refused(DRAFTS)),
+    (&["--spec-draft-n-cpu-moe", "--spec-draft-ncmoe", "-ncmoed", "--n-cpu-moe-draft"], "LLAMA_ARG_SPEC_DRAFT_N_CPU_MOE", Refused(DRAFTS)),
+    (&["--spec-draft-n-max"], "LLAMA_ARG_SPEC_DRAFT_N_MAX", Refused(DRAFTS)),
+    (&["--spec-draft-n-min"], "LLAMA_ARG_SPEC_DRAFT_N_MIN", Refused(DRAFTS)),
+    (&["--spec-synth-len"], "LLAMA_ARG_SPEC_SYNTH_LEN", Refused(DRAFTS)),
+    (&["--spec-synth-rates"], "LLAMA_ARG_SPEC_SYNTH_RATES", Refused(DRAFTS)),
+    (&["--spec-draft-p-split", "--draft-p-split"], "LLAMA_ARG_SPEC_DRAFT_P_SPLIT", Refused(DRAFTS)),
+    (&["--spec-draft-p-min", "--draft-p-min"], "LLAMA_ARG_SPEC_DRAFT_P_MIN", Refused(DRAFTS)),
+    (&["--spec-draft-backend-sampling", "--no-spec-draft-backend-sampling"], "LLAMA_ARG_SPEC_DRAFT_BACKEND_SAMPLING", Refused(DRAFTS)),
+    (&["--spec-draft-device", "-devd", "--device-draft"], "", Refused(DRAFTS)),
+    (&["--spec-draft-ngl", "-ngld", "--gpu-layers-draft", "--n-gpu-layers-draft"], "LLAMA_ARG_N_GPU_LAYERS_DRAFT", Refused(DRAFTS)),
+    (&["--spec-draft-model", "-md", "--model-draft"], "LLAMA_ARG_SPEC_DRAFT_MODEL", Refused(DRAFTS)),
     (&["--spec-type"], "LLAMA_ARG_SPEC_TYPE", Partly("none: nothing is drafted")),
-    (&["--spec-ngram-mod-n-min"], "", Refused("speculative decoding is not in this version")),
-    (&["--spec-ngram-mod-n-max"], "", Refused("speculative decoding is not in this version")),
-    (&["--spec-ngram-mod-n-match"], "", Refused("speculative decoding is not in this version")),
-    (&["--spec-ngram-simple-size-n"], "", Refused("speculative decoding is not in this version")),
-    (&["--spec-ngram-simple-size-m"], "", Refused("speculative decoding is not in this version")),
-    (&["--spec-ngram-simple-min-hits"], "", Refused("speculative decoding is not in this version")),
-    (&["--spec-ngram-map-k-size-n"], "", Refused("speculative decoding is not in this version")),
-    (&["--spec-ngram-map-k-size-m"], "", Refused("speculative decoding is not in this version")),
-    (&["--spec-ngram-map-k-min-hits"], "", Refused("speculative decoding is not in this version")),
-    (&["--spec-ngram-map-k4v-size-n"], "", Refused("speculative decoding is not in this version")),
-    (&["--spec-ngram-map-k4v-size-m"], "", Refused("speculative decoding is not in this version")),
-    (&["--spec-ngram-map-k4v-min-hits"], "", Refused("speculative decoding is not in this version")),
-    (&["--draft", "--draft-n", "--draft-max"], "LLAMA_ARG_DRAFT_MAX", Refused("speculative decoding is not in this version")),
-    (&["--draft-min", "--draft-n-min"], "LLAMA_ARG_DRAFT_MIN", Refused("speculative decoding is not in this version")),
-    (&["--spec-ngram-size-n"], "", Refused("speculative decoding is not in this version")),
-    (&["--spec-ngram-size-m"], "", Refused("speculative decoding is not in this version")),
-    (&["--spec-ngram-min-hits"], "", Refused("speculative decoding is not in this version")),
+    (&["--spec-ngram-mod-n-min"], "", Refused(DRAFTS)),
+    (&["--spec-ngram-mod-n-max"], "", Refused(DRAFTS)),
+    (&["--spec-ngram-mod-n-match"], "", Refused(DRAFTS)),
+    (&["--spec-ngram-simple-size-n"], "", Refused(DRAFTS)),
+    (&["--spec-ngram-simple-size-m"], "", Refused(DRAFTS)),
+    (&["--spec-ngram-simple-min-hits"], "", Refused(DRAFTS)),
+    (&["--spec-ngram-map-k-size-n"], "", Refused(DRAFTS)),
+    (&["--spec-ngram-map-k-size-m"], "", Refused(DRAFTS)),
+    (&["--spec-ngram-map-k-min-hits"], "", Refused(DRAFTS)),
+    (&["--spec-ngram-map-k4v-size-n"], "", Refused(DRAFTS)),
+    (&["--spec-ngram-map-k4v-size-m"], "", Refused(DRAFTS)),
+    (&["--spec-ngram-map-k4v-min-hits"], "", Refused(DRAFTS)),
+    (&["--draft", "--draft-n", "--draft-max"], "LLAMA_ARG_DRAFT_MAX", Refused("llama-server has it no more either")),
+    (&["--draft-min", "--draft-n-min"], "LLAMA_ARG_DRAFT_MIN", Refused("llama-server has it no more either")),
+    (&["--spec-ngram-size-n"], "", Refused("llama-server has it no more either")),
+    (&["--spec-ngram-size-m"], "", Refused("llama-server has it no more either")),
+    (&["--spec-ngram-min-hits"], "", Refused("llama-server has it no more either")),
     (&["--embd-gemma-default"], "", Refused("nothing is downloaded: fetch the file and give -m")),
     (&["--fim-qwen-1.5b-default"], "", Refused("nothing is downloaded: fetch the file and give -m")),
     (&["--fim-qwen-3b-default"], "", Refused("nothing is downloaded: fetch the file and give -m")),
@@ -302,7 +306,7 @@ pub const FLAGS: &[(&[&str], &str, Meaning)] = &[
     (&["--gpt-oss-120b-default"], "", Refused("nothing is downloaded: fetch the file and give -m")),
     (&["--vision-gemma-4b-default"], "", Refused("the model reads text only")),
     (&["--vision-gemma-12b-default"], "", Refused("the model reads text only")),
-    (&["--spec-default"], "", Refused("speculative decoding is not in this version")),
+    (&["--spec-default"], "", Refused(DRAFTS)),
 ];
 
 /// The row that has this spelling.
@@ -329,6 +333,71 @@ pub fn long(name: &str) -> Option<&'static str> {
     names.iter().copied().find(|n| n.starts_with("--"))
 }
 
+/// A flag of which people make use: all but those for placing threads, for testing, for models that the flag itself names,
+/// for the shell, and those that llama-server has no more.
+pub fn is_used(names: &[&str]) -> bool {
+    USED.iter().any(|used| names.contains(used))
+}
+
+/// The leading spelling of each such flag, and of the other half of a pair only where it is used by itself.
+#[rustfmt::skip]
+const USED: &[&str] = &[
+    // model
+    "-m", "-mu", "-hf", "-hff", "-hft", "-dr", "--offline", "-a", "--tags", "--override-kv", "--check-tensors", "-lm", "-cl",
+    // devices and threads
+    "-ngl", "-sm", "-ts", "-mg", "-dev", "--list-devices", "-ot", "-cmoe", "-ncmoe", "-ncffn", "-fit", "-fitt", "-fitc",
+    "--no-op-offload", "--repack", "--rpc", "--numa", "-t", "-tb",
+    // context
+    "-c", "-np", "-kvu", "--kv-unified-per-slot", "-ctk", "-ctv", "-fa", "--swa-full", "-kvo", "--context-shift", "--keep",
+    "--rope-scaling", "--rope-scale", "--rope-freq-base", "--rope-freq-scale", "--yarn-orig-ctx", "--yarn-ext-factor",
+    "--yarn-attn-factor", "--yarn-beta-slow", "--yarn-beta-fast", "-ctxcp", "-cms", "--cache-prompt", "--cache-reuse",
+    "-cram", "--cache-idle-slots", "-sps",
+    // batches
+    "-b", "-ub", "-cb", "--warmup",
+    // adapters
+    "--lora", "--lora-scaled", "--lora-init-without-apply", "--control-vector", "--control-vector-scaled",
+    "--control-vector-layer-range",
+    // formats
+    "--grammar", "--grammar-file", "-j", "-jf",
+    // sampling
+    "--samplers", "--sampler-seq", "-s", "--temp", "--top-k", "--top-p", "--min-p", "--typical", "--top-nsigma",
+    "--xtc-probability", "--xtc-threshold", "--repeat-last-n", "--repeat-penalty", "--presence-penalty",
+    "--frequency-penalty", "--dry-multiplier", "--dry-base", "--dry-allowed-length", "--dry-penalty-last-n",
+    "--dry-sequence-breaker", "--adaptive-target", "--adaptive-decay", "--dynatemp-range", "--dynatemp-exp", "--mirostat",
+    "--mirostat-lr", "--mirostat-ent", "-l", "-n", "-bs",
+    // server
+    "--host", "--port", "--reuse-port", "--path", "--api-prefix", "--api-key", "--api-key-file", "--ssl-key-file",
+    "--ssl-cert-file", "-to", "--threads-http", "--sse-ping-interval", "--metrics", "--props", "--slots",
+    "--slot-save-path", "--media-path", "--cors-origins", "--cors-methods", "--cors-headers", "--cors-credentials", "--ui",
+    "--ui-config", "--ui-config-file", "--embedding", "--pooling", "--embd-normalize", "--rerank", "--spm-infill",
+    "--sleep-idle-seconds", "--models-dir", "--models-preset", "--models-max", "--models-autoload", "--tools",
+    "--tools-runtime", "--mcp-servers-config", "--mcp-servers-json", "-ag",
+    // chat
+    "--jinja", "--chat-template", "--chat-template-file", "--chat-template-kwargs", "--skip-chat-parsing",
+    "--prefill-assistant", "--reasoning-format", "-rea", "--reasoning-effort", "--reasoning-budget",
+    "--reasoning-budget-message", "--reasoning-preserve",
+    // drafts
+    "-md", "-hfd", "--spec-type", "--spec-draft-n-max", "--spec-draft-n-min", "--spec-draft-p-min", "-ngld", "-devd",
+    "--spec-default",
+    // pictures and sound
+    "-mm", "-mmu", "--no-mmproj", "--no-mmproj-offload", "--image-min-tokens", "--image-max-tokens", "--video-fps",
+    "--video-timestamp-interval", "--video-ffmpeg-dir",
+    // log
+    "-v", "-lv", "--log-file", "--log-jsonl", "--log-colors", "--log-prefix", "--log-timestamps", "--log-disable",
+    "--log-prompts-dir",
+];
+
+/// The first variable that is off and stands for what is always so: `(variable, flag, why)`. The network is never used,
+/// whatever is said of it.
+pub fn always_variable(is_off: impl Fn(&str) -> bool) -> Option<(&'static str, &'static str, &'static str)> {
+    FLAGS.iter().find_map(|(names, variable, meaning)| match meaning {
+        Always(why) if !variable.is_empty() && *variable != "LLAMA_ARG_OFFLINE" && is_off(variable) => {
+            Some((*variable, names[0], *why))
+        }
+        _ => None,
+    })
+}
+
 /// The first variable of the environment that stands for a refused flag: `(variable, flag, why)`.
 pub fn refused_variable(is_set: impl Fn(&str) -> bool) -> Option<(&'static str, &'static str, &'static str)> {
     FLAGS.iter().find_map(|(names, variable, meaning)| match meaning {
@@ -351,6 +420,10 @@ mod tests {
         }
         assert!(refused("--mmproj").is_some() && refused("--port").is_none() && refused("--no-such-flag").is_none());
         assert_eq!(long("-mm"), Some("--mmproj"));
+        for used in USED {
+            assert!(find(used).is_some(), "{used}");
+        }
+        assert_eq!(always_variable(|v| v == "LLAMA_ARG_JINJA").map(|f| f.1), Some("--jinja"));
         assert_eq!(refused_variable(|v| v == "LLAMA_ARG_MMPROJ").map(|f| f.0), Some("LLAMA_ARG_MMPROJ"));
     }
 }

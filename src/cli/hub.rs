@@ -59,6 +59,63 @@ fn find_in(hub: Option<&Path>, llama: Option<&Path>, repository: &str, file: Opt
     })
 }
 
+/// The file that llama.cpp keeps what it loads from an address in.
+///
+/// # Errors
+/// [`Code::Usage`] for what is no address of a model, [`Code::NotFound`] when it is not there.
+pub fn find_address(url: &str) -> Result<PathBuf, Failure> {
+    find_address_in(folders().1.as_deref(), url)
+}
+
+/// The file that llama.cpp keeps a model of Docker Hub in: `[REPO/]MODEL[:TAG]`.
+///
+/// # Errors
+/// [`Code::Usage`] for what is no such name, [`Code::NotFound`] when it is not there.
+pub fn find_docker(name: &str) -> Result<PathBuf, Failure> {
+    find_docker_in(folders().1.as_deref(), name)
+}
+
+fn find_docker_in(llama: Option<&Path>, name: &str) -> Result<PathBuf, Failure> {
+    let (repo, tag) = name.split_once(':').unwrap_or((name, "latest"));
+    let (user, model) = repo.split_once('/').unwrap_or(("ai", repo));
+    let plain = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    };
+    if ![user, model, tag].into_iter().all(plain) {
+        return Err(Failure::usage(format!("--docker-repo {name}: give [REPO/]MODEL[:QUANT]")));
+    }
+    cached("--docker-repo", name, llama, &format!("{user}_{model}_{tag}.gguf"))
+}
+
+fn cached(flag: &str, asked: &str, llama: Option<&Path>, name: &str) -> Result<PathBuf, Failure> {
+    let folder =
+        llama.ok_or_else(|| Failure::usage(format!("{flag}: there is no home folder to look for a cache in")))?;
+    let file = folder.join(name);
+    match file.is_file() {
+        true => Ok(file),
+        false => {
+            let message = format!(
+                "{flag} {asked}: not in the cache; nothing is downloaded here: fetch it to '{}' and try again, or give \
+                 -m FILE",
+                file.display()
+            );
+            Err(Failure::new(Code::NotFound, message))
+        }
+    }
+}
+
+fn find_address_in(llama: Option<&Path>, url: &str) -> Result<PathBuf, Failure> {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.+".contains(&b));
+    if !url.contains("://") || !plain || !name.ends_with(".gguf") {
+        return Err(Failure::usage(format!("--model-url {url}: give the address of a GGUF file")));
+    }
+    cached("--model-url", url, llama, name)
+}
+
 fn named(path: &Path) -> String {
     path.file_name().map(|n| n.to_string_lossy().to_ascii_lowercase()).unwrap_or_default()
 }
@@ -122,6 +179,19 @@ mod tests {
         assert_eq!(find("me/old", None).as_deref(), Ok("me_old_old-q5_0.gguf"));
         assert_eq!(find("me/tiny:q2_k", None), Err(Code::NotFound));
         assert_eq!(find("me/other", None), Err(Code::NotFound));
+        let address = |url: &str| find_address_in(Some(&llama), url).map(|p| named(&p)).map_err(|e| e.code);
+        let good = address("https://example.org/a/me_old_old-q5_0.gguf?download=true");
+        assert_eq!(good.as_deref(), Ok("me_old_old-q5_0.gguf"));
+        assert_eq!(address("https://example.org/other.gguf"), Err(Code::NotFound));
+        assert_eq!(address("https://example.org/.."), Err(Code::Usage));
+        assert_eq!(address("me_old_old-q5_0.gguf"), Err(Code::Usage));
+        std::fs::write(llama.join("ai_small_latest.gguf"), "x").expect("written");
+        let docker = |name: &str| find_docker_in(Some(&llama), name).map(|p| named(&p)).map_err(|e| e.code);
+        assert_eq!(docker("small").as_deref(), Ok("ai_small_latest.gguf"));
+        assert_eq!(
+            (docker("me/small"), docker("../x"), docker("a/b/c")),
+            (Err(Code::NotFound), Err(Code::Usage), Err(Code::Usage))
+        );
         for bad in ["tiny", "../x", "me/../x", "me/", "a/b/c"] {
             assert_eq!(find(bad, None), Err(Code::Usage), "{bad}");
         }

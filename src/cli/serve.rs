@@ -150,6 +150,9 @@ pub struct ServeArgs {
     /// Most tokens of thoughts: 0 switches them off, -1 leaves them free
     #[arg(long, value_name = "N", env = "LLAMA_ARG_THINK_BUDGET", allow_negative_numbers = true)]
     reasoning_budget: Option<i64>,
+    /// What is written before thoughts that have come to their budget are ended
+    #[arg(long, value_name = "TEXT", env = "LLAMA_ARG_THINK_BUDGET_MESSAGE")]
+    reasoning_budget_message: Option<String>,
     /// Tell earlier thoughts to templates that keep them (they decide otherwise)
     #[arg(long, env = "LLAMA_ARG_REASONING_PRESERVE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new(), overrides_with = "no_reasoning_preserve")]
     reasoning_preserve: bool,
@@ -162,6 +165,12 @@ pub struct ServeArgs {
     /// Take them out (they are)
     #[arg(long, overrides_with = "skip_chat_parsing")]
     no_skip_chat_parsing: bool,
+    /// Let other servers listen at the same port; the system spreads connections
+    #[arg(long, env = "LLAMA_ARG_REUSE_PORT", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    reuse_port: bool,
+    /// Write every prompt to a file of its own in this folder, for finding faults (no log holds them)
+    #[arg(long, value_name = "DIR")]
+    log_prompts_dir: Option<PathBuf>,
     /// Infill with the suffix before the prefix
     #[arg(long)]
     spm_infill: bool,
@@ -295,9 +304,16 @@ fn refuse_variables() -> Result<(), Failure> {
         let off = ["", "0", "false", "off", "disabled"];
         std::env::var(name).is_ok_and(|v| !off.contains(&v.to_ascii_lowercase().as_str()))
     };
-    match flags::refused_variable(on) {
+    if let Some((variable, flag, why)) = flags::refused_variable(on) {
+        return Err(Failure::usage(format!("{variable} ({flag}): {why}; unset it")));
+    }
+    // What is always so cannot be switched off by its variable.
+    let off = |name: &str| std::env::var_os(name).is_some_and(|v| !v.is_empty()) && !on(name);
+    match flags::always_variable(off) {
         None => Ok(()),
-        Some((variable, flag, why)) => Err(Failure::usage(format!("{variable} ({flag}): {why}; unset it"))),
+        Some((variable, flag, why)) => {
+            Err(Failure::usage(format!("{variable} switches {flag} off, which cannot be here: {why}; unset it")))
+        }
     }
 }
 
@@ -359,6 +375,8 @@ fn options(args: &ServeArgs) -> Result<Options, Failure> {
         },
         normalise: args.embd_normalize,
         threads: args.threads_http.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(2),
+        shared_port: args.reuse_port,
+        prompt_files: args.log_prompts_dir.clone().map(made).transpose()?,
         bounds: Bounds {
             reader: Duration::from_secs(args.timeout.max(1)),
             drain: Duration::from_secs(args.drain_seconds),
@@ -402,6 +420,13 @@ fn loras(args: &ServeArgs) -> Result<Vec<LooseAdapter>, Failure> {
     Ok(loose)
 }
 
+/// The folder of --log-prompts-dir, made if it is not there.
+fn made(path: PathBuf) -> Result<PathBuf, Failure> {
+    let failed = |e| Failure::usage(format!("--log-prompts-dir '{}': {e}", path.display()));
+    std::fs::create_dir_all(&path).map_err(failed)?;
+    Ok(path)
+}
+
 fn folder(flag: &str, path: PathBuf) -> Result<PathBuf, Failure> {
     match path.is_dir() {
         true => Ok(path),
@@ -441,6 +466,9 @@ fn chat_defaults(args: &ServeArgs) -> Result<Map<String, Value>, Failure> {
     };
     if args.reasoning_preserve || args.no_reasoning_preserve {
         kwargs.insert("preserve_reasoning".into(), args.reasoning_preserve.into());
+    }
+    if let Some(message) = &args.reasoning_budget_message {
+        defaults.insert("reasoning_budget_message".into(), message.as_str().into());
     }
     match (args.reasoning, off) {
         (Some(Thinking::Off), _) | (_, true) => drop(kwargs.insert("enable_thinking".into(), false.into())),

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 /// llama.cpp's one-dash spelling and our long flag.
-pub const SPELLINGS: [(&str, &str); 17] = [
+pub const SPELLINGS: [(&str, &str); 18] = [
     ("-ngl", "--n-gpu-layers"),
     ("-sm", "--split-mode"),
     ("-ts", "--tensor-split"),
@@ -16,6 +16,7 @@ pub const SPELLINGS: [(&str, &str); 17] = [
     ("-ctk", "--cache-type-k"),
     ("-ctv", "--cache-type-v"),
     ("-cram", "--cache-ram"),
+    ("-sps", "--slot-prompt-similarity"),
     ("-jf", "--json-schema-file"),
     ("-sys", "--system-prompt"),
     ("-sysf", "--system-prompt-file"),

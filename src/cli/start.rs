@@ -83,7 +83,7 @@ fn start_checked(
     signals: &Signals,
 ) -> Result<Pipeline, Failure> {
     let path = model_path(args)?;
-    let facts = model_file::check(&path)?;
+    let facts = model_file::check_with(&path, &args.engine.overrides()?)?;
     let pooling = vectors.and_then(|v| v.pooling);
     let only_vectors = vectors.is_some() && facts.kind == ModelKind::Embedding;
     if !only_vectors {
@@ -107,7 +107,7 @@ fn start_checked(
     let shelf = library.shelf().with_cache_bytes(args.adapter_cache_bytes);
     let pinned = shelf.keep(&args.pin_adapter, &facts)?;
     let template = |tokenizer: &dyn Tokenizer, facts: &ModelFacts| chat_template(args, tokenizer, facts, printer);
-    let limits = Limits { queue: QUEUE, cache_ram: args.cache_ram_bytes() };
+    let limits = Limits { queue: QUEUE, cache_ram: args.cache_ram_bytes(), least_share: args.slot_prompt_similarity };
     let started = match only_vectors {
         true => {
             let make = move || EncodingEngine::load(&options, &base, pooling, &mut on_progress);

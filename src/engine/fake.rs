@@ -45,6 +45,7 @@ impl FakeEngine {
         let facts = EngineFacts {
             model: "fake".into(),
             context,
+            sequence_context: context,
             context_trained: context,
             batch: 64,
             micro_batch: 16,

@@ -54,6 +54,8 @@ pub struct EngineFacts {
     pub model: String,
     /// Cells of the unified key-value cache: the most tokens all sequences hold together.
     pub context: usize,
+    /// The most tokens that one sequence may hold; at most `context`.
+    pub sequence_context: usize,
     /// Context the model was trained with.
     pub context_trained: usize,
     /// Most rows of one step.

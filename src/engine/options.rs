@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::encoder::Pooling;
+use crate::gguf::Override;
 
 /// How much of the model goes to the GPU (`-ngl`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,7 +66,7 @@ pub struct Placement {
 }
 
 /// What few people set.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Details {
     /// `--no-kv-offload`.
     pub no_kv_offload: bool,
@@ -81,6 +82,10 @@ pub struct Details {
     pub swa_full: bool,
     /// `--warmup`.
     pub warm_up: bool,
+    /// `--control-vector-layer-range`: the first and the last layer after which control vectors act.
+    pub steered_layers: Option<(u32, u32)>,
+    /// `--override-kv`: metadata in place of the file's.
+    pub overrides: Vec<Override>,
     /// `--numa`.
     pub numa: Option<Numa>,
     /// `--override-tensor` and those that stand for it, the first that matches counts.
@@ -200,6 +205,8 @@ pub struct EngineOptions {
     pub load_mode: LoadMode,
     /// `-c`: tokens; 0 takes the model's trained context.
     pub context: u32,
+    /// `--kv-unified-per-slot`: tokens that one sequence may hold; all of them when not given.
+    pub sequence_context: Option<u32>,
     /// `-b`: most tokens of one step.
     pub batch: u32,
     /// `-ub`: tokens computed at once.
@@ -243,6 +250,7 @@ impl EngineOptions {
             devices: Vec::new(),
             load_mode: LoadMode::Auto,
             context: 0,
+            sequence_context: None,
             batch: 2048,
             micro_batch: 512,
             sequences: 1,

@@ -94,6 +94,17 @@ impl<'a> Gguf<'a> {
         Some(value)
     }
 
+    /// Makes `value` the value of a key.
+    pub(super) fn put(&mut self, key: &'a str, value: Value<'a>) {
+        match self.key_index.get(key).and_then(|at| self.keys.get_mut(*at)) {
+            Some((_, old)) => *old = value,
+            None => {
+                self.key_index.insert(key, self.keys.len());
+                self.keys.push((key, value));
+            }
+        }
+    }
+
     /// All keys with their values, in file order.
     pub fn keys(&self) -> &[(&'a str, Value<'a>)] {
         &self.keys

@@ -26,6 +26,7 @@ mod header;
 mod hparams;
 pub mod limits;
 mod model;
+mod overrides;
 mod scan;
 mod shard;
 mod tensor;
@@ -43,7 +44,8 @@ pub use adapter::{
 pub use arch::{ModelKind, knows_architecture};
 pub use error::{GgufError, GgufErrorKind, escape};
 pub use header::Gguf;
-pub use model::{ModelFacts, check_model};
+pub use model::{ModelFacts, check_model, check_model_with};
+pub use overrides::{Override, OverrideValue};
 pub use shard::{ShardFacts, Split, check_shard, check_shards, shard_paths};
 pub use tensor::{Shape, TensorInfo, TensorType};
 pub use value::{Array, Value, ValueType};

@@ -7,6 +7,7 @@ use super::error::{GgufError, GgufErrorKind};
 use super::header::Gguf;
 use super::hparams::check_sizes;
 use super::limits::MAX_TEMPLATE_BYTES;
+use super::overrides::Override;
 use super::shard::{Split, check_weights, read_split};
 use super::tensor::{Shape, TensorType};
 use super::vocab::{TokenizerFacts, check_tokenizer};
@@ -78,7 +79,14 @@ impl ModelFacts {
 /// some text of a user. Files of another kind are refused by name: a LoRA adapter, a later part of a split model, a
 /// multimodal projector. Models that cannot generate text are accepted; see [`ModelFacts::require_generation`].
 pub fn check_model(bytes: &[u8]) -> Result<ModelFacts, GgufError> {
-    let gguf = Gguf::read(bytes)?;
+    check_model_with(bytes, &[])
+}
+
+/// The same with metadata put in place of the file's.
+pub fn check_model_with(bytes: &[u8], overrides: &[Override]) -> Result<ModelFacts, GgufError> {
+    let mut gguf = Gguf::read(bytes)?;
+    gguf.apply(overrides)?;
+    let gguf = gguf;
     check_file_kind(&gguf)?;
     let split = read_split(&gguf)?;
     if let Some(Split { index, count, .. }) = split

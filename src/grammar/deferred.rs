@@ -5,6 +5,7 @@
 //! model has a control token of that spelling.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::error::MatcherError;
 use super::mask::TokenMask;
@@ -12,7 +13,7 @@ use super::matcher::Matcher;
 use super::vocabulary::Vocabulary;
 
 /// When a grammar begins to hold.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Trigger {
     /// The marker.
     pub marker: Vec<u8>,
@@ -24,12 +25,54 @@ pub struct Trigger {
     pub inside: bool,
     /// Tokens that may stand before the marker; after so many it must come at once.
     pub budget: Option<usize>,
+    /// What is written before the marker when it has to come at once.
+    pub message: Vec<u8>,
+    /// Lets another thread have the marker come at once.
+    pub hurry: Option<Hurry>,
+}
+
+/// A wish, from any thread, that free text ends. Clones are the same wish.
+#[derive(Debug, Clone, Default)]
+pub struct Hurry(Arc<AtomicU8>);
+
+impl Hurry {
+    const WAITING: u8 = 0;
+    const ASKED: u8 = 1;
+    const OVER: u8 = 2;
+
+    /// Asks for the end: the marker comes after the token under way. Whether there was free text to end.
+    pub fn ask(&self) -> bool {
+        let asked = self.0.compare_exchange(Self::WAITING, Self::ASKED, Ordering::Relaxed, Ordering::Relaxed);
+        asked != Err(Self::OVER)
+    }
+
+    fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == Self::ASKED
+    }
+
+    fn over(&self) {
+        self.0.store(Self::OVER, Ordering::Relaxed);
+    }
+}
+
+impl PartialEq for Hurry {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Hurry {}
+
+impl std::hash::Hash for Hurry {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
 }
 
 impl Trigger {
     /// For reasoning models: thinking is free, the answer after `marker` is not, and there must be one.
     pub fn answer_after(marker: impl Into<Vec<u8>>) -> Self {
-        Trigger { marker: marker.into(), free: true, must: true, inside: false, budget: None }
+        Trigger { marker: marker.into(), free: true, must: true, ..Trigger::default() }
     }
 }
 
@@ -45,6 +88,9 @@ pub(super) struct Deferred {
     begun: bool,
     /// Tokens accepted while waiting.
     waited: usize,
+    /// Free text has ended: the marker must come at once. Changes between tokens only, so that what was allowed is
+    /// accepted.
+    spent: bool,
     /// An end token was accepted while waiting.
     finished: bool,
     inner: Box<Matcher>,
@@ -75,18 +121,42 @@ impl Deferred {
         let shorter = shorter(&trigger.marker);
         let begun = trigger.marker.is_empty();
         let completing = vec![None; trigger.marker.len()];
-        Ok(Deferred {
+        let mut new = Deferred {
             vocabulary,
             trigger,
             shorter,
             matched: 0,
             begun,
             waited: 0,
+            spent: false,
             finished: false,
             inner: Box::new(inner),
             mask: TokenMask::default(),
             completing,
-        })
+        };
+        new.look();
+        Ok(new)
+    }
+
+    /// Between two tokens: whether free text has come to its end.
+    fn look(&mut self) {
+        let hurry = self.trigger.hurry.as_ref();
+        if self.begun || self.finished {
+            return hurry.into_iter().for_each(Hurry::over);
+        }
+        let asked = hurry.is_some_and(Hurry::is_asked);
+        if self.spent || !asked && self.trigger.budget.is_none_or(|budget| self.waited < budget) {
+            return;
+        }
+        self.spent = true;
+        // Where part of the marker is there, the rest of it follows; else the message goes first.
+        if self.matched == 0 && !self.trigger.message.is_empty() {
+            let mut marker = std::mem::take(&mut self.trigger.message);
+            marker.append(&mut self.trigger.marker);
+            self.shorter = shorter(&marker);
+            self.completing = vec![None; marker.len()];
+            self.trigger.marker = marker;
+        }
     }
 
     pub fn allows(&mut self, token: u32) -> Result<bool, MatcherError> {
@@ -119,12 +189,12 @@ impl Deferred {
         }
         if self.vocabulary.is_end(token) {
             self.finished = true;
+            self.look();
             return Ok(());
         }
         let vocabulary = Arc::clone(&self.vocabulary);
-        self.accept_bytes(vocabulary.piece(token))?;
         self.waited += 1;
-        Ok(())
+        self.accept_bytes(vocabulary.piece(token))
     }
 
     pub fn accept_bytes(&mut self, bytes: &[u8]) -> Result<(), MatcherError> {
@@ -136,6 +206,7 @@ impl Deferred {
             Led::Astray => Err(MatcherError::RefusedText { at: 0 }),
             Led::Waiting(matched) => {
                 self.matched = matched;
+                self.look();
                 Ok(())
             }
             Led::Begun(at) => {
@@ -143,6 +214,7 @@ impl Deferred {
                     self.inner.accept_bytes(&bytes[at..])?;
                 }
                 self.begun = true;
+                self.look();
                 Ok(())
             }
         }
@@ -319,16 +391,12 @@ impl Deferred {
 
     /// Whether other text may stand here.
     fn free(&self) -> bool {
-        self.trigger.free && !self.spent()
+        self.trigger.free && !self.spent
     }
 
     /// Whether the marker must come.
     fn must(&self) -> bool {
-        self.trigger.must || self.spent()
-    }
-
-    fn spent(&self) -> bool {
-        self.trigger.budget.is_some_and(|budget| self.waited >= budget)
+        self.trigger.must || self.spent
     }
 
     fn check(&self) -> Result<(), MatcherError> {
@@ -337,9 +405,11 @@ impl Deferred {
 
     /// Tokens that are enough for the rest of the marker.
     fn front(&self, matched: usize) -> usize {
+        // A message may still have to go first; it is empty once it is part of the marker.
+        let message = if matched == 0 { self.trigger.message.len() } else { 0 };
         match matched == 0 && self.vocabulary.find(&self.trigger.marker).is_some() {
-            true => 1,
-            false => self.trigger.marker.len() - matched,
+            true => 1 + message,
+            false => self.trigger.marker.len() - matched + message,
         }
     }
 

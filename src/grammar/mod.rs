@@ -41,7 +41,7 @@ mod tests;
 
 pub use compiled::{Compiled, MatchResult};
 pub use compiler::{Compiler, Source};
-pub use deferred::Trigger;
+pub use deferred::{Hurry, Trigger};
 pub use error::{GrammarError, MatcherError, Place, SyntaxError};
 pub use export::gbnf_from_schema;
 pub use formats::{Format, Parameterised, format_text, get as format, names as format_names, parameterised};

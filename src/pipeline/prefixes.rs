@@ -104,7 +104,7 @@ impl Pipeline {
         let (digest, key) = (file.digest(), stamp.key());
         let own = PrefixState::read(file.bytes()).ok().filter(|p| p.stamp.as_deref() == Some(key.as_str()));
         let own = own.map(|p| Box::new(p.state.to_vec()) as Box<dyn HeldBytes>);
-        let context = self.ready.facts.context;
+        let context = self.ready.facts.sequence_context;
         let sound = |held| read_state(held, &stamp, context, &tokens);
         let saved = own.and_then(sound).or_else(|| self.shelf.state(digest, &key).and_then(sound));
         if saved.is_none() && self.shelf.keeps_states(digest) {
@@ -119,7 +119,8 @@ impl Pipeline {
         if self.worker.try_submit(self.reading(tokens.to_vec(), keep)).is_err() {
             return;
         }
-        let (shelf, known, context) = (self.shelf.clone(), self.prefixes.known.clone(), self.ready.facts.context);
+        let (shelf, known, context) =
+            (self.shelf.clone(), self.prefixes.known.clone(), self.ready.facts.sequence_context);
         let write = move || {
             let Ok(made) = kept.recv() else { return };
             // A library that cannot be written is still of use.
@@ -163,7 +164,7 @@ impl Pipeline {
         let (mut one, other) = (prompt("A")?, prompt("7")?);
         let common = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
         one.truncate(common);
-        if one.len() >= self.ready.facts.context {
+        if one.len() >= self.ready.facts.sequence_context {
             return Err(Failure::usage(format!(
                 "the prefix has {} tokens and does not fit into the context",
                 one.len()

@@ -33,13 +33,14 @@ impl Pipeline {
     }
 
     /// Makes a slot hold what a file says. The file's stamp must be this engine's; later requests go on from it as far as
-    /// their tokens and adapter sets, which the file holds by digest and weight, are equal.
+    /// their tokens and adapter sets, which the file holds by digest and weight, are equal; a file of another `owner` than
+    /// this one (and nobody, 0) is refused.
     ///
     /// # Errors
     /// [`Code::NotFound`] without such a file or slot; [`Code::InvalidFile`] for one that is damaged or does not fit,
     /// naming what differs; [`Code::Busy`] when running requests leave no room. A file that is refused leaves the slot
     /// as it was; no room, or a refusal of the engine itself, leaves it empty.
-    pub fn restore_slot(&self, slot: usize, file: &Path) -> Result<SlotState, Failure> {
+    pub fn restore_slot(&self, slot: usize, file: &Path, owner: u64) -> Result<SlotState, Failure> {
         let named = |code: Code, what: &dyn std::fmt::Display| {
             Failure::new(code, format!("saved state '{}': {what}", file.display()))
         };
@@ -49,8 +50,11 @@ impl Pipeline {
             _ => named(Code::InvalidFile, &e),
         })?;
         let bytes = held.len();
-        let saved = Saved::from_file(Box::new(held), &stamp, self.ready.facts.context)
+        let saved = Saved::from_file(Box::new(held), &stamp, self.ready.facts.sequence_context)
             .map_err(|e| named(Code::InvalidFile, &e))?;
+        if ![0, owner].contains(&saved.sets.owner()) {
+            return Err(named(Code::InvalidFile, &"another key saved it; its cache is not for this one"));
+        }
         let tokens = saved.tokens.len();
         self.worker.restore(slot, Arc::new(saved))?;
         Ok(SlotState { tokens, bytes })

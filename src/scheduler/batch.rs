@@ -9,7 +9,7 @@ use super::parked::{Parked, WORTH_PARKING};
 use super::plan::{Plan, Policy, Turn, Waiting, plan};
 use super::prefix::{Cached, InFlight, Placement, place, reusable, worth_waiting};
 use super::sequence::{Next, Running};
-use super::{Job, Lease};
+use super::{Job, Lease, Share};
 use crate::adapter::{AdapterDigest, AdapterSet, Timeline};
 use crate::engine::{Engine, EngineError, Row, Token, Tokenizer};
 use crate::error::{Code, Failure};
@@ -50,6 +50,8 @@ pub(super) struct Batch<E> {
     orders: Vec<Command>,
     /// Prefixes that had to leave their slots.
     parked: Parked,
+    /// A cached prefix that is a smaller part of a prompt is not used.
+    pub(super) least_share: Share,
     turn: Option<Turn<Party>>,
     /// Counts steps and admissions.
     clock: u64,
@@ -69,6 +71,7 @@ impl<E: Engine> Batch<E> {
             queue: VecDeque::new(),
             orders: Vec::new(),
             parked: Parked::new(0),
+            least_share: Share::default(),
             turn: None,
             clock: 0,
             families: 0,
@@ -209,7 +212,8 @@ impl<E: Engine> Batch<E> {
             if let Some(wanted) = job.slot {
                 cached.iter_mut().for_each(|c| c.free &= c.slot == wanted);
             }
-            let Some(placement) = place(&cached, &job.prompt, sets, reuse) else {
+            let least = if reuse { self.least_share.of(job.prompt.len()) } else { usize::MAX };
+            let Some(placement) = place(&cached, &job.prompt, sets, least) else {
                 return;
             };
             let Some(job) = self.queue.remove(at) else { return };
@@ -308,7 +312,7 @@ impl<E: Engine> Batch<E> {
     /// Makes room inside sequences that fill the whole context. The plan is void when that changed what is
     /// to be evaluated.
     fn shift_full_sequences(&mut self, plan: Plan<Party>) -> Option<Plan<Party>> {
-        let (context, can_shift) = (self.engine.facts().context, self.engine.facts().shift);
+        let (context, can_shift) = (self.engine.facts().sequence_context, self.engine.facts().shift);
         for (slot, n) in &plan.rows {
             let s = &self.slots[*slot];
             let Some(running) = &s.running else { continue };
@@ -357,7 +361,7 @@ impl<E: Engine> Batch<E> {
 
     /// Chooses the next token of every sequence whose last row was evaluated.
     fn advance(&mut self, plan: &Plan<Party>) {
-        let (context, can_shift) = (self.engine.facts().context, self.engine.facts().shift);
+        let (context, can_shift) = (self.engine.facts().sequence_context, self.engine.facts().shift);
         let mut row = 0;
         for (slot, n) in &plan.rows {
             row += n;

@@ -106,7 +106,7 @@ impl<E: Engine> Batch<E> {
     /// Puts a state into a slot, in place of what it holds. Idle prefixes make room for it, the least recently used
     /// ones first.
     pub(super) fn restore(&mut self, slot: usize, saved: &Saved) -> Result<(), Failure> {
-        let (length, context) = (saved.tokens.len(), self.engine.facts().context);
+        let (length, context) = (saved.tokens.len(), self.engine.facts().sequence_context);
         if length > context {
             return Err(Failure::usage(format!(
                 "saved state: it holds {length} tokens, the context {context}; give a larger -c"

@@ -167,12 +167,30 @@ pub struct Limits {
     pub queue: usize,
     /// Bytes of prefixes that are kept in RAM when they have to leave the context; 0 for none.
     pub cache_ram: u64,
+    /// A cached prefix that is a smaller part of a prompt is not used.
+    pub least_share: Share,
+}
+
+/// A part of a prompt, from nothing to all of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share(u16);
+
+impl Share {
+    /// `None` for what is not from 0 to 1.
+    pub fn new(part: f32) -> Option<Self> {
+        (0.0..=1.0).contains(&part).then(|| Self((part * 10_000.0).round() as u16))
+    }
+
+    /// So many of `n` tokens, rounded up.
+    fn of(self, n: usize) -> usize {
+        n.saturating_mul(self.0.into()).div_ceil(10_000)
+    }
 }
 
 impl From<usize> for Limits {
     /// A queue, and nothing in RAM.
     fn from(queue: usize) -> Self {
-        Self { queue, cache_ram: 0 }
+        Self { queue, cache_ram: 0, least_share: Share::default() }
     }
 }
 
@@ -194,7 +212,7 @@ impl Worker {
         E: Engine,
         F: FnOnce() -> Result<E, Failure> + Send + 'static,
     {
-        let Limits { queue, cache_ram } = limits.into();
+        let Limits { queue, cache_ram, least_share } = limits.into();
         let parked = Parked::new(cache_ram);
         let counters = parked.counters().clone();
         let (jobs, inbox) = sync_channel(queue);
@@ -222,6 +240,7 @@ impl Worker {
                 if ready_out.send(Ok(ready)).is_ok() {
                     let mut batch = batch::Batch::new(engine).with_parked(parked);
                     batch.counts = counts;
+                    batch.least_share = least_share;
                     serve(batch, &inbox, &orders, &stopping);
                 }
             })

@@ -51,8 +51,10 @@ const WORTH_WAITING: usize = 64;
 /// The slot that keeps most of its cache is taken when the request goes on from it; else the least recently used
 /// one, with the longest matching prefix shared from wherever it is. The last prompt token is always evaluated
 /// again, since its logits are needed.
-pub fn place(slots: &[Cached<'_>], prompt: &[Token], sets: &Timeline, reuse: bool) -> Option<Placement> {
-    let common = |c: &Cached<'_>| if reuse { reusable(c.tokens, c.sets, prompt, sets) } else { 0 };
+///
+/// `least`: a prefix of fewer tokens is not used; `usize::MAX` for none at all.
+pub fn place(slots: &[Cached<'_>], prompt: &[Token], sets: &Timeline, least: usize) -> Option<Placement> {
+    let common = |c: &Cached<'_>| Some(reusable(c.tokens, c.sets, prompt, sets)).filter(|n| *n >= least).unwrap_or(0);
     let free = || slots.iter().filter(|c| c.free);
     let here = free().max_by_key(|c| (common(c), std::cmp::Reverse(c.used)));
     if let Some(c) = here
@@ -109,19 +111,19 @@ mod tests {
         let (a, a_half, b, base) = (set(1, 1.0), set(1, 0.5), set(2, 1.0), Timeline::default());
         for (holder, wanted) in [(&a, &b), (&a, &a_half), (&a, &base), (&base, &a)] {
             let slots = [cached(0, P, holder, true)];
-            let placed = place(&slots, P, wanted, true).expect("a free slot");
+            let placed = place(&slots, P, wanted, 0).expect("a free slot");
             assert_eq!(placed, Placement { slot: 0, reuse: 0, share_from: None }, "{holder:?} {wanted:?}");
         }
         let slots = [cached(0, P, &a, true)];
-        assert_eq!(place(&slots, P, &a, true).expect("a free slot").reuse, 3, "the same set is");
-        assert_eq!(place(&slots, P, &a, false).expect("a free slot").reuse, 0, "unless reuse is off");
+        assert_eq!(place(&slots, P, &a, 0).expect("a free slot").reuse, 3, "the same set is");
+        assert_eq!(place(&slots, P, &a, usize::MAX).expect("a free slot").reuse, 0, "unless reuse is off");
     }
 
     #[test]
     fn a_running_sequence_shares_its_prefix() {
         let base = Timeline::default();
         let slots = [cached(0, &[1, 2, 9], &base, false), cached(1, &[], &base, true)];
-        let placed = place(&slots, P, &base, true).expect("a free slot");
+        let placed = place(&slots, P, &base, 0).expect("a free slot");
         assert_eq!(placed, Placement { slot: 1, reuse: 2, share_from: Some(0) });
     }
 
@@ -129,16 +131,16 @@ mod tests {
     fn a_long_cache_is_not_destroyed_for_a_short_overlap() {
         let base = Timeline::default();
         let slots = [cached(0, &[1, 2, 8, 8, 8, 8, 8], &base, true), cached(1, &[7, 7], &base, true)];
-        let placed = place(&slots, P, &base, true).expect("a free slot");
+        let placed = place(&slots, P, &base, 0).expect("a free slot");
         assert_eq!(placed, Placement { slot: 0, reuse: 2, share_from: None }, "least recently used");
         let slots = [cached(3, &[1, 2, 8, 8, 8, 8, 8], &base, true), cached(1, &[7, 7], &base, true)];
-        let placed = place(&slots, P, &base, true).expect("a free slot");
+        let placed = place(&slots, P, &base, 0).expect("a free slot");
         assert_eq!(placed, Placement { slot: 1, reuse: 2, share_from: Some(3) });
     }
 
     #[test]
     fn no_free_slot_is_no_place() {
-        assert_eq!(place(&[cached(0, P, &Timeline::default(), false)], P, &Timeline::default(), true), None);
+        assert_eq!(place(&[cached(0, P, &Timeline::default(), false)], P, &Timeline::default(), 0), None);
     }
 
     #[test]

@@ -16,12 +16,14 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 
 use super::abort::{Abort, AbortOnDrop};
 use super::reply::{self, Refusal, Reply};
+use super::routes::spelled;
 use super::seats::{Facts, Place};
 use super::state::{Answered, State};
+use super::thoughts::Listed;
 use crate::error::{Code, Failure};
 use crate::event::{Event, FinishReason, Finished};
 use crate::pipeline::{Answer, Pipeline};
-use crate::request::Request;
+use crate::request::{Input, Request};
 use crate::shelf::UseNote;
 use crate::wire::{Head, Problem, Shape, Telling, context_error, settings};
 
@@ -143,13 +145,15 @@ impl Work {
 
     /// Queues the requests of a plan, all of them or none.
     fn submit(&self, plan: &mut Plan) -> Result<Running, Refusal> {
-        let context = self.pipeline.facts().context;
+        let context = self.pipeline.facts().sequence_context;
         let mut tickets = Vec::new();
         let mut places = Vec::new();
         let started = Instant::now();
+        let hurry = plan.requests.first().and_then(|r| r.after.as_ref()?.hurry.clone());
         for request in std::mem::take(&mut plan.requests) {
             let input = request.input.clone();
             let facts = Facts { params: settings(&request), limit: request.limits.max_tokens, ..Facts::default() };
+            self.note_prompt(&input);
             let ticket = match self.pipeline.try_submit(request) {
                 Ok(ticket) => ticket,
                 Err(failure) => {
@@ -175,6 +179,7 @@ impl Work {
             return Err(Problem::invalid("there is nothing to answer").into());
         };
         let nonce = self.state.nonce();
+        let thoughts = hurry.map(|hurry| self.state.thoughts.list(nonce.clone(), hurry));
         plan.shape.accept(Head {
             nonce: nonce.clone(),
             created: self.state.metrics.now(),
@@ -188,7 +193,28 @@ impl Work {
         let adapters = leading.adapters.iter().map(|a| a.digest).collect();
         let count = tickets.len();
         let (events, uses) = tickets.into_iter().map(|t| (t.events, t.uses)).unzip();
-        Ok(Running { events: Events::of(events), uses, places, count, names, nonce, adapters, started })
+        Ok(Running {
+            events: Events::of(events),
+            uses,
+            places,
+            count,
+            names,
+            nonce,
+            adapters,
+            started,
+            _thoughts: thoughts,
+        })
+    }
+
+    /// Writes the prompt as the model reads it (what adapters put before it aside) to a file of its own, where this was
+    /// asked for.
+    fn note_prompt(&self, input: &Input) {
+        let Some(folder) = &self.state.options.prompt_files else { return };
+        let Ok(tokens) = self.pipeline.prompt_tokens(input.clone()) else { return };
+        let file = folder.join(format!("{}-{}.txt", self.state.metrics.now(), self.state.nonce()));
+        if let Err(e) = write_private(&file, &spelled(&self.pipeline, &tokens)) {
+            tracing::warn!(error = %e, "--log-prompts-dir");
+        }
     }
 
     fn whole(&self, mut plan: Plan, running: &mut Running) -> Result<serde_json::Value, Refusal> {
@@ -337,6 +363,13 @@ impl Work {
     }
 }
 
+/// Writes a new file that only its owner reads.
+fn write_private(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(bytes)
+}
+
 fn stopped() -> Failure {
     Failure::new(Code::Other, "the engine stopped before the answer was complete")
 }
@@ -377,6 +410,7 @@ struct Running {
     uses: Vec<UseNote>,
     adapters: Vec<crate::adapter::AdapterDigest>,
     started: Instant,
+    _thoughts: Option<Listed>,
 }
 
 impl Running {

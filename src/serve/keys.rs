@@ -21,6 +21,8 @@ impl std::fmt::Debug for Key {
 /// What a key lets its bearer do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grant {
+    /// Whose cached prefixes its requests share: each key has a cache of its own. 0 where there are no keys.
+    pub owner: u64,
     /// Only these adapters, and the base; `None` for all.
     pub adapters: Option<Arc<[String]>>,
 }
@@ -64,8 +66,15 @@ impl Keys {
                 found = Some(key);
             }
         }
-        found.map(|key| Grant { adapters: key.adapters.clone() })
+        found.map(|key| Grant { owner: owner(&key.digest), adapters: key.adapters.clone() })
     }
+}
+
+/// The same for a key at every start, so that slots saved under it can be restored; tells nothing of the key.
+fn owner(key: &blake3::Hash) -> u64 {
+    let derived = blake3::derive_key("smoa 2026 owner of cached prefixes", key.as_bytes());
+    let [a, b, c, d, e, f, g, h, ..] = derived;
+    u64::from_le_bytes([a, b, c, d, e, f, g, h]).max(1)
 }
 
 #[cfg(test)]
@@ -76,8 +85,9 @@ mod tests {
     fn keys_open_and_limit() {
         let mut keys = Keys::default();
         keys.read("# comment\n\nopen-all\nlimited  a, b\n");
-        assert_eq!(keys.check(b"open-all"), Some(Grant::default()));
+        let open = keys.check(b"open-all").expect("a key");
         let limited = keys.check(b"limited").expect("a key");
+        assert!(open.adapters.is_none() && open.owner != 0 && open.owner != limited.owner);
         assert!(limited.allows("a") && limited.allows("b") && !limited.allows("c"));
         for wrong in ["", "open-al", "open-all ", "limited a", "# comment"] {
             assert_eq!(keys.check(wrong.as_bytes()), None, "{wrong:?}");

@@ -46,11 +46,11 @@ impl Drop for SocketFile {
 }
 
 impl Socket {
-    /// Binds.
+    /// Binds. `shared`: other processes of this user may listen at the same port, and the system spreads connections.
     ///
     /// # Errors
     /// [`Code::Usage`] for an address that is none, [`Code::Busy`] when it is taken.
-    pub fn bind(listen: &Listen) -> Result<Vec<Self>, Failure> {
+    pub fn bind(listen: &Listen, shared: bool) -> Result<Vec<Self>, Failure> {
         match listen {
             Listen::Unix(path) => Ok(vec![unix(path)?]),
             Listen::Tcp(host, port) => {
@@ -60,7 +60,7 @@ impl Socket {
                 let mut addresses: Vec<SocketAddr> = (name, *port).to_socket_addrs().map_err(refused)?.collect();
                 // A name such as localhost may stand for two families; one that fails is no failure of the other.
                 addresses.dedup();
-                let bound: Vec<io::Result<Self>> = addresses.iter().map(tcp).collect();
+                let bound: Vec<io::Result<Self>> = addresses.iter().map(|address| tcp(address, shared)).collect();
                 let mut sockets = Vec::new();
                 let mut failure = None;
                 for (result, address) in bound.into_iter().zip(&addresses) {
@@ -100,11 +100,24 @@ impl Socket {
     }
 }
 
-fn tcp(address: &SocketAddr) -> io::Result<Socket> {
-    let listener = std::net::TcpListener::bind(address)?;
+fn tcp(address: &SocketAddr, shared: bool) -> io::Result<Socket> {
+    let listener = if shared { shared_port(*address)? } else { std::net::TcpListener::bind(address)? };
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     Ok(Socket::Tcp(listener, address))
+}
+
+/// A listener whose port others may share (`SO_REUSEPORT`).
+fn shared_port(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    use tokio::net::TcpSocket;
+    // tokio's sockets want a runtime around them, even those that leave it at once.
+    tokio::runtime::Builder::new_current_thread().enable_io().build()?.block_on(async move {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.set_reuseport(true)?;
+        socket.bind(address)?;
+        socket.listen(1024)?.into_std()
+    })
 }
 
 fn bind_failure(what: &str, e: &io::Error) -> Failure {

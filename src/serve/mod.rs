@@ -22,6 +22,7 @@ mod reply;
 mod routes;
 mod seats;
 mod state;
+mod thoughts;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,7 +65,7 @@ pub fn bind(options: &Options) -> Result<Vec<Socket>, Failure> {
     options.tls.as_ref().map(listen::tls).transpose()?;
     let mut sockets = Vec::new();
     for listen in &options.listen {
-        sockets.extend(Socket::bind(listen)?);
+        sockets.extend(Socket::bind(listen, options.shared_port)?);
     }
     if let Some(open) = sockets.iter().find(|s| !s.is_local() && options.keys.is_empty()) {
         let url = open.url(options.tls.is_some());

@@ -146,7 +146,8 @@ pub fn loose(state: &State, lora: &Value) -> Result<Vec<AdapterChoice>, Failure>
 ///
 /// # Errors
 /// 404.
-pub fn permit(state: &State, grant: &Grant, request: &Request) -> Result<(), Problem> {
+pub fn permit(state: &State, grant: &Grant, request: &mut Request) -> Result<(), Problem> {
+    request.owner = grant.owner;
     if grant.adapters.is_none() {
         return Ok(());
     }

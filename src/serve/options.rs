@@ -159,6 +159,10 @@ pub struct Options {
     pub cors: Cors,
     /// How vectors are brought to one length when a request does not say (`--embd-normalize`).
     pub normalise: i32,
+    /// Other servers may listen at the same port (`--reuse-port`).
+    pub shared_port: bool,
+    /// The folder that every prompt is written to, for finding faults (`--log-prompts-dir`).
+    pub prompt_files: Option<PathBuf>,
     /// Bounds.
     pub bounds: Bounds,
 }

@@ -11,6 +11,7 @@ use serde_json::{Map, json};
 use super::metrics::Metrics;
 use super::options::Options;
 use super::seats::Seats;
+use super::thoughts::Thoughts;
 use crate::adapter::AdapterDigest;
 use crate::engine::Token;
 use crate::error::Failure;
@@ -34,6 +35,8 @@ pub struct State {
     pub metrics: Metrics,
     /// Who is being answered.
     pub seats: Arc<Seats>,
+    /// Answers whose thoughts can be ended.
+    pub thoughts: Arc<Thoughts>,
     /// The weights of the loose adapters, as they are now.
     scales: Mutex<Vec<f32>>,
     pipeline: OnceLock<Arc<Pipeline>>,
@@ -66,6 +69,7 @@ impl State {
             options,
             metrics: Metrics::default(),
             seats: Arc::default(),
+            thoughts: Arc::default(),
             scales: Mutex::new(scales),
             pipeline: OnceLock::new(),
             caps: OnceLock::new(),

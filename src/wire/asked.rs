@@ -35,6 +35,10 @@ pub struct Telling {
     pub split: Split,
     /// Most tokens of thoughts.
     pub thinking_budget: Option<usize>,
+    /// What is written before thoughts are ended (`reasoning_budget_message`).
+    pub thinking_message: String,
+    /// Another request may end the thoughts (`reasoning_control`).
+    pub thinking_control: bool,
     /// Only these fields of the native result, by path.
     pub response_fields: Vec<String>,
     /// Tell everything (`verbose`).
@@ -119,6 +123,11 @@ pub fn chat(mut object: Map<String, Value>, defaults: &Request, caps: TemplateCa
     let answers = answers(&mut fields).map_err(refused)?;
     let format = tools(&mut fields, &mut telling.split, caps).map_err(refused)?;
     telling.thinking_budget = kwargs(&mut fields).map_err(refused)?;
+    telling.thinking_message = fields.string("reasoning_budget_message").map_err(refused)?.unwrap_or_default();
+    telling.thinking_control = fields.bool("reasoning_control").map_err(refused)?.unwrap_or(false);
+    if telling.thinking_control && answers > 1 {
+        return Err(refused(FieldError::new("reasoning_control", "needs n = 1: it ends the thoughts of one answer")));
+    }
     let mut call = finish(fields, telling, answers, defaults)?;
     let Input::Chat { messages, .. } = &call.request.input else {
         return Err(Failure::usage("messages: is missing"));

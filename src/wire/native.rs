@@ -106,6 +106,8 @@ pub fn settings(r: &Request) -> Value {
         "mirostat": match s.mirostat { Mirostat::Off => 0, Mirostat::V1 => 1, Mirostat::V2 => 2 },
         "mirostat_tau": s.mirostat_tau,
         "mirostat_eta": s.mirostat_eta,
+        "adaptive_target": s.adaptive_target,
+        "adaptive_decay": s.adaptive_decay,
         "stop": r.limits.stop,
         "n_keep": r.limits.shift.map_or(0, |s| s.keep),
         "n_discard": r.limits.shift.and_then(|s| s.discard).unwrap_or(0),

@@ -351,7 +351,7 @@ fn read_sampling(f: &mut Fields, s: &mut Sampling) -> Result<(), FieldError> {
             ),
         };
     }
-    let floats: [(&str, &mut f32); 16] = [
+    let floats: [(&str, &mut f32); 18] = [
         ("temperature", &mut s.temperature),
         ("dynatemp_range", &mut s.dynatemp_range),
         ("dynatemp_exponent", &mut s.dynatemp_exponent),
@@ -368,6 +368,8 @@ fn read_sampling(f: &mut Fields, s: &mut Sampling) -> Result<(), FieldError> {
         ("dry_base", &mut s.dry_base),
         ("mirostat_tau", &mut s.mirostat_tau),
         ("mirostat_eta", &mut s.mirostat_eta),
+        ("adaptive_target", &mut s.adaptive_target),
+        ("adaptive_decay", &mut s.adaptive_decay),
     ];
     for (name, place) in floats {
         if let Some(v) = f.f32(name)? {
@@ -401,9 +403,6 @@ fn read_sampling(f: &mut Fields, s: &mut Sampling) -> Result<(), FieldError> {
             2 => Mirostat::V2,
             other => return Err(FieldError::new("mirostat", format!("must be 0, 1 or 2, not {other}"))),
         };
-    }
-    if f.f32("adaptive_target")?.is_some_and(|t| t >= 0.0) {
-        return Err(FieldError::new("adaptive_target", "adaptive-p sampling is not supported"));
     }
     if let Some(v) = f.take("samplers") {
         s.order = sampler_order(&v)?;

@@ -124,7 +124,7 @@ fn slots_go_to_files_and_back() {
     drop(first);
 
     let second = start(CacheType::F16);
-    assert_eq!(second.restore_slot(1, &file).expect("restored"), saved);
+    assert_eq!(second.restore_slot(1, &file, 0).expect("restored"), saved);
     let (again, cached) = ask(&second);
     assert_eq!(again, text);
     assert!(cached > 8, "{cached}");
@@ -135,11 +135,11 @@ fn slots_go_to_files_and_back() {
     let damaged = app.write("damaged.bin", &bytes);
     for (path, words) in [(damaged, "checksum"), (app.path("none.bin"), "no such file"), (model(), "not a saved state")]
     {
-        let refused = second.restore_slot(0, &path).expect_err("refused").message;
+        let refused = second.restore_slot(0, &path, 0).expect_err("refused").message;
         assert!(refused.contains(words), "{refused}");
     }
     let other = start(CacheType::F32);
-    let refused = other.restore_slot(0, &file).expect_err("another cache").message;
+    let refused = other.restore_slot(0, &file, 0).expect_err("another cache").message;
     assert!(refused.contains("its cache is 'keys f16, values f16"), "{refused}");
 }
 

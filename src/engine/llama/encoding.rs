@@ -41,6 +41,7 @@ impl EncodingEngine {
         let facts = EngineFacts {
             model: of.model.clone(),
             context: of.limit,
+            sequence_context: of.limit,
             context_trained: base.n_ctx_train as usize,
             batch: of.rows,
             micro_batch: of.rows,

@@ -14,9 +14,16 @@ pub(super) struct Extras {
     soft: HashMap<AdapterDigest, Vec<f32>>,
     /// `[n_layer - 1][n_embd]`, from layer 1.
     control: HashMap<AdapterDigest, Vec<f32>>,
+    /// The first and the last layer after which control vectors act; all when not given.
+    layers: Option<(u32, u32)>,
 }
 
 impl Extras {
+    /// `layers`: the first and the last layer after which control vectors act.
+    pub(super) fn new(layers: Option<(u32, u32)>) -> Self {
+        Self { layers, ..Self::default() }
+    }
+
     /// Reads what a file of these kinds holds; false for other kinds.
     pub(super) fn load(&mut self, file: &AdapterFile, base: &ModelFacts) -> Result<bool, EngineError> {
         let refused = |reason: String| EngineError::Adapter { name: file.label(), reason };
@@ -28,7 +35,15 @@ impl Extras {
             }
             AdapterKind::ControlVector { .. } => {
                 if let Entry::Vacant(place) = self.control.entry(file.digest()) {
-                    place.insert(control_directions(file.bytes(), base).map_err(|e| refused(e.to_string()))?);
+                    let mut directions = control_directions(file.bytes(), base).map_err(|e| refused(e.to_string()))?;
+                    for (at, direction) in directions.chunks_mut((base.n_embd as usize).max(1)).enumerate() {
+                        // They begin with layer 1.
+                        let layer = at as u32 + 1;
+                        if self.layers.is_some_and(|(first, last)| !(first..=last).contains(&layer)) {
+                            direction.fill(0.0);
+                        }
+                    }
+                    place.insert(directions);
                 }
             }
             // Text only: the pipeline has put it into the prompt.

@@ -117,6 +117,7 @@ impl LlamaEngine {
         let facts = EngineFacts {
             model: options.model.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned()),
             context: context.cells(),
+            sequence_context: options.sequence_context.map_or(usize::MAX, |n| n as usize).min(context.cells()),
             context_trained: safe.n_ctx_train() as usize,
             batch: context.batch_rows(),
             micro_batch: context.micro_batch_rows(),
@@ -132,7 +133,7 @@ impl LlamaEngine {
             adapters: Adapters::new(model.clone(), options.adapter_device_bytes),
             lengths: vec![0; facts.sequences],
             active: Active::Set(AdapterSet::base()),
-            extras: Extras::default(),
+            extras: Extras::new(options.details.steered_layers),
             steered: None,
             base: base.clone(),
             options: options.clone(),

@@ -11,6 +11,7 @@ use llama_cpp_sys_2 as sys;
 use super::backend::Backend;
 use super::log;
 use crate::engine::options::{EngineOptions, GpuLayers, LoadMode, Numa, Placement, SplitMode};
+use crate::gguf::{Override, OverrideValue};
 
 /// A loaded model. Immutable, shared by the context, the adapters and the tokenizer; freed when the last is gone.
 #[derive(Debug)]
@@ -87,6 +88,10 @@ impl Model {
         if !placements.list.is_empty() {
             params.tensor_buft_overrides = placements.list.as_ptr();
         }
+        let overrides = overrides(&details.overrides);
+        if !overrides.is_empty() {
+            params.kv_overrides = overrides.as_ptr();
+        }
         params.check_tensors = details.check_tensors;
         params.no_host = details.no_host;
         spread(details.numa);
@@ -102,8 +107,9 @@ impl Model {
         params.progress_callback = Some(report);
         params.progress_callback_user_data = ptr::from_mut(&mut callback).cast::<c_void>();
         log::take_errors();
-        // SAFETY: `path`, `split`, `devices`, `placements` and `callback` live until the call returns; `split` holds
-        // `llama_max_devices` numbers, `devices` and `placements` end with a null pointer, as `llama.h` asks.
+        // SAFETY: `path`, `split`, `devices`, `placements`, `overrides` and `callback` live until the call returns; `split`
+        // holds `llama_max_devices` numbers, `devices` and `placements` end with a null pointer and `overrides` with an
+        // empty key, as `llama.h` asks.
         let raw = unsafe { sys::llama_model_load_from_file(path.as_ptr(), params) };
         let Some(raw) = NonNull::new(raw) else {
             let said = log::take_errors();
@@ -132,6 +138,31 @@ impl Model {
     pub(super) fn sliding_window(&self) -> i32 {
         // SAFETY: the model is loaded and lives as long as `self`.
         unsafe { sys::llama_model_n_swa(self.raw.as_ptr()) }
+    }
+}
+
+/// Overridden metadata as `llama.h` wants it, ended by an empty key; empty for none.
+fn overrides(all: &[Override]) -> Vec<sys::llama_model_kv_override> {
+    type Union = sys::llama_model_kv_override__bindgen_ty_1;
+    // Texts are shorter than the fields: `Override::parse` has seen to it.
+    let chars = |text: &str| {
+        let mut field = [0; 128];
+        field.iter_mut().zip(text.bytes().take(127)).for_each(|(to, from)| *to = from as std::ffi::c_char);
+        field
+    };
+    let end = sys::llama_model_kv_override { tag: 0, key: [0; 128], __bindgen_anon_1: Union { val_i64: 0 } };
+    let of = |one: &Override| {
+        let (tag, value) = match &one.value {
+            OverrideValue::Int(n) => (sys::LLAMA_KV_OVERRIDE_TYPE_INT, Union { val_i64: *n }),
+            OverrideValue::Float(n) => (sys::LLAMA_KV_OVERRIDE_TYPE_FLOAT, Union { val_f64: *n }),
+            OverrideValue::Bool(flag) => (sys::LLAMA_KV_OVERRIDE_TYPE_BOOL, Union { val_bool: *flag }),
+            OverrideValue::Str(text) => (sys::LLAMA_KV_OVERRIDE_TYPE_STR, Union { val_str: chars(text) }),
+        };
+        sys::llama_model_kv_override { tag, key: chars(&one.key), __bindgen_anon_1: value }
+    };
+    match all.is_empty() {
+        true => Vec::new(),
+        false => all.iter().map(of).chain([end]).collect(),
     }
 }
 

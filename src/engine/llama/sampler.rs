@@ -21,6 +21,60 @@ pub(super) struct Chain {
     forbidden: Vec<Token>,
     /// The best allowed logit is the choice: the chain is not asked.
     plain_greedy: bool,
+    /// Draws in the chain's place.
+    adaptive: Option<Adaptive>,
+}
+
+/// Adaptive-p: draws tokens whose probability is near a target, which moves against what was drawn lately. After
+/// llama.cpp's sampler of this name (<https://github.com/ggml-org/llama.cpp/pull/17927>), whose constants these are.
+struct Adaptive {
+    target: f32,
+    decay: f32,
+    /// The probabilities of drawn tokens, and their weights, summed with `decay`.
+    sum: f32,
+    weight: f32,
+    /// What was drawn last and has not been accepted yet, with its probability.
+    drawn: Option<(Token, f32)>,
+    draw: LlamaSampler,
+}
+
+impl Adaptive {
+    /// How far from the target a probability is half as good, the logit at the target, and how fast it falls.
+    const WIDTH: f32 = 0.3;
+    const PEAK: f32 = 5.0;
+    const SHARPNESS: f32 = 10.0;
+
+    fn new(target: f32, decay: f32, seed: u32) -> Self {
+        let weight = 1.0 / (1.0 - decay);
+        Self { target, decay, sum: target * weight, weight, drawn: None, draw: LlamaSampler::dist(seed) }
+    }
+
+    fn draw(&mut self, candidates: &mut LlamaTokenDataArray) {
+        let max = candidates.data.iter().map(LlamaTokenData::logit).fold(f32::NEG_INFINITY, f32::max);
+        let total: f32 = candidates.data.iter().map(|d| (d.logit() - max).exp()).sum();
+        let probability = |d: &LlamaTokenData| (d.logit() - max).exp() / total;
+        let target = (2.0 * self.target - self.sum / self.weight).clamp(0.0, 1.0);
+        let before: Vec<f32> = candidates.data.iter().map(probability).collect();
+        for (d, p) in candidates.data.iter_mut().zip(&before) {
+            if d.logit() > f32::NEG_INFINITY {
+                let far = (p - target).abs() / Self::WIDTH;
+                d.set_logit(Self::PEAK - Self::SHARPNESS * far * far / (1.0 + far));
+            }
+        }
+        candidates.sorted = false;
+        let ids: Vec<i32> = candidates.data.iter().map(|d| d.id().0).collect();
+        self.draw.apply(candidates);
+        let chosen = candidates.selected.and_then(|i| candidates.data.get(i)).map(|d| d.id().0);
+        let of = chosen.and_then(|id| ids.iter().position(|other| *other == id)).map(|at| before[at]);
+        self.drawn = chosen.map(|id| id as Token).zip(of);
+    }
+
+    fn accept(&mut self, token: Token) {
+        if let Some((_, p)) = self.drawn.take().filter(|(drawn, _)| *drawn == token) {
+            self.sum = p + self.decay * self.sum;
+            self.weight = 1.0 + self.decay * self.weight;
+        }
+    }
 }
 
 impl Chain {
@@ -50,8 +104,10 @@ impl Chain {
         }
         match s.mirostat {
             Mirostat::Off => {
-                steps.extend(s.order.iter().map(|kind| step(*kind, model, s, seed, look_back)));
-                steps.push(LlamaSampler::dist(seed));
+                steps.extend(s.order.iter().filter_map(|kind| step(*kind, model, s, seed, look_back)));
+                if !s.is_adaptive() {
+                    steps.push(LlamaSampler::dist(seed));
+                }
             }
             Mirostat::V1 => {
                 steps.push(LlamaSampler::temp(s.temperature));
@@ -67,13 +123,22 @@ impl Chain {
             candidates: LlamaTokenDataArray::new(Vec::with_capacity(usize::try_from(n_vocab).unwrap_or(0)), false),
             forbidden,
             plain_greedy: s.is_plain_greedy(),
+            adaptive: s.is_adaptive().then(|| Adaptive::new(s.adaptive_target, s.adaptive_decay, seed)),
         }
     }
 }
 
-fn step(kind: SamplerKind, model: &Model, s: &Sampling, seed: u32, look_back: impl Fn(i32) -> i32) -> LlamaSampler {
+fn step(
+    kind: SamplerKind,
+    model: &Model,
+    s: &Sampling,
+    seed: u32,
+    look_back: impl Fn(i32) -> i32,
+) -> Option<LlamaSampler> {
     let n_vocab = model.safe().n_vocab();
-    match kind {
+    Some(match kind {
+        // It draws, so it comes after the chain.
+        SamplerKind::AdaptiveP => return None,
         SamplerKind::Penalties => LlamaSampler::penalties(
             n_vocab,
             look_back(s.repeat_last_n),
@@ -96,7 +161,7 @@ fn step(kind: SamplerKind, model: &Model, s: &Sampling, seed: u32, look_back: im
         SamplerKind::MinP => LlamaSampler::min_p(s.min_p, s.min_keep),
         SamplerKind::Xtc => LlamaSampler::xtc(s.xtc_probability, s.xtc_threshold, s.min_keep, seed),
         SamplerKind::Temperature => LlamaSampler::temp_ext(s.temperature, s.dynatemp_range, s.dynatemp_exponent),
-    }
+    })
 }
 
 impl Sampler for Chain {
@@ -128,6 +193,9 @@ impl Sampler for Chain {
             return data.iter().max_by(better).map(|d| d.id().0 as Token).ok_or(EngineError::NoCandidate);
         }
         self.chain.apply(&mut self.candidates);
+        if let Some(adaptive) = &mut self.adaptive {
+            adaptive.draw(&mut self.candidates);
+        }
         let selected = self.candidates.selected.and_then(|i| self.candidates.data.get(i));
         match selected {
             Some(d) if d.logit() > f32::NEG_INFINITY => Ok(d.id().0 as Token),
@@ -138,6 +206,7 @@ impl Sampler for Chain {
     fn accept(&mut self, token: Token) {
         if !self.plain_greedy {
             self.chain.accept(LlamaToken(token as i32));
+            self.adaptive.iter_mut().for_each(|adaptive| adaptive.accept(token));
         }
     }
 }

@@ -63,8 +63,12 @@ impl LlamaEngine {
             return Ok(stamp.clone());
         }
         self.check_states()?;
-        let model = model_file::fingerprint(&self.options.model, &self.base)
+        let mut model = model_file::fingerprint(&self.options.model, &self.base)
             .map_err(|e| EngineError::State(format!("the model cannot be identified: {e}")))?;
+        let details = &self.options.details;
+        if !details.overrides.is_empty() || details.steered_layers.is_some() {
+            model += &format!(" with {:?} {:?}", details.overrides, details.steered_layers);
+        }
         let original = format!("{}.rope.scaling.original_context_length", self.base.architecture);
         let original = self.model.safe().meta_val_str(&original).ok().and_then(|text| text.parse().ok());
         let stamp = Stamp {

@@ -63,6 +63,13 @@ struct Header {
     /// The position from which `then` applies instead of `first`.
     from: u64,
     then: Vec<Member>,
+    /// Whose cache it is part of; 0 for nobody's.
+    #[serde(default, skip_serializing_if = "is_nobody")]
+    owner: u64,
+}
+
+fn is_nobody(owner: &u64) -> bool {
+    *owner == 0
 }
 
 #[derive(Serialize, Deserialize)]
@@ -91,6 +98,7 @@ impl Saved {
             first: members(first),
             from: from as u64,
             then: members(then),
+            owner: self.sets.owner(),
         };
         // Texts and numbers only: this cannot fail.
         let header = serde_json::to_vec(&header).unwrap_or_default();
@@ -181,6 +189,7 @@ fn parse(bytes: &[u8]) -> Result<(Stamp, Saved), SavedError> {
     };
     let from = size(header.from).ok_or_else(|| damaged("its adapters begin nowhere"))?;
     let sets = Timeline::switching(set(&header.first)?, from, set(&header.then)?);
+    let sets = sets.owned(header.owner);
     let saved = Saved { tokens, sets, range: state..end, held: Box::new(Vec::new()) };
     Ok((header.stamp, saved))
 }
@@ -216,7 +225,12 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        for sets in [Timeline::default(), Timeline::switching(set(1, 0.1), usize::MAX, set(2, 1.0)), sample().sets] {
+        for sets in [
+            Timeline::default(),
+            Timeline::switching(set(1, 0.1), usize::MAX, set(2, 1.0)),
+            sample().sets,
+            sample().sets.owned(u64::MAX),
+        ] {
             let saved = Saved { sets, ..sample() };
             let back = read(&saved.to_file(&stamp())).expect("sound");
             assert_eq!((&back.tokens, &back.sets, back.state()), (&saved.tokens, &saved.sets, saved.state()));

@@ -1,6 +1,6 @@
 //! Grammars that wait for their cue.
 
-use super::super::{MatcherError, Source, Trigger};
+use super::super::{Hurry, MatcherError, Source, Trigger};
 use super::{compile, gbnf, think, toy};
 
 fn token(text: &str) -> u32 {
@@ -70,7 +70,7 @@ fn markers_that_overlap_themselves_are_found() {
 #[test]
 fn a_marker_may_be_demanded_at_once_or_left_out() {
     let compiled = gbnf("root ::= \"ab\"");
-    let at_once = Trigger { marker: b"abc".to_vec(), free: false, must: true, inside: false, budget: None };
+    let at_once = Trigger { marker: b"abc".to_vec(), must: true, ..Trigger::default() };
     let mut matcher = compiled.matcher_after(&at_once).unwrap();
     assert_eq!(matcher.forced_bytes().unwrap(), b"abcab");
     assert_eq!(matcher.tokens_to_finish(), Ok(Some(3)));
@@ -81,7 +81,7 @@ fn a_marker_may_be_demanded_at_once_or_left_out() {
         ids.sort_unstable();
         ids
     });
-    let lazy = Trigger { marker: b"bb".to_vec(), free: true, must: false, inside: false, budget: None };
+    let lazy = Trigger { marker: b"bb".to_vec(), free: true, ..Trigger::default() };
     let mut matcher = compiled.matcher_after(&lazy).unwrap();
     matcher.accept(token("SELECT")).unwrap();
     assert!(matcher.may_stop() && !matcher.must_stop());
@@ -126,6 +126,44 @@ fn a_budget_brings_the_marker() {
     assert_eq!(matcher.allows(token("SELECT")), Ok(false));
     assert_eq!(matcher.forced_bytes().unwrap(), b"bab");
     matcher.accept(token("b")).unwrap();
+    matcher.accept(token("ab")).unwrap();
+    assert!(matcher.must_stop());
+}
+
+#[test]
+fn a_message_goes_before_a_marker_that_is_forced() {
+    let compiled = gbnf("root ::= \"ab\"");
+    let trigger = Trigger { budget: Some(1), message: b"a!".to_vec(), ..Trigger::answer_after("bb") };
+    let mut matcher = compiled.matcher_after(&trigger).unwrap();
+    assert!(matcher.forced_bytes().unwrap().is_empty(), "free so far");
+    matcher.accept(token("SELECT")).unwrap();
+    assert_eq!(matcher.forced_bytes().unwrap(), b"a!bbab");
+    matcher.accept_bytes(b"a!bbab").unwrap();
+    assert!(matcher.must_stop());
+    // A marker that has begun is finished without it, and one that came by itself needs none.
+    let mut matcher = compiled.matcher_after(&trigger).unwrap();
+    matcher.accept(token("b")).unwrap();
+    assert_eq!(matcher.forced_bytes().unwrap(), b"bab");
+    let mut matcher = compiled.matcher_after(&trigger).unwrap();
+    matcher.accept(token("bb")).unwrap();
+    assert_eq!(matcher.forced_bytes().unwrap(), b"ab");
+}
+
+#[test]
+fn free_text_can_be_ended_from_outside() {
+    let compiled = gbnf("root ::= \"ab\"");
+    let hurry = Hurry::default();
+    let trigger = Trigger { hurry: Some(hurry.clone()), ..Trigger::answer_after("bb") };
+    let mut matcher = compiled.matcher_after(&trigger).unwrap();
+    matcher.accept(token("SELECT")).unwrap();
+    assert!(hurry.ask() && hurry.ask(), "asking again does no harm");
+    // What was allowed before it was asked is still accepted.
+    assert!(matcher.allows(token("SELECT")).unwrap());
+    matcher.accept(token("SELECT")).unwrap();
+    assert_eq!(matcher.forced_bytes().unwrap(), b"bbab");
+    assert_eq!(matcher.allows(token("SELECT")), Ok(false));
+    matcher.accept(token("bb")).unwrap();
+    assert!(!hurry.ask(), "there is nothing to end any more");
     matcher.accept(token("ab")).unwrap();
     assert!(matcher.must_stop());
 }

@@ -136,7 +136,7 @@ impl ToolRequest {
         let free = !must || self.text_before;
         // Llama's mark is the beginning of the call itself.
         let inside = self.envelope == Envelope::Llama3;
-        let trigger = Trigger { marker: self.envelope.marker().into(), free, must, inside, budget: None };
+        let trigger = Trigger { marker: self.envelope.marker().into(), free, must, inside, ..Trigger::default() };
         let at_once = inside && !free;
         Ok(Some(ToolFormat { source, trigger: (!at_once).then_some(trigger) }))
     }

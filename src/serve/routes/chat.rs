@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use axum::extract::{Request as HttpRequest, State as StateOf};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::super::generate::{self, Plan, SSE};
 use super::super::keys::Grant;
 use super::super::naming;
-use super::super::reply::{Refusal, Reply};
+use super::super::reply::{Refusal, Reply, ok};
 use super::super::state::State;
 use super::{Shared, completion, read};
 use crate::error::Failure;
-use crate::grammar::{Source, Trigger};
+use crate::grammar::{Hurry, Source, Trigger};
 use crate::pipeline::Pipeline;
 use crate::request::{Input, Request};
 use crate::wire::{self, Call, Problem};
@@ -26,6 +26,26 @@ pub async fn chat(StateOf(state): Shared, request: HttpRequest) -> Reply {
         plan(state, call, shape, SSE, model)
     })
     .await
+}
+
+/// POST `/v1/chat/completions/control`: ends the thoughts of an answer under way, which had said `reasoning_control`.
+pub async fn control(StateOf(state): Shared, request: HttpRequest) -> Reply {
+    let (body, _) = read(&state, request).await?;
+    let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();
+    let (id, action) = (text("id"), text("action"));
+    if id.is_empty() {
+        return Err(Problem::invalid("id: must be the id of an answer under way").into());
+    }
+    if action != "reasoning_end" {
+        return Err(Problem::invalid(format!("action: must be \"reasoning_end\", not {action:?}")).into());
+    }
+    // The id of an answer is its key: it cannot be guessed, and only its client was told.
+    let message = match state.thoughts.end(id.strip_prefix("chatcmpl-").unwrap_or(id)) {
+        Some(true) => return ok(&json!({"success": true})),
+        Some(false) => "the thoughts of this answer have ended",
+        None => "no answer under way has this id and reasoning_control",
+    };
+    ok(&json!({"success": false, "message": message}))
 }
 
 /// POST `/v1/responses`.
@@ -69,7 +89,7 @@ pub fn understand(
     let mut call = wire::chat(body, &defaults, caps)?;
     call.request.slot = slot;
     with_loose(state, &mut call.request, lora.as_ref(), named)?;
-    naming::permit(state, grant, &call.request)?;
+    naming::permit(state, grant, &mut call.request)?;
     naming::steer(state, &mut call.request)?;
     if state.options.plain_answers {
         call.telling.split = wire::Split::default();
@@ -82,19 +102,19 @@ pub fn understand(
 fn think(pipeline: &Pipeline, call: &mut Call, opens: bool) -> Result<(), Refusal> {
     let Input::Chat { messages, tools, kwargs } = &call.request.input else { return Ok(()) };
     let budget = call.telling.thinking_budget;
+    let bounded = budget.is_some() || call.telling.thinking_control;
     if !opens {
         let thinks = pipeline.base().chat_template.as_deref().is_some_and(|t| t.contains("<think>"));
-        return match budget {
-            // A model that does not think stays below any budget.
-            Some(_) if thinks => {
-                let message = "thinking_budget_tokens: the model's template does not open thoughts, so their end cannot \
-                    be told; 0 switches them off";
-                Err(Problem::invalid(message).into())
-            }
-            _ => Ok(()),
-        };
+        // A model that does not think stays below any budget, and has no thoughts to end.
+        if bounded && thinks {
+            let field = if budget.is_some() { "thinking_budget_tokens" } else { "reasoning_control" };
+            let message = "the model's template does not open thoughts, so their end cannot be told; a budget of 0 switches \
+                them off";
+            return Err(Problem::invalid(format!("{field}: {message}")).into());
+        }
+        return Ok(());
     }
-    if !call.telling.split.reasoning && budget.is_none() {
+    if !call.telling.split.reasoning && !bounded {
         return Ok(());
     }
     let prompt = pipeline.render(messages.clone(), tools.clone(), kwargs.clone())?;
@@ -103,11 +123,13 @@ fn think(pipeline: &Pipeline, call: &mut Call, opens: bool) -> Result<(), Refusa
     if !thinking || call.request.after.is_some() {
         return Ok(());
     }
-    let answer = Trigger { budget, ..Trigger::answer_after("</think>") };
+    let hurry = call.telling.thinking_control.then(Hurry::default);
+    let message = std::mem::take(&mut call.telling.thinking_message).into_bytes();
+    let answer = Trigger { budget, message, hurry, ..Trigger::answer_after("</think>") };
     match &call.request.format {
         // Thoughts are free; the format is that of the answer after them.
         Some(_) => call.request.after = Some(answer),
-        None if budget.is_some() => {
+        None if bounded => {
             call.request.format = Some(Source::Gbnf("root ::= [^\\x00]*".into()));
             call.request.after = Some(Trigger { must: false, ..answer });
         }

@@ -85,7 +85,7 @@ pub fn understand(
     body.insert("prompt".into(), "".into());
     let mut call = wire::completion(body, &defaults)?;
     with_loose(state, &mut call.request, lora.as_ref(), named)?;
-    naming::permit(state, grant, &call.request)?;
+    naming::permit(state, grant, &mut call.request)?;
     naming::steer(state, &mut call.request)?;
     call.request.slot = slot;
     if let Some(first) = inputs.first() {
@@ -205,7 +205,7 @@ fn infill_prompt(state: &State, pipeline: &Pipeline, body: &mut Map<String, Valu
     let batch = facts.batch;
     prefix.drain(..prefix.len().saturating_sub(3 * (batch / 4)));
     suffix.truncate((batch / 4).saturating_sub(2 + prompt.len()));
-    let room = facts.context.saturating_sub(batch + 2 * prompt.len());
+    let room = facts.sequence_context.saturating_sub(batch + 2 * prompt.len());
     extra.drain(..extra.len().saturating_sub(room));
     let bos = pipeline.base().tokenizer.bos.filter(|_| pipeline.base().tokenizer.add_bos);
     let mut all: Vec<Token> = bos.into_iter().collect();

@@ -30,7 +30,7 @@ pub async fn props(StateOf(state): Shared) -> Reply {
         let spelled = |id: Option<u32>| id.map(|id| pipeline.tokenizer().spelling(id)).unwrap_or_default();
         let caps = state.caps(pipeline);
         ok(&json!({
-            "default_generation_settings": {"params": wire::settings(&o.defaults), "n_ctx": facts.context},
+            "default_generation_settings": {"params": wire::settings(&o.defaults), "n_ctx": facts.sequence_context},
             "total_slots": facts.sequences,
             "model_alias": state.model_name(),
             "model_ftype": base.file_type,
@@ -99,7 +99,7 @@ pub async fn dashboard(StateOf(state): Shared, request: HttpRequest) -> Reply {
         let mut summary = state.metrics.summary(&state.seats);
         let pipeline = state.pipeline()?;
         let context = pipeline.facts().context;
-        summary["slots"] = state.seats.describe(context);
+        summary["slots"] = state.seats.describe(pipeline.facts().sequence_context);
         summary["context_used"] = metrics::used(pipeline.counts(), context).into();
         let library = state.library()?;
         let count = library.as_deref().map(|l| l.count(&crate::library::Filter::default()));
@@ -134,7 +134,7 @@ pub async fn slots(StateOf(state): Shared, Query(query): Query<SlotsQuery>, requ
     if query.fail_on_no_slot.is_some() && !state.seats.has_free() {
         return Err(Problem::new(503, "unavailable_error", "no slot available").into());
     }
-    ok(&state.seats.describe(state.pipeline()?.facts().context))
+    ok(&state.seats.describe(state.pipeline()?.facts().sequence_context))
 }
 
 fn base_model(state: &State, pipeline: &Pipeline) -> Value {
@@ -149,7 +149,7 @@ fn base_model(state: &State, pipeline: &Pipeline) -> Value {
         "parent": null,
         "root": state.model_name(),
         "meta": {
-            "n_vocab": base.n_vocab, "n_ctx": facts.context, "n_ctx_train": base.n_ctx_train, "n_embd": base.n_embd,
+            "n_vocab": base.n_vocab, "n_ctx": facts.sequence_context, "n_ctx_train": base.n_ctx_train, "n_embd": base.n_embd,
             "n_params": base.parameter_count, "size": base.weight_bytes, "ftype": base.file_type,
         },
     })

@@ -28,6 +28,8 @@ use super::reply::Refusal;
 use super::state::State;
 use crate::wire::Problem;
 
+pub use text::bytes as spelled;
+
 /// Everything a route gets.
 type Shared = axum::extract::State<Arc<State>>;
 
@@ -57,6 +59,7 @@ pub fn app(state: Arc<State>) -> Router {
     add(&["/v1/completions"], post(completion::openai));
     add(&["/infill"], post(completion::infill));
     add(&["/chat/completions", "/v1/chat/completions"], post(chat::chat));
+    add(&["/v1/chat/completions/control"], post(chat::control));
     add(&["/responses", "/v1/responses"], post(chat::responses));
     add(&["/v1/messages"], post(anthropic::messages));
     add(&["/lora-adapters"], get(adapters::loose).post(adapters::set_loose));
@@ -99,7 +102,7 @@ async fn read(state: &State, request: HttpRequest) -> Result<(Map<String, Value>
 /// What the request's key grants.
 fn granted(extensions: &axum::http::Extensions) -> Grant {
     // The guard has put it in; without it nothing is granted but the base.
-    extensions.get::<Grant>().cloned().unwrap_or_else(|| Grant { adapters: Some(Arc::new([])) })
+    extensions.get::<Grant>().cloned().unwrap_or_else(|| Grant { adapters: Some(Arc::new([])), ..Grant::default() })
 }
 
 /// Runs work that touches disk or templates away from the HTTP threads.

@@ -23,8 +23,8 @@ pub async fn route(StateOf(state): Shared, request: HttpRequest) -> Reply {
         }
         body.remove("model");
         body.insert("adapters".into(), Value::from("auto"));
-        let asked = wire::parse_object(body, &state.options.defaults).map_err(|e| e.failure)?;
-        naming::permit(&state, &grant, &asked.request)?;
+        let mut asked = wire::parse_object(body, &state.options.defaults).map_err(|e| e.failure)?;
+        naming::permit(&state, &grant, &mut asked.request)?;
         let began = Instant::now();
         let route = pipeline.route(&asked.request)?;
         let took = began.elapsed();

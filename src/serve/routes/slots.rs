@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::super::reply::{Reply, ok};
 use super::super::state::State;
 use super::info::unlimited;
-use super::{Shared, aside, read};
+use super::{Shared, aside, granted, read};
 use crate::wire::Problem;
 
 /// The query of POST `/slots/{id}`.
@@ -28,6 +28,7 @@ pub async fn act(
     request: HttpRequest,
 ) -> Reply {
     unlimited(request.extensions())?;
+    let owner = granted(request.extensions()).owner;
     let slots = state.pipeline()?.facts().sequences;
     let slot = id.parse::<usize>().ok().filter(|id| *id < slots);
     let slot = slot.ok_or_else(|| Problem::invalid(format!("Invalid slot ID: must be below {slots}")))?;
@@ -46,7 +47,7 @@ pub async fn act(
             }
             "restore" => {
                 let (name, path) = file(&state, &fields)?;
-                let restored = pipeline.restore_slot(slot, &path)?;
+                let restored = pipeline.restore_slot(slot, &path, owner)?;
                 ok(&json!({"id_slot": slot, "filename": name, "n_restored": restored.tokens, "n_read": restored.bytes,
                     "timings": {"restore_ms": ms()}}))
             }

@@ -1,0 +1,114 @@
+//! Flags of llama-server that change what the server does: each at work.
+
+use serde_json::{Value, json};
+
+use crate::http::Server;
+use crate::support::{App, model};
+
+fn complete(s: &Server, prompt: &str, more: &Value) -> Value {
+    let mut body = json!({"prompt": prompt, "n_predict": 4, "temperature": 0});
+    more.as_object().into_iter().flatten().for_each(|(k, v)| body[k] = v.clone());
+    s.post("/completion", &body).ok()
+}
+
+#[test]
+fn a_sequence_has_its_own_limit() {
+    let app = App::new();
+    let s = app.serve(&["-np", "2", "--kv-unified-per-slot", "64"]);
+    let props = s.get("/props").ok();
+    assert_eq!((&props["default_generation_settings"]["n_ctx"], &props["total_slots"]), (&json!(64), &json!(2)));
+    let long = s.post("/completion", &json!({"prompt": "word ".repeat(80), "n_predict": 2}));
+    assert_eq!((long.status, long.json()["error"]["n_ctx"].as_u64()), (400, Some(64)), "{}", long.text());
+    let full = complete(&s, "Once upon a time", &json!({"n_predict": -1, "ignore_eos": true}));
+    let tokens = full["tokens_evaluated"].as_u64().zip(full["tokens_predicted"].as_u64());
+    assert_eq!(tokens.map(|(read, made)| read + made), Some(64), "{full}");
+}
+
+#[test]
+fn metadata_of_the_model_can_be_overridden() {
+    let app = App::new();
+    let count = |value: &str| {
+        let s = app.serve(&["--override-kv", &format!("tokenizer.ggml.add_bos_token=bool:{value}")]);
+        let body = json!({"content": "hello", "add_special": true});
+        s.post("/tokenize", &body).ok()["tokens"].as_array().map_or(0, Vec::len)
+    };
+    assert_eq!(count("true"), count("false") + 1);
+    let model = model().display().to_string();
+    for (text, expected) in [
+        ("x", "KEY=TYPE:VALUE"),
+        ("llama.context_length=str:many", "llama.context_length"),
+        ("llama.context_length=int:-1", "llama.context_length"),
+        ("llama.block_count=int:3000", "llama.block_count"),
+    ] {
+        let run = app.run(&["serve", "-m", &model, "--port", "0", "--override-kv", text], "");
+        assert!(matches!(run.code, Some(2 | 4)) && run.stderr.contains(expected), "{text}: {run:?}");
+    }
+}
+
+#[test]
+fn adaptive_sampling_is_a_step_like_others() {
+    let app = App::new();
+    let s = app.serve(&["--samplers", "min_p;adaptive_p", "--adaptive-target", "0.3", "--seed", "5", "--temp", "1"]);
+    let near = |more: Value| {
+        complete(
+            &s,
+            "The weather is",
+            &json!({"temperature": 1, "n_predict": 24, "ignore_eos": true, "seed": 5,
+        "adaptive_target": more["adaptive_target"].clone(), "adaptive_decay": 0.8, "cache_prompt": false}),
+        )
+    };
+    let (one, again) = (near(json!({"adaptive_target": 0.3})), near(json!({"adaptive_target": 0.3})));
+    assert_eq!(one["content"], again["content"], "the seed decides");
+    assert!((one["generation_settings"]["adaptive_target"].as_f64().unwrap_or_default() - 0.3).abs() < 1e-6, "{one}");
+    assert_ne!(one["content"], near(json!({"adaptive_target": 0.95}))["content"], "the target matters");
+    let plain = app.serve(&[]);
+    assert_eq!(plain.post("/completion", &json!({"prompt": "x", "adaptive_target": 0.5})).status, 400, "no such step");
+    let asked = json!({"samplers": ["adaptive_p"], "adaptive_target": 0.5, "temperature": 1});
+    assert!(!complete(&plain, "x", &asked)["content"].as_str().unwrap_or_default().is_empty());
+}
+
+#[test]
+fn a_small_part_of_a_prompt_is_read_again_when_asked() {
+    let app = App::new();
+    let s = app.serve(&["-sps", "0.6"]);
+    let (half, whole) = ("one two three four five six", "seven eight nine ten eleven twelve thirteen fourteen");
+    complete(&s, half, &json!({}));
+    let cached = |prompt: &str| complete(&s, prompt, &json!({}))["timings"]["cache_n"].as_u64();
+    assert_eq!(cached(&format!("{half} {whole}")), Some(0), "less than the part that was given");
+    assert!(cached(&format!("{half} {whole} fifteen")).is_some_and(|n| n > 5), "and more than it");
+}
+
+#[test]
+fn ports_are_shared_and_prompts_are_written_where_this_is_asked() {
+    let app = App::new();
+    let folder = app.path("made/prompts");
+    let s = app.serve(&["--reuse-port", "--log-prompts-dir", &folder.display().to_string()]);
+    let port = s.address.rsplit(':').next().expect("a port").to_string();
+    let second = app.serve(&["--reuse-port", "--port", &port]);
+    assert_eq!(second.address, s.address);
+    drop(second);
+    let chat = json!({"messages": [{"role": "user", "content": "canary-prompt"}], "max_tokens": 1});
+    assert_eq!(s.post("/v1/chat/completions", &chat).status, 200);
+    let files: Vec<_> = std::fs::read_dir(&folder).expect("made").flatten().map(|e| e.path()).collect();
+    let text = std::fs::read_to_string(files.first().expect("a prompt")).expect("text");
+    assert!(text.contains("canary-prompt") && text.contains("<|im_start|>assistant"), "{text}");
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(std::fs::metadata(&files[0]).expect("there").permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn variables_cannot_switch_off_what_is_always_so() {
+    let app = App::new();
+    let model = model().display().to_string();
+    for (variable, value, expected) in
+        [("LLAMA_ARG_JINJA", "0", "LLAMA_ARG_JINJA"), ("LLAMA_ARG_CONT_BATCHING", "off", "LLAMA_ARG_CONT_BATCHING")]
+    {
+        let mut command = app.command(&["serve", "-m", &model, "--port", "0"]);
+        let out = command.env(variable, value).output().expect("ran");
+        assert_eq!(out.status.code(), Some(2), "{variable}");
+        assert!(String::from_utf8_lossy(&out.stderr).contains(expected), "{variable}: {out:?}");
+    }
+    let address = ["serve", "-mu", "https://example.org/a/none.gguf", "--port", "0"];
+    let run = app.run(&address, "");
+    assert!(run.code == Some(3) && run.stderr.contains("nothing is downloaded"), "{run:?}");
+}
