@@ -1,6 +1,8 @@
 //! `smoa adapter`: the adapter library. Imports what people have, lists, describes, checks, gives back.
 
 mod add;
+mod bundles;
+mod compose;
 mod examples;
 mod merge;
 mod optimize;
@@ -33,6 +35,9 @@ pub struct AdapterCommand {
 enum Action {
     Add(Box<add::AddArgs>),
     FromExamples(Box<examples::ExampleArgs>),
+    Compose(Box<compose::ComposeArgs>),
+    Pack(bundles::PackArgs),
+    Key(bundles::KeyArgs),
     Merge(Box<merge::MergeArgs>),
     Ls(LsArgs),
     /// Tell all about an adapter
@@ -183,6 +188,9 @@ pub fn run(command: AdapterCommand, context: &Context) -> Result<(), Outcome> {
     match command.action {
         Action::Add(args) => add::run(&args, context),
         Action::FromExamples(args) => examples::run(&args, context),
+        Action::Compose(args) => compose::run(&args, context),
+        Action::Pack(args) => bundles::pack(&args, context),
+        Action::Key(args) => bundles::key(&args, context),
         Action::Merge(args) => merge::run(&args, context),
         Action::Ls(args) => ls(&args, context),
         Action::Show { name, json, library } => {
