@@ -154,3 +154,39 @@ fn bundles_are_packed_signed_checked_and_taken_in() {
     let nothing = app.run(&["adapter", "ls", "--library", &app.path("new").display().to_string()], "");
     assert_eq!(nothing.text(), "", "all or none");
 }
+
+#[test]
+fn starter_adapters_in_mixes_of_mixes_and_chains() {
+    let app = App::new();
+    let starter = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/adapters").display().to_string();
+    app.composing(&["add", &starter]).ok();
+    let said =
+        |prompt: &str, adapters: &[&str]| app.said(prompt, adapters, &["-n", "48"]).ok().text().trim().to_owned();
+    let extract = "Extract the intent and its slots from the request. Answer with one line of JSON. Intents: \
+        BookRestaurant, GetWeather, PlayMusic.";
+    let classify = "Classify the request. Labels: banking, home, travel, utility, work, out_of_scope.";
+    let request = "will it snow in Oslo tomorrow";
+    let asked = format!("{extract}\n\n{request}");
+
+    // Hierarchical: weights multiply down to the adapters.
+    app.composing(&["compose", "structured", "json-extract=0.9+sql=0.2"]).ok();
+    app.composing(&["compose", "careful", "structured=0.5+json-extract=0.5+classify=0.1"]).ok();
+    let flat = said(&asked, &["json-extract=0.95", "sql=0.1", "classify=0.1"]);
+    assert_eq!(said(&asked, &["careful"]), flat);
+    assert_ne!(said(&asked, &["classify"]), flat);
+
+    // Sequential: the second adapter reads what the first one wrote, and the first stage is a mix of mixes.
+    let words = [format!("1={extract}"), format!("2={classify}")];
+    let instructions = ["--instruction", &words[0], "--instruction", &words[1]];
+    app.composing(&[&["compose", "sorted", "careful", "classify"][..], &instructions].concat()).ok();
+    let first = said(&asked, &["careful"]);
+    assert!(first.contains("GetWeather"), "{first}");
+    let second = said(&format!("{classify}\n\n{first}"), &["classify"]);
+    assert_eq!(said(request, &["sorted"]), second);
+    assert!(classify.contains(&second), "{second}");
+
+    // A chain in a chain.
+    app.composing(&["compose", "longer", "sorted", "none", "--stage-format", "2=yes-no"]).ok();
+    let last = said(request, &["longer"]);
+    assert!(["yes", "no"].contains(&last.to_lowercase().as_str()), "{last}");
+}
