@@ -16,6 +16,7 @@ mod jsonl;
 mod logs;
 mod meta;
 mod models;
+mod optimizing;
 mod printer;
 mod route;
 mod run;

@@ -4,9 +4,10 @@ mod add;
 mod bundles;
 mod compose;
 mod examples;
+pub(super) mod improve;
 mod merge;
 mod optimize;
-mod probe;
+pub(super) mod probe;
 mod stats;
 mod train;
 
