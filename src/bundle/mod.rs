@@ -10,10 +10,12 @@
 //! adapter, so a signature of the manifest covers all of them. What is read is checked: sizes before memory is taken,
 //! digests, the signature. Bytes in, bytes out.
 
+mod index;
 mod key;
 mod read;
 mod write;
 
+pub use index::{INDEX, Index, ListedAdapter, ListedBundle, MAX_BUNDLE, MAX_INDEX};
 pub use key::{KeyError, PublicKey, SigningKey};
 pub use read::{Bundle, Packed, read};
 pub use write::{Item, write};

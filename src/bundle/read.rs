@@ -27,8 +27,8 @@ pub struct Packed {
     /// Its name.
     pub name: AdapterName,
     /// What the manifest says of its content.
-    digest: String,
-    bytes: u64,
+    pub(super) digest: String,
+    pub(super) bytes: u64,
     /// What is known of it.
     pub metadata: Metadata,
 }

@@ -118,3 +118,33 @@ fn changed_signature(content: &[u8], key: &SigningKey) -> Vec<u8> {
     signature["key"] = key.public().to_string().into();
     signature.to_string().into_bytes()
 }
+
+#[test]
+fn an_index_says_what_to_fetch_and_is_checked() {
+    let bytes = bundle(None);
+    let opened = read(Cursor::new(&bytes)).expect("read");
+    let mut index = Index::default();
+    index.list("a.smoa", (bytes.len() as u64, AdapterDigest::of(&bytes)), &opened);
+    let text = serde_json::to_string(&index).expect("JSON");
+    let index = Index::read(text.as_bytes()).expect("read");
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let found = index.wanted(&names(&["c", "a", "c"]), "b").expect("there");
+    assert_eq!(
+        found.iter().map(|(b, n)| (b.file.as_str(), n.clone())).collect::<Vec<_>>(),
+        [("a.smoa", names(&["c", "a"]))]
+    );
+    assert_eq!(index.bundles[0].adapters[0].licence.as_deref(), Some("MIT"));
+    assert!(index.wanted(&names(&["x"]), "b").expect_err("not there").contains("'x'"));
+    assert!(index.wanted(&names(&["a"]), "other").expect_err("another base").contains("for base model b"));
+    for (from, to, words) in [
+        ("\"format\":1", "\"format\":7", "format 7 is not known"),
+        ("a.smoa", "../a.smoa", "not a plain name"),
+        ("a.smoa", "..", "not a plain name"),
+        ("a.smoa", "x/a.smoa", "not a plain name"),
+        ("\"bundles\"", "\"bundle\"", "bundles"),
+        ("{\"format\"", "\"format\"", "index.json"),
+    ] {
+        let error = Index::read(text.replace(from, to).as_bytes()).expect_err(words).to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}

@@ -9,6 +9,7 @@ mod embedder;
 mod engine_args;
 mod eval;
 mod exit;
+mod fetch;
 mod flags;
 mod grammar;
 mod hub;

@@ -24,6 +24,7 @@ mod adapter_rows;
 mod answers;
 mod bad_inputs;
 mod batch;
+mod catalogue;
 mod compose;
 mod eval;
 mod families;

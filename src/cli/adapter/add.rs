@@ -145,7 +145,8 @@ pub fn run(args: &AddArgs, context: &Context) -> Result<(), Outcome> {
         let path = match one {
             Found::Gguf(path) | Found::Peft(path) => path,
             Found::Bundle(path) => {
-                super::bundles::add(path, &args.signer, (&library, &base), on_conflict, context)?;
+                let wanted = super::bundles::Wanted { signers: &args.signer, names: None, on_conflict };
+                super::bundles::add(path, &wanted, (&library, &base), context)?;
                 continue;
             }
         };

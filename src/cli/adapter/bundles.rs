@@ -107,20 +107,30 @@ pub fn pack(args: &PackArgs, context: &Context) -> Result<(), Outcome> {
     Ok(())
 }
 
-/// Adds all adapters of a bundle, each checked against the base model, all or none.
+/// What is wanted of a bundle.
+pub struct Wanted<'w> {
+    /// Keys of which one must have signed it; none are asked for when there are none.
+    pub signers: &'w [String],
+    /// The adapters; all without.
+    pub names: Option<&'w [String]>,
+    /// When a name is taken.
+    pub on_conflict: OnConflict,
+}
+
+/// Adds adapters of a bundle, each checked against the base model, all or none.
 ///
 /// # Errors
-/// The bundle is refused, it is not signed by one of `signers` (when any are given), an adapter is for another model, a name
-/// is taken.
+/// The bundle is refused, it is not signed by one of the signers, an adapter is for another model or not there, a name is
+/// taken.
 pub fn add(
     path: &Path,
-    signers: &[String],
+    wanted: &Wanted<'_>,
     (library, base): (&Library, &ModelFacts),
-    on_conflict: OnConflict,
     context: &Context,
 ) -> Result<(), Outcome> {
     let refuse = |what: String| Failure::new(Code::InvalidFile, format!("'{}': {what}", path.display()));
-    let trusted: Vec<PublicKey> = signers
+    let trusted: Vec<PublicKey> = wanted
+        .signers
         .iter()
         .map(|text| PublicKey::read(text).map_err(|e| Failure::usage(format!("--signer {text}: {e}"))))
         .collect::<Result<_, _>>()?;
@@ -138,7 +148,14 @@ pub fn add(
     let fingerprint = base_fingerprint(base);
     let mut writer = library.writer().map_err(|e| library_failure(&e))?;
     let mut lines = Vec::new();
-    for packed in bundle.adapters.clone() {
+    let mut adapters = bundle.adapters.clone();
+    if let Some(names) = wanted.names {
+        adapters.retain(|packed| names.iter().any(|name| name == packed.name.as_str()));
+        if adapters.len() < names.len() {
+            return Err(refuse(format!("has not all of {}, which the index says it has", names.join(", "))).into());
+        }
+    }
+    for packed in adapters {
         let bytes = bundle.bytes(&packed).map_err(|e| failure(path, &e))?;
         let mut metadata = packed.metadata.clone();
         let wrong = |what: String| refuse(format!("adapter '{}': {what}", packed.name));
@@ -164,7 +181,7 @@ pub fn add(
                 metadata.measured.relative_error = error;
             }
         }
-        let added = writer.add(&packed.name, &bytes, &metadata, on_conflict).map_err(|e| library_failure(&e))?;
+        let added = writer.add(&packed.name, &bytes, &metadata, wanted.on_conflict).map_err(|e| library_failure(&e))?;
         let licence = metadata.card.licence.as_deref().unwrap_or("no licence");
         lines.push(format!("{} {} ({} bytes, {licence}, {:?})", packed.name, added.digest, bytes.len(), added.outcome));
     }
@@ -175,6 +192,7 @@ pub fn add(
     Ok(())
 }
 
-fn failure(path: &Path, e: &BundleError) -> Failure {
+/// The failure that a refused bundle becomes.
+pub fn failure(path: &Path, e: &BundleError) -> Failure {
     Failure::new(Code::InvalidFile, format!("'{}': {e}", path.display()))
 }

@@ -8,6 +8,7 @@ pub(super) mod improve;
 mod merge;
 mod optimize;
 pub(super) mod probe;
+mod pull;
 mod stats;
 mod train;
 
@@ -39,6 +40,8 @@ enum Action {
     Compose(Box<compose::ComposeArgs>),
     Pack(bundles::PackArgs),
     Key(bundles::KeyArgs),
+    Pull(Box<pull::PullArgs>),
+    Index(pull::IndexArgs),
     Merge(Box<merge::MergeArgs>),
     Ls(LsArgs),
     /// Tell all about an adapter
@@ -192,6 +195,8 @@ pub fn run(command: AdapterCommand, context: &Context) -> Result<(), Outcome> {
         Action::Compose(args) => compose::run(&args, context),
         Action::Pack(args) => bundles::pack(&args, context),
         Action::Key(args) => bundles::key(&args, context),
+        Action::Pull(args) => pull::pull(&args, context),
+        Action::Index(args) => pull::index(&args, context),
         Action::Merge(args) => merge::run(&args, context),
         Action::Ls(args) => ls(&args, context),
         Action::Show { name, json, library } => {
