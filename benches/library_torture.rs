@@ -1,8 +1,12 @@
 //! kill -9 at random: `cargo bench --bench library_torture -- DIR ROUNDS`. A child changes a library and says what it does; the parent kills it and
-//! compares what is there with what was said. `... -- share DIR [SECONDS]`: one writing and eight reading processes, for a minute unless told otherwise.
+//! compares what is there with what was said: additions, removals, renames, gc, and what an optimization does (merges, removals
+//! with a note in the journal, undoing them). `... -- share DIR [SECONDS]`: one writing and eight reading processes, for a minute unless told otherwise.
 use smoa::adapter::AdapterDigest;
-use smoa::gguf::{GgufWriter, TensorType};
-use smoa::library::{Access, AdapterName, ErrorKind, Filter, Library, Metadata, OnConflict, synthetic::Numbers};
+use smoa::gguf::{AdapterFacts, AdapterKind, GgufWriter, TensorType};
+use smoa::library::{
+    Access, AdapterName, ErrorKind, Filter, Library, LibraryError, Metadata, OnConflict, synthetic::Numbers,
+};
+use smoa::optimize::{OptimizeError, apply_merge, apply_prune};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -25,8 +29,29 @@ fn name(n: u64) -> AdapterName {
     AdapterName::new(format!("a{n:02}")).expect("name")
 }
 
-/// What an operation does to a state; None if it is refused.
-fn apply(state: &State, op: &str) -> Option<State> {
+/// What a merged adapter's file would say; the contents here are no adapters.
+fn facts() -> AdapterFacts {
+    AdapterFacts {
+        kind: AdapterKind::Lora,
+        architecture: "none".into(),
+        name: None,
+        task_name: None,
+        prompt_prefix: None,
+        alpha: 1.0,
+        rank_min: 1,
+        rank_max: 1,
+        targets: Vec::new(),
+        pairs: Vec::new(),
+        gains: Vec::new(),
+        parameter_count: 1,
+        weight_bytes: 1,
+        all_zero: false,
+        invocation_tokens: Vec::new(),
+    }
+}
+
+/// What an operation does to a state; None if it is refused. `before` is the state before the last operation.
+fn apply(state: &State, before: Option<&State>, op: &str) -> Option<State> {
     let words: Vec<&str> = op.split(' ').collect();
     let mut next = state.clone();
     match words[0] {
@@ -43,6 +68,17 @@ fn apply(state: &State, op: &str) -> Option<State> {
             let seed = next.remove(words[1])?;
             next.insert(words[2].into(), seed);
         }
+        "merge" => {
+            for name in &words[1..3] {
+                *next.get_mut(*name)? = words[3].parse().expect("seed");
+            }
+        }
+        "prune" => {
+            for name in &words[1..3] {
+                next.remove(*name)?;
+            }
+        }
+        "undo" => return before.cloned(),
         "gc" => {}
         _ => unreachable!(),
     }
@@ -57,8 +93,21 @@ fn child(dir: &Path, seed: u64) {
         out.write_all(text.as_bytes()).and_then(|()| out.flush()).expect("said");
     };
     say("ready\n".into());
+    // The number of the last operation's note.
+    let mut deed: Option<u64> = None;
     loop {
-        let op = match n.below(10) {
+        let undoable = deed.take();
+        let other = |n: &mut Numbers, one: u64| name((one + 1 + n.below(39)) % 40);
+        let op = match n.below(14) {
+            _ if undoable.is_some() && n.below(2) == 0 => "undo".to_owned(),
+            9..11 => {
+                let one = n.below(40);
+                format!("merge {} {} {}", name(one), other(&mut n, one), n.below(1_000_000))
+            }
+            11..13 => {
+                let one = n.below(40);
+                format!("prune {} {}", name(one), other(&mut n, one))
+            }
             0..3 => format!("add {} {}", name(n.below(40)), n.below(1_000_000)),
             3..5 => (0..1 + n.below(12))
                 .fold("add".into(), |t, _| format!("{t} {} {}", name(n.below(40)), n.below(1_000_000))),
@@ -86,6 +135,24 @@ fn child(dir: &Path, seed: u64) {
                     library.rename(&at(1), &at(2)).map(drop)
                 }
             }
+            "merge" | "prune" => (|| {
+                let two = [library.find(&at(1))?, library.find(&at(2))?];
+                let two = [&two[0], &two[1]];
+                let noted = match words[0] {
+                    "merge" => {
+                        let bytes = content(words[3].parse().expect("seed"));
+                        apply_merge(&library, &two, &bytes, (&facts(), 0.0), "merged")
+                    }
+                    _ => apply_prune(&library, &two, "removed"),
+                };
+                let refused = |e| match e {
+                    OptimizeError::Library(e) => e,
+                    other => panic!("{other}"),
+                };
+                deed = Some(noted.map_err(refused)?);
+                Ok::<(), LibraryError>(())
+            })(),
+            "undo" => library.undo(undoable.expect("a deed")).map(drop),
             _ => library.gc().map(drop),
         };
         match done {
@@ -110,6 +177,12 @@ fn digests(state: &State) -> BTreeMap<String, AdapterDigest> {
 fn torture(dir: &Path, rounds: u64) {
     drop(Library::create(dir).expect("created"));
     let mut state = State::new();
+    // Notes of the journal, and how many of them were undone.
+    let mut notes = (0, 0);
+    let noted = |notes: &mut (usize, usize), op: &str| {
+        notes.0 += usize::from(op.starts_with("merge") || op.starts_with("prune"));
+        notes.1 += usize::from(op == "undo");
+    };
     let mut n = Numbers::new(std::process::id().into());
     let (mut ops, mut undecided, mut taken) = (0_u64, 0_u64, 0_u64);
     let mut left = 0;
@@ -126,15 +199,20 @@ fn torture(dir: &Path, rounds: u64) {
         std::thread::sleep(Duration::from_micros(n.below(80_000)));
         kid.kill().expect("killed");
         kid.wait().expect("gone");
-        let mut trying: Option<State> = None;
+        let mut trying: Option<(State, String)> = None;
+        // The state before the last operation, where it can be undone.
+        let mut before: Option<State> = None;
         for line in lines.lines().map_while(Result::ok) {
             if let Some(op) = line.strip_prefix("try ") {
-                trying = Some(apply(&state, op).unwrap_or_else(|| state.clone()));
+                trying = Some((apply(&state, before.as_ref(), op).unwrap_or_else(|| state.clone()), op.to_owned()));
             } else if line == "did" {
-                state = trying.take().expect("tried");
+                let (next, op) = trying.take().expect("tried");
+                let undoable = op.starts_with("merge") || op.starts_with("prune");
+                before = Some(std::mem::replace(&mut state, next)).filter(|_| undoable);
+                noted(&mut notes, &op);
                 ops += 1;
             } else if line == "no" {
-                trying = None;
+                (trying, before) = (None, None);
                 ops += 1;
             } else {
                 panic!("round {round}: child said {line}");
@@ -143,11 +221,15 @@ fn torture(dir: &Path, rounds: u64) {
         let reader = Library::open(dir, Access::Read).expect("opened after kill");
         let seen = observed(&reader);
         if seen != digests(&state) {
-            let after = trying.clone().expect("nothing was being tried, and yet the state differs");
+            let (after, op) = trying.clone().expect("nothing was being tried, and yet the state differs");
             assert_eq!(seen, digests(&after), "round {round}");
             state = after;
+            noted(&mut notes, &op);
             taken += 1;
         }
+        // A note is there exactly where what it tells was done.
+        let journal = reader.journal(usize::MAX >> 1).expect("read");
+        assert_eq!((journal.len(), journal.iter().filter(|deed| deed.undone).count()), notes, "round {round}");
         undecided += u64::from(trying.is_some());
         let report = reader.verify().expect("looked");
         assert!(report.is_clean(), "round {round}: {:?}", report.problems);
@@ -156,8 +238,10 @@ fn torture(dir: &Path, rounds: u64) {
         assert_eq!(reader.verify().expect("looked").leftovers, 0, "round {round}");
     }
     println!(
-        "{rounds} kills, {ops} operations acknowledged, killed within an operation {undecided} times ({taken} of them committed), {left} times with files left to sweep, {} adapters, {:.1} s: all states as expected",
+        "{rounds} kills, {ops} operations acknowledged, killed within an operation {undecided} times ({taken} of them committed), {left} times with files left to sweep, {} adapters, {} merges and removals in the journal, {} of them undone, {:.1} s: all states as expected",
         state.len(),
+        notes.0,
+        notes.1,
         start.elapsed().as_secs_f64()
     );
 }

@@ -46,7 +46,9 @@
 compile_error!("choose one GPU backend: `cuda` or `metal`");
 
 pub mod adapter;
+pub mod bundle;
 pub mod cli;
+pub mod compose;
 pub mod decode;
 pub mod engine;
 pub mod error;

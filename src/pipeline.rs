@@ -2,6 +2,7 @@
 //!
 //! Every front end (chat, pipe, server) goes through [`Pipeline::submit`]. Knows no terminal, no HTTP, no flags.
 
+mod composed;
 mod prefixes;
 mod slots;
 
@@ -11,6 +12,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use self::composed::{choices, side_by_side};
 use self::prefixes::Prefixes;
 use crate::adapter::{AdapterDigest, AdapterFile};
 use crate::engine::encoder::Encoder;
@@ -95,6 +97,8 @@ struct Choice {
     tokens: Option<Vec<Token>>,
     /// How long the router took.
     routed: Duration,
+    /// The compositions that it used.
+    composed: Vec<AdapterDigest>,
 }
 
 /// A whole answer.
@@ -179,7 +183,7 @@ impl Pipeline {
         if request.slot.is_some_and(|slot| slot >= slots) {
             return Err(Failure::usage(format!("id_slot: must be -1 or below {slots}")));
         }
-        let Choice { request, chosen, route, tokens, routed } = self.choose(request)?;
+        let Choice { request, chosen, route, tokens, routed, composed } = self.choose(request)?;
         let idle = chosen.iter().filter(|(f, _)| f.facts().all_zero);
         let mut warnings: Vec<String> =
             idle.map(|(f, _)| format!("adapter '{}': all weights are zero; it changes nothing", f.label())).collect();
@@ -235,7 +239,7 @@ impl Pipeline {
         let check = checked.map(|format| Check::new(format, vocabulary, &mut job));
         let named = |choice: &AdapterChoice| matches!(choice.source, AdapterSource::Name(_));
         let from_library = request.adapters.iter().zip(&adapters).filter(|(choice, _)| named(choice));
-        let from_library = from_library.map(|(_, applied)| applied.digest).collect();
+        let from_library = from_library.map(|(_, applied)| applied.digest).chain(composed).collect();
         let uses = self.shelf.note(Vec::new());
         let ticket = Ticket { events, cancel, adapters, route, routed, warnings, uses };
         Ok(Prepared { job, ticket, check, from_library })
@@ -245,9 +249,12 @@ impl Pipeline {
     fn choose(&self, asked: Request) -> Result<Choice, Failure> {
         let vocabulary = self.ready.facts.vocabulary;
         if asked.route.is_none() {
-            let valid = asked.validate(vocabulary)?;
-            let pinned = self.pin(&valid)?;
-            return Ok(Choice { request: valid, chosen: pinned, route: None, tokens: None, routed: Duration::ZERO });
+            // Numbers first: no stage of a chain runs for a request that is refused afterwards.
+            asked.clone().validate(vocabulary)?;
+            let (flat, composed) = self.compose(asked)?;
+            let request = flat.validate(vocabulary)?;
+            let chosen = self.pin(&request)?;
+            return Ok(Choice { request, chosen, route: None, tokens: None, routed: Duration::ZERO, composed });
         }
         asked.clone().validate(vocabulary)?;
         let mut tokens = None;
@@ -260,14 +267,17 @@ impl Pipeline {
             let named = |c: &crate::router::Chosen| AdapterChoice::named(c.name.as_str(), c.weight);
             let adapters = route.adapters.iter().map(named).collect();
             let format = asked.format.clone().or_else(|| route.format.clone().map(Source::Named));
-            let valid = Request { adapters, route: None, format, ..asked.clone() }.validate(vocabulary)?;
-            // While the system reads the adapters' bytes.
-            if tokens.is_none() {
+            let (flat, composed) = self.compose(Request { adapters, route: None, format, ..asked.clone() })?;
+            // While the system reads the adapters' bytes. A composition may have changed what is asked.
+            if tokens.is_none() && composed.is_empty() {
                 tokens = Some(self.prompt_tokens(asked.input.clone())?);
             }
-            let pinned = self.pin(&valid)?;
-            if pinned.iter().zip(&route.adapters).all(|((file, _), chosen)| file.digest() == chosen.digest) {
-                return Ok(Choice { request: valid, chosen: pinned, route: Some(route), tokens, routed });
+            let request = flat.validate(vocabulary)?;
+            let chosen = self.pin(&request)?;
+            let held = |digest| composed.contains(&digest) || chosen.iter().any(|(file, _)| file.digest() == digest);
+            if route.adapters.iter().all(|routed| held(routed.digest)) {
+                let tokens = tokens.filter(|_| composed.is_empty());
+                return Ok(Choice { request, chosen, route: Some(route), tokens, routed, composed });
             }
         }
         Err(Failure::new(
@@ -305,6 +315,16 @@ impl Pipeline {
     /// # Errors
     /// One of them, or their set, is refused.
     pub fn check_adapters(&self, adapters: &[AdapterChoice]) -> Result<Vec<Applied>, Failure> {
+        if let Some(composed) = self.composed(adapters)? {
+            // Each stage of a chain by itself; the parts of mixes together with what stands beside them.
+            let stages: Vec<Vec<AdapterChoice>> = match composed.digests.len() == 1 && composed.plain.is_empty() {
+                true => composed.stages.iter().map(|stage| choices(stage).collect()).collect(),
+                false => vec![side_by_side(&composed.plain, &composed.stages)],
+            };
+            let all: Vec<Vec<Applied>> =
+                stages.iter().map(|stage| self.check_adapters(stage)).collect::<Result<_, _>>()?;
+            return Ok(all.into_iter().flatten().collect());
+        }
         let request = Request { adapters: adapters.to_vec(), ..Request::new(Input::Raw(String::new())) };
         let chosen = self.pin(&request.validate(self.ready.facts.vocabulary)?)?;
         lease::timeline(&chosen, &mut Vec::new())?;

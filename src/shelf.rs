@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use crate::adapter::{AdapterDigest, AdapterError, AdapterFile, HeldBytes, OpenAdapters, TierStatistics};
+use crate::compose::{self, ComposeError, Composition};
 use crate::error::{Code, Failure};
 use crate::gguf::ModelFacts;
 use crate::library::{
-    Access, AdapterName, ErrorKind, Library, LibraryError, Pinned, UseRecorder, base_fingerprint, check_base,
+    Access, AdapterName, ErrorKind, Kind, Library, LibraryError, Pinned, UseRecorder, base_fingerprint, check_base,
 };
 use crate::mapped::Mapped;
 use crate::model_file::open_code;
@@ -169,6 +170,22 @@ impl Shelf {
         let name = AdapterName::new(name.as_str()).ok()?;
         let pinned = self.library().ok()?.pin(&name).ok()?;
         pinned.entry().metadata.card.default_format.clone()
+    }
+
+    /// The composition that a name of the library stands for, and its digest; none for an adapter.
+    ///
+    /// # Errors
+    /// The name is not there; the composition is damaged.
+    pub fn composition(&self, name: &str) -> Result<Option<(Composition, AdapterDigest)>, Failure> {
+        let name = AdapterName::new(name).map_err(|e| Failure::usage(e.to_string()))?;
+        let library = self.library()?;
+        let entry = library.find(&name).map_err(|e| library_failure(&e))?;
+        if entry.metadata.measured.kind != Some(Kind::Composition) {
+            return Ok(None);
+        }
+        let pinned = library.pin_digest(entry.digest).map_err(|e| library_failure(&e))?;
+        let broken = |e: ComposeError| Failure::new(Code::InvalidFile, format!("composition '{name}': {e}"));
+        Ok(compose::from_gguf(pinned.bytes(), name.as_str()).map_err(broken)?.map(|c| (c, entry.digest)))
     }
 
     fn library(&self) -> Result<&Library, Failure> {

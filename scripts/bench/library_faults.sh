@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
-# Makes every write, sync and rename of `smoa adapter add|rm|gc|..` fail in turn and looks at what is left.
+# Makes every write, sync and rename of `smoa adapter add|rm|gc|optimize|..` fail in turn and looks at what is left.
 #
-#   scripts/bench/library_faults.sh [--smoa FILE] [--errors "ENOSPC EIO"] [--ops "add replace rm gc .."]
+#   scripts/bench/library_faults.sh [--smoa FILE] [--errors "ENOSPC EIO"] [--ops "add replace rm gc prune undo .."]
+#                                   [--model FILE]   also `merge`: an optimization that is judged on this model
 #
 # For each operation and each system call that changes files, the N-th call fails with the error, N = 1, 2, .. until the
 # operation makes no more of them (strace). After each the library must be sound (`verify`), and be as before or as
 # after the operation, never between; with exit code 0, as after. Then the same on a disk that is full, where tmpfs can
-# be mounted. Prints a table; exit code 1 when anything was otherwise. Needs strace; a minute or two.
+# be mounted. Prints a table; exit code 1 when anything was otherwise. Needs strace; a minute or two, with --model some more.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR/.. source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 smoa=$SMOA_ROOT/target/release/smoa
 errors="ENOSPC EIO"
-ops="add replace examples rm restore rename tag gc"
+ops="add replace examples rm restore rename tag gc prune undo"
+model=
 while (($#)); do
   case $1 in
     -h | --help)
@@ -22,6 +24,7 @@ while (($#)); do
     --smoa) smoa=$2 ;;
     --errors) errors=$2 ;;
     --ops) ops=$2 ;;
+    --model) model=$2 ops="merge" ;;
     *) die "unknown argument $1" ;;
   esac
   shift 2
@@ -53,12 +56,16 @@ operation() {
     rename) echo "rename lora renamed" ;;
     tag) echo "tag lora --tag new" ;;
     gc) echo "gc" ;;
+    prune) echo "optimize -m $base --no-merge --min-age 0 --apply" ;;
+    undo) echo "optimize --undo 1" ;;
+    merge) echo "optimize -m $model -t 2 -c 512 --no-prune --prompts $work/prompts --max-divergence 0.1 --apply" ;;
     *) die "unknown operation $1" ;;
   esac
 }
 
-# Names, digests, tags and what can be restored, one line each.
+# Names, digests, tags, what can be restored and what was done, one line each.
 state() {
+  adapter optimize --journal
   for removed in "" --removed; do
     # shellcheck disable=SC2086
     adapter ls $removed --json | sed -E "s/^/$removed/; s/\"added\":[0-9]+,?//"
@@ -71,9 +78,20 @@ fresh() {
 }
 
 echo '["question", "answer"]' >"$work/examples.jsonl"
-adapter add -m "$base" "$corpus/lora" "$corpus/loha" "$corpus/ia3" >/dev/null
+adapter add -m "$base" "$corpus/lora" "$corpus/loha" "$corpus/ia3" --tag keep >/dev/null
 adapter add -m "$base" "$corpus/vera" --name gone >/dev/null
 adapter rm gone 2>/dev/null
+# One that an optimization removed, one that it may remove.
+adapter add -m "$base" "$corpus/rslora_patterns" >/dev/null
+read -ra args <<<"$(operation prune)"
+adapter "${args[@]}" >/dev/null 2>&1
+adapter add -m "$base" "$corpus/lokr_both" >/dev/null
+if [[ -n $model ]]; then
+  # An adapter and one that is nearly the same.
+  adapter add -m "$model" "$SMOA_ROOT/models/adapters/sql.gguf" "$SMOA_ROOT/models/adapters/banking.gguf" >/dev/null
+  adapter merge sql banking --weights 1,0.02 -m "$model" --name twin >/dev/null
+  printf '%s\n' "How many cards are lost?" "Tell me of the sea" >"$work/prompts"
+fi
 cp -a "$lib" "$work/pristine"
 before=$(state)
 

@@ -8,8 +8,10 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
+use super::adapter::improve::Rules;
 use super::args::{AdapterArgs, FormatArgs, ModelArgs, SamplingArgs, read_text};
 use super::exit::Outcome;
+use super::optimizing::Optimizing;
 use super::signals::Signals;
 use super::start::{self, model_path};
 use super::{Context, flags, logs, meta, running};
@@ -199,6 +201,13 @@ pub struct ServeArgs {
     /// They may not
     #[arg(long)]
     no_cors_credentials: bool,
+    /// Look for near duplicates and dead adapters of the library every so many hours, as `smoa adapter optimize` does, and
+    /// keep what was found in its derived/optimize.jsonl
+    #[arg(long, value_name = "HOURS", value_parser = hours)]
+    optimize_every: Option<Duration>,
+    /// With --optimize-every: do it, too; `smoa adapter optimize --undo N` undoes it
+    #[arg(long, requires = "optimize_every")]
+    optimize_apply: bool,
     #[command(flatten)]
     only: OnlyArgs,
     #[command(flatten)]
@@ -283,14 +292,27 @@ pub fn run(args: ServeArgs, context: &Context) -> Result<(), Outcome> {
         model: args.embedding_model.clone(),
     };
     let load = || start::serving(&args.model, library, SEQUENCES, &vectors, &printer, &signals);
+    let mut optimizing = None;
+    let rules = Rules { apply: args.optimize_apply, ..Rules::default() };
+    let every = args.optimize_every.map(|every| Ok::<_, Failure>((every, library.folder()?))).transpose()?;
     serve::run(options, sockets, &stop, load, |pipeline| {
+        optimizing = every.map(|(every, folder)| Optimizing::start(every, rules, folder, pipeline));
         let facts = pipeline.facts();
         let what = format!("{}: {} sequences, context {}", facts.model, facts.sequences, facts.context);
         printer.told(&format!("ready: {what}"));
         tracing::info!(model = %facts.model, sequences = facts.sequences, context = facts.context, "ready");
+        if let Some(Err(e)) = &optimizing {
+            printer.warning(&e.message);
+        }
     })?;
+    drop(optimizing);
     tracing::info!("stopped");
     Ok(())
+}
+
+fn hours(text: &str) -> Result<Duration, String> {
+    let hours = text.parse::<f64>().ok().filter(|hours| *hours > 0.0 && *hours <= 24.0 * 365.0);
+    hours.map(|hours| Duration::from_secs_f64(hours * 3600.0)).ok_or_else(|| "give hours, above 0".to_owned())
 }
 
 fn pooling(text: &str) -> Result<Pooling, String> {

@@ -143,6 +143,8 @@ words! {
         SoftPrompt = "soft-prompt",
         /// Messages in front of the request's, perhaps with the state they leave.
         PrefixState = "prefix",
+        /// A mix or a chain of other adapters.
+        Composition = "composition",
     }
 }
 

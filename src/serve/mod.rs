@@ -85,7 +85,7 @@ pub fn run(
     sockets: Vec<Socket>,
     stop: &Stop,
     load: impl FnOnce() -> Result<Pipeline, Failure>,
-    ready: impl FnOnce(&Pipeline),
+    ready: impl FnOnce(&Arc<Pipeline>),
 ) -> Result<(), Failure> {
     let tls = options.tls.as_ref().map(listen::tls).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -7,6 +7,7 @@
 //! - `library`: adapters by name: import, listing, removal, requests that use them
 //! - `adapter_rows`: the table of wrong adapters and damaged libraries, and the kinds of adapters
 //! - `families`: tiny models of families whose graphs treat adapters in ways of their own
+//! - `compose`: compositions and bundles
 //! - `eval`: task files scored
 //! - `optimize`: near duplicates, dead adapters, undo
 //! - `route`: adapters chosen by the router
@@ -24,6 +25,8 @@ mod adapter_rows;
 mod answers;
 mod bad_inputs;
 mod batch;
+mod catalogue;
+mod compose;
 mod eval;
 mod families;
 mod http;

@@ -1,5 +1,8 @@
 //! The library that looks after itself: near duplicates merged, dead adapters removed, everything undone.
 
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
 use smoa::merge::Deltas;
 
 use crate::support::{App, Run, model, random_lora};
@@ -87,4 +90,60 @@ fn dead_adapters_go_and_come_back() {
         let run = app.looked_after(&[&["optimize"][..], args].concat());
         assert_eq!((run.code, run.stderr.lines().count()), (Some(code), 1), "{args:?}: {run:?}");
     }
+}
+
+#[test]
+fn a_server_looks_after_its_library_when_asked() {
+    let app = App::new();
+    let first = random_lora(91, 4, 0.05);
+    let twin = Deltas::read_alone(&first).expect("read").scaled(1.01).to_gguf("twin").expect("written");
+    for (name, bytes) in [("first", first), ("twin", twin)] {
+        let file = app.write(&format!("{name}.gguf"), bytes).display().to_string();
+        app.looked_after(&[
+            "add",
+            &file,
+            "--name",
+            name,
+            "--example",
+            "Tell me of the sea",
+            "--example",
+            "Count to ten",
+        ])
+        .ok();
+    }
+    let digests = || ["first", "twin"].map(|name| app.digest_of(name));
+    let before = digests();
+    let library = app.path("library").display().to_string();
+    let question = json!({"model": "twin", "max_tokens": 4, "messages": [{"role": "user", "content": "Hi"}]});
+    let wait = |until: &dyn Fn() -> bool| {
+        let started = Instant::now();
+        while !until() {
+            assert!(started.elapsed() < Duration::from_secs(60), "nothing was found");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let found = || -> Vec<Value> {
+        let text = std::fs::read_to_string(app.path("library/derived/optimize.jsonl")).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    let every = ["--library", library.as_str(), "--optimize-every", "0.0003"];
+    {
+        let server = app.serve(&every);
+        wait(&|| !found().is_empty());
+        server.post("/v1/chat/completions", &question).ok();
+    }
+    let line = &found()[0];
+    assert_eq!((&line["applied"], &line["merges"][0]["refused"]), (&json!(false), &Value::Null), "{line}");
+    assert_eq!(line["merges"][0]["names"], json!(["first", "twin"]), "{line}");
+    assert_eq!(digests(), before, "told, not done");
+    let server = app.serve(&[&every[..], &["--optimize-apply"]].concat());
+    wait(&|| digests()[0] == digests()[1]);
+    server.post("/v1/chat/completions", &question).ok();
+    drop(server);
+    app.looked_after(&["optimize", "--undo", "1"]).ok();
+    assert_eq!(digests(), before, "every bit is back");
+    let stats = app.looked_after(&["stats", "first", "twin", "--json"]).ok().json_lines();
+    assert!(stats.iter().all(|row| row["uses"].as_u64() <= Some(1)), "a check is no use: {stats:?}");
+    let refused = app.run(&["serve", "--optimize-every", "0", "-m", &model().display().to_string()], "");
+    assert!(refused.code == Some(2) && refused.stderr.contains("--optimize-every"), "{refused:?}");
 }

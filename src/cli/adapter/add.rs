@@ -18,10 +18,10 @@ use crate::mapped::Mapped;
 use crate::model_file;
 use crate::shelf::library_failure;
 
-/// Import GGUF adapters and control vectors, and PEFT folders (adapter_config.json + adapter_model.safetensors)
+/// Import GGUF adapters, control vectors, PEFT folders (adapter_config.json + adapter_model.safetensors) and bundles (.smoa)
 #[derive(Args, Debug)]
 pub struct AddArgs {
-    /// GGUF files, PEFT folders, or folders with several of them
+    /// GGUF files, PEFT folders, bundles, or folders with several of them
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// The name [default: the file's or folder's]; with one path only
@@ -44,6 +44,9 @@ pub struct AddArgs {
     /// Accept a conversion whatever its relative error
     #[arg(long)]
     accept_error: bool,
+    /// Accept only bundles that are signed with this public key; may be repeated
+    #[arg(long, value_name = "KEY")]
+    signer: Vec<String>,
     /// Store the numbers in this format, and tell the relative error [default: f16 for PEFT folders, GGUF as it is]
     #[arg(long, value_name = "TYPE")]
     quantize: Option<StorageArg>,
@@ -103,6 +106,7 @@ impl StorageArg {
 enum Found {
     Gguf(PathBuf),
     Peft(PathBuf),
+    Bundle(PathBuf),
 }
 
 /// Runs `smoa adapter add`.
@@ -115,6 +119,12 @@ pub fn run(args: &AddArgs, context: &Context) -> Result<(), Outcome> {
     let mut found = Vec::new();
     for path in &args.paths {
         collect(path, &mut found)?;
+    }
+    if let (Some(_), Some(Found::Bundle(path))) = (&args.name, found.iter().find(|one| matches!(one, Found::Bundle(_))))
+    {
+        return Err(
+            Failure::usage(format!("--name: '{}' is a bundle, which names its adapters", path.display())).into()
+        );
     }
     if args.name.is_some() && found.len() > 1 {
         return Err(Failure::usage(format!("--name: {} adapters were found; a name fits one", found.len())).into());
@@ -134,6 +144,11 @@ pub fn run(args: &AddArgs, context: &Context) -> Result<(), Outcome> {
         let started = Instant::now();
         let path = match one {
             Found::Gguf(path) | Found::Peft(path) => path,
+            Found::Bundle(path) => {
+                let wanted = super::bundles::Wanted { signers: &args.signer, names: None, on_conflict };
+                super::bundles::add(path, &wanted, (&library, &base), context)?;
+                continue;
+            }
         };
         let label = path.with_extension("");
         let label = label.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
@@ -145,6 +160,7 @@ pub fn run(args: &AddArgs, context: &Context) -> Result<(), Outcome> {
         let read = match one {
             Found::Gguf(path) => read_gguf(path, &base, args.quantize)?,
             Found::Peft(path) => read_peft(path, &parts, &base, args)?,
+            Found::Bundle(_) => continue,
         };
         let sidecar = sidecar(args, path)?;
         let card = said.clone().over(sidecar).over(read.card);
@@ -177,7 +193,10 @@ fn collect(path: &Path, found: &mut Vec<Found>) -> Result<(), Failure> {
         if path.extension().is_some_and(|e| e == "safetensors") {
             return Err(refuse(Code::InvalidFile, "give the folder that holds it with adapter_config.json"));
         }
-        found.push(Found::Gguf(path.to_owned()));
+        found.push(match path.extension().is_some_and(|e| e == super::bundles::EXTENSION) {
+            true => Found::Bundle(path.to_owned()),
+            false => Found::Gguf(path.to_owned()),
+        });
         return Ok(());
     }
     if !meta.is_dir() {

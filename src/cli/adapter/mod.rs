@@ -1,10 +1,14 @@
 //! `smoa adapter`: the adapter library. Imports what people have, lists, describes, checks, gives back.
 
 mod add;
+mod bundles;
+mod compose;
 mod examples;
+pub(super) mod improve;
 mod merge;
 mod optimize;
-mod probe;
+pub(super) mod probe;
+mod pull;
 mod stats;
 mod train;
 
@@ -33,6 +37,11 @@ pub struct AdapterCommand {
 enum Action {
     Add(Box<add::AddArgs>),
     FromExamples(Box<examples::ExampleArgs>),
+    Compose(Box<compose::ComposeArgs>),
+    Pack(bundles::PackArgs),
+    Key(bundles::KeyArgs),
+    Pull(Box<pull::PullArgs>),
+    Index(pull::IndexArgs),
     Merge(Box<merge::MergeArgs>),
     Ls(LsArgs),
     /// Tell all about an adapter
@@ -183,6 +192,11 @@ pub fn run(command: AdapterCommand, context: &Context) -> Result<(), Outcome> {
     match command.action {
         Action::Add(args) => add::run(&args, context),
         Action::FromExamples(args) => examples::run(&args, context),
+        Action::Compose(args) => compose::run(&args, context),
+        Action::Pack(args) => bundles::pack(&args, context),
+        Action::Key(args) => bundles::key(&args, context),
+        Action::Pull(args) => pull::pull(&args, context),
+        Action::Index(args) => pull::index(&args, context),
         Action::Merge(args) => merge::run(&args, context),
         Action::Ls(args) => ls(&args, context),
         Action::Show { name, json, library } => {

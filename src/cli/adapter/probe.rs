@@ -18,10 +18,10 @@ const STRIDE: usize = 2;
 /// Probabilities asked for.
 const TOP: usize = 64;
 
-/// An adapter of the library, and what is to be compared with it.
+/// An adapter, and what is to be compared with it. All as files, so that asking counts as no use of the library's.
 pub struct Candidate<'a> {
-    /// Its name.
-    pub name: &'a str,
+    /// The file of the adapter itself.
+    pub own: &'a [u8],
     /// The file of the merged adapter.
     pub merged: &'a [u8],
     /// The file of a random one of the same norm.
@@ -32,6 +32,8 @@ pub struct Candidate<'a> {
 pub struct Prober<'p> {
     pipeline: &'p Pipeline,
     folder: Scratch,
+    /// One question at a time.
+    gently: bool,
 }
 
 /// A folder that goes away with its owner.
@@ -52,7 +54,12 @@ impl<'p> Prober<'p> {
         let folder = std::env::temp_dir().join(format!("smoa-optimize-{}", std::process::id()));
         std::fs::create_dir_all(&folder)
             .map_err(|e| Failure::new(Code::Other, format!("'{}': {e}", folder.display())))?;
-        Ok(Self { pipeline, folder: Scratch(folder) })
+        Ok(Self { pipeline, folder: Scratch(folder), gently: false })
+    }
+
+    /// Asks one question at a time, so that it takes one place beside what others ask.
+    pub fn gently(self) -> Self {
+        Self { gently: true, ..self }
     }
 
     /// Lets the unmerged adapter begin an answer to each prompt, and compares the distributions along it.
@@ -67,7 +74,7 @@ impl<'p> Prober<'p> {
                 .map_err(|e| Failure::new(Code::Other, format!("'{}': {e}", path.display())))?;
             Ok(AdapterChoice::file(path, 1.0))
         };
-        let own = vec![AdapterChoice::named(candidate.name, 1.0)];
+        let own = vec![file("own", candidate.own)?];
         let merged = vec![file("merged", candidate.merged)?];
         let random = vec![file("random", candidate.random)?];
         let mut texts: Vec<Vec<Token>> = Vec::new();
@@ -80,6 +87,9 @@ impl<'p> Prober<'p> {
             }
         }
         let all = |adapters: &[AdapterChoice]| -> Result<Vec<Distribution>, Failure> {
+            if self.gently {
+                return texts.iter().map(|text| distribution(self.ask(text.clone(), adapters, 1, TOP)?)).collect();
+            }
             let tickets: Vec<Ticket> =
                 texts.iter().map(|text| self.ask(text.clone(), adapters, 1, TOP)).collect::<Result<_, _>>()?;
             tickets.into_iter().map(distribution).collect()

@@ -1,0 +1,154 @@
+//! `smoa adapter compose`: a named mix or chain of adapters, stored beside them.
+
+use clap::Args;
+
+use super::super::Context;
+use super::super::args::LibraryArgs;
+use super::super::exit::Outcome;
+use super::add::Conflict;
+use super::{CardArgs, parsed};
+use crate::compose::{Composition, Part, Stage, from_gguf, resolve, to_gguf};
+use crate::error::{Code, Failure, printable};
+use crate::library::{AdapterName, Card, Kind, Library, LibraryError, Measured, Metadata, limits};
+use crate::shelf::library_failure;
+
+/// Store a mix or a chain of adapters under a name, to be used wherever a name is
+///
+/// A stage is a mix, as sql=0.7+json=0.3; `none` is the plain base. Several stages are a chain: each is given the answer of the one
+/// before as its message. Parts may be compositions themselves; weights multiply, and a composition that contains itself
+/// is refused. Parts are names: replace one, and it is replaced here too.
+#[derive(Args, Debug)]
+pub struct ComposeArgs {
+    /// The name of the composition
+    name: String,
+    /// The stages, in order
+    #[arg(required = true, value_name = "A[=W]+B[=W]")]
+    stages: Vec<String>,
+    /// Put TEXT before what stage N (from 1) is given; may be repeated
+    #[arg(long, value_name = "N=TEXT")]
+    instruction: Vec<String>,
+    /// The ready format of stage N's answer; may be repeated
+    #[arg(long, value_name = "N=NAME")]
+    stage_format: Vec<String>,
+    /// Weigh the parts of each stage by this figure of their cards' evaluations, to add up to 1
+    #[arg(long, value_name = "FIGURE")]
+    by: Option<String>,
+    /// What to do when the name is taken
+    #[arg(long, value_name = "WHAT", default_value = "refuse")]
+    on_conflict: Conflict,
+    #[command(flatten)]
+    card: CardArgs,
+    #[command(flatten)]
+    library: LibraryArgs,
+}
+
+/// Runs `smoa adapter compose`.
+///
+/// # Errors
+/// A part is not there, a weight is out of bounds, a cycle, a name that is taken.
+pub fn run(args: &ComposeArgs, context: &Context) -> Result<(), Outcome> {
+    let name = parsed(&args.name)?;
+    let library = Library::create(&args.library.folder()?).map_err(|e| library_failure(&e))?;
+    let mut composition = Composition { stages: args.stages.iter().map(|s| stage(s)).collect::<Result<_, _>>()? };
+    if let Some(figure) = &args.by {
+        weigh(&mut composition, figure, &library)?;
+    }
+    for (at, text) in numbered("--instruction", &args.instruction, composition.stages.len())? {
+        composition.stages[at].instruction = Some(text);
+    }
+    for (at, text) in numbered("--stage-format", &args.stage_format, composition.stages.len())? {
+        crate::grammar::format_text(&text).map_err(|e| Failure::usage(format!("--stage-format: {e}")))?;
+        composition.stages[at].format = Some(text);
+    }
+    // What stands under the name now does not count: it is what the new one replaces.
+    let look_up = |part: &str| match part == name.as_str() {
+        true => Ok(Some(composition.clone())),
+        false => composition_of(&library, part),
+    };
+    let refused = |e: crate::compose::ComposeError| {
+        let missing = matches!(e, crate::compose::ComposeError::Lookup(_));
+        Failure::new(if missing { Code::NotFound } else { Code::Usage }, format!("composition '{name}': {e}"))
+    };
+    composition.check(name.as_str()).map_err(refused)?;
+    let flat = resolve(name.as_str(), &composition, &look_up).map_err(refused)?;
+    let bytes = to_gguf(&composition, name.as_str()).map_err(|e| Failure::usage(format!("composition: {e}")))?;
+    let card = Card {
+        parents: composition.names().map(str::to_owned).take(limits::TAGS).collect(),
+        origin: Some("composition".to_owned()),
+        ..Card::default()
+    };
+    let measured = Measured { kind: Some(Kind::Composition), ..Measured::default() };
+    let metadata = Metadata { card: args.card.card()?.over(card), measured };
+    let added = library.add(&name, &bytes, &metadata, args.on_conflict.rule()).map_err(|e| library_failure(&e))?;
+    let line = format!("{name} {} = {} ({:?})", added.digest, shown(&flat), added.outcome);
+    context.printer.line(&printable(&line))?;
+    super::follow(&args.library, context);
+    Ok(())
+}
+
+/// The composition that a name of the library stands for; none for an adapter.
+fn composition_of(library: &Library, name: &str) -> Result<Option<Composition>, String> {
+    let name = AdapterName::new(name).map_err(|e| e.to_string())?;
+    let pinned = library.pin(&name).map_err(|e: LibraryError| e.to_string())?;
+    match pinned.entry().metadata.measured.kind {
+        Some(Kind::Composition) => from_gguf(pinned.bytes(), name.as_str()).map_err(|e| e.to_string()),
+        _ => Ok(None),
+    }
+}
+
+fn stage(text: &str) -> Result<Stage, Failure> {
+    if text == "none" {
+        return Ok(Stage::default());
+    }
+    let part = |part: &str| {
+        let (name, weight) = part.split_once('=').unwrap_or((part, "1"));
+        let wrong = |what: String| Failure::usage(format!("stage '{text}': {what}"));
+        let weight =
+            weight.parse().map_err(|_| wrong(format!("the weight after '=' must be a number, not '{weight}'")))?;
+        let name = AdapterName::new(name).map_err(|e| wrong(e.to_string()))?;
+        Ok(Part { name: name.to_string(), weight })
+    };
+    Ok(Stage { parts: text.split('+').map(part).collect::<Result<_, Failure>>()?, ..Stage::default() })
+}
+
+/// Texts `N=TEXT` for stages from 1.
+fn numbered(flag: &str, texts: &[String], stages: usize) -> Result<Vec<(usize, String)>, Failure> {
+    let one = |text: &String| {
+        let found = text.split_once('=').and_then(|(n, text)| Some((n.parse::<usize>().ok()?, text.to_owned())));
+        match found {
+            Some((n, text)) if (1..=stages).contains(&n) => Ok((n - 1, text)),
+            _ => Err(Failure::usage(format!("{flag} {text}: give N=TEXT with a stage N from 1 to {stages}"))),
+        }
+    };
+    texts.iter().map(one).collect()
+}
+
+/// Weights by a figure of the parts' cards.
+fn weigh(composition: &mut Composition, figure: &str, library: &Library) -> Result<(), Failure> {
+    for stage in &mut composition.stages {
+        let mut figures = Vec::new();
+        for part in &stage.parts {
+            let entry = library.find(&parsed(&part.name)?).map_err(|e| library_failure(&e))?;
+            let value = entry.metadata.card.evaluation.get(figure).copied().filter(|v| *v >= 0.0);
+            figures.push(value.ok_or_else(|| {
+                Failure::usage(format!("--by {figure}: the card of '{}' has no such figure from 0 up", part.name))
+            })?);
+        }
+        let sum: f64 = figures.iter().sum();
+        if sum <= 0.0 && !figures.is_empty() {
+            return Err(Failure::usage(format!("--by {figure}: all figures are 0")));
+        }
+        stage.parts.iter_mut().zip(figures).for_each(|(part, value)| part.weight = (value / sum) as f32);
+    }
+    Ok(())
+}
+
+/// Stages for people.
+fn shown(stages: &[Stage]) -> String {
+    let part = |p: &Part| if p.weight == 1.0 { p.name.clone() } else { format!("{}={}", p.name, p.weight) };
+    let stage = |s: &Stage| match s.parts.as_slice() {
+        [] => "none".to_owned(),
+        parts => parts.iter().map(part).collect::<Vec<_>>().join("+"),
+    };
+    stages.iter().map(stage).collect::<Vec<_>>().join(" -> ")
+}

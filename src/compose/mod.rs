@@ -1,0 +1,227 @@
+//! Adapters of adapters: named mixes, chains of stages, and compositions of compositions. Pure: names in, flat stages out.
+//!
+//! A composition is stored in the library as a GGUF file without tensors (`adapter.type` is `composition`), so that it has a
+//! digest, a card, versions and tombstones as any adapter has. Its parts are names: a part that is replaced is replaced in
+//! it too. When a request uses one, it is [resolved](resolve): parts that are compositions themselves give way to their own
+//! parts with the weights multiplied, until only adapters are left. A composition that contains itself is refused.
+
+mod file;
+
+use std::collections::BTreeMap;
+
+pub use file::{from_gguf, to_gguf};
+
+use serde::{Deserialize, Serialize};
+
+/// Most adapters of a stage once it is flat.
+pub const MAX_PARTS: usize = crate::adapter::AdapterSet::MAX;
+/// Most stages once it is flat.
+pub const MAX_STAGES: usize = 8;
+/// Most compositions inside each other.
+pub const MAX_DEPTH: usize = 16;
+/// Largest weight.
+const MAX_WEIGHT: f32 = 8.0;
+
+/// A part of a stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// An adapter or a composition of the library.
+    pub name: String,
+    /// Its weight, from 0 to 8.
+    pub weight: f32,
+}
+
+/// A mix of adapters that answers in one pass.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    /// The parts; none is the plain base.
+    pub parts: Vec<Part>,
+    /// What stands before the text that this stage is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instruction: Option<String>,
+    /// The ready format of its answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+}
+
+/// Stages, each of which answers the answer of the one before; one stage is a plain mix.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Composition {
+    /// In order; at least one.
+    pub stages: Vec<Stage>,
+}
+
+/// Why a composition is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ComposeError {
+    /// It contains itself.
+    #[error("a cycle: {}", .0.join(" -> "))]
+    Cycle(Vec<String>),
+    /// Too deep, too many stages, too many parts.
+    #[error("'{name}' has {found} {what}, at most {most} are possible")]
+    TooMany {
+        /// Which composition.
+        name: String,
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        found: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// Several stages where one pass is needed.
+    #[error("'{0}' has several stages: it can be used alone with weight 1, or as a stage of its own, not inside a mix")]
+    Staged(String),
+    /// A weight out of bounds.
+    #[error("the weight of '{name}' is {weight}, expected a number from 0 to {MAX_WEIGHT}")]
+    Weight {
+        /// Which part.
+        name: String,
+        /// Its weight, as text.
+        weight: String,
+    },
+    /// No stage.
+    #[error("a composition needs at least one stage")]
+    Empty,
+    /// A file that is none.
+    #[error("is not a composition: {0}")]
+    File(String),
+    /// A part could not be looked up.
+    #[error("{0}")]
+    Lookup(String),
+}
+
+impl Composition {
+    /// Checks sizes and weights of what is written here, not of what it names.
+    ///
+    /// # Errors
+    /// The first that is out of bounds.
+    pub fn check(&self, name: &str) -> Result<(), ComposeError> {
+        let too_many = |what, found, most| ComposeError::TooMany { name: name.to_owned(), what, found, most };
+        if self.stages.is_empty() {
+            return Err(ComposeError::Empty);
+        }
+        if self.stages.len() > MAX_STAGES {
+            return Err(too_many("stages", self.stages.len(), MAX_STAGES));
+        }
+        for stage in &self.stages {
+            if stage.parts.len() > MAX_PARTS {
+                return Err(too_many("parts in one stage", stage.parts.len(), MAX_PARTS));
+            }
+            if let Some(part) = stage.parts.iter().find(|part| !(0.0..=MAX_WEIGHT).contains(&part.weight)) {
+                return Err(ComposeError::Weight { name: part.name.clone(), weight: part.weight.to_string() });
+            }
+        }
+        Ok(())
+    }
+
+    /// The names that it mentions.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.stages.iter().flat_map(|stage| stage.parts.iter().map(|part| part.name.as_str()))
+    }
+}
+
+/// Looks up a name: its composition, or none for an adapter.
+pub type Lookup<'l> = &'l dyn Fn(&str) -> Result<Option<Composition>, String>;
+
+/// The flat stages of a composition: only adapters are left, each once in a stage, in the order of their names.
+///
+/// # Errors
+/// A cycle, a part that cannot be looked up, more than [`MAX_PARTS`] adapters or [`MAX_STAGES`] stages, stages inside a mix.
+pub fn resolve(name: &str, composition: &Composition, lookup: Lookup<'_>) -> Result<Vec<Stage>, ComposeError> {
+    let mut path = vec![name.to_owned()];
+    let flat = stages(composition, lookup, &mut path)?;
+    match flat.len() {
+        found if found > MAX_STAGES => {
+            Err(ComposeError::TooMany { name: name.to_owned(), what: "stages", found, most: MAX_STAGES })
+        }
+        _ => Ok(flat),
+    }
+}
+
+fn stages(composition: &Composition, lookup: Lookup<'_>, path: &mut Vec<String>) -> Result<Vec<Stage>, ComposeError> {
+    composition.check(path.last().map_or("", String::as_str))?;
+    let mut flat = Vec::new();
+    for stage in &composition.stages {
+        // A stage that is one chain as it is takes its stages over.
+        if let [Part { name, weight: 1.0 }] = stage.parts.as_slice()
+            && let Some(inner) = lookup(name).map_err(ComposeError::Lookup)?
+            && inner.stages.len() > 1
+        {
+            enter(name, path)?;
+            let mut inner = stages(&inner, lookup, path)?;
+            path.pop();
+            if let Some(first) = inner.first_mut() {
+                first.instruction = stage.instruction.clone().or(first.instruction.take());
+            }
+            if let Some(last) = inner.last_mut() {
+                last.format = stage.format.clone().or(last.format.take());
+            }
+            flat.extend(inner);
+            continue;
+        }
+        let mut weights = BTreeMap::new();
+        let mut format = stage.format.clone();
+        let mut instruction = stage.instruction.clone();
+        for part in &stage.parts {
+            let inner = leaves(part, 1.0, lookup, path, &mut weights)?;
+            if let (Some(inner), 1) = (inner, stage.parts.len()) {
+                format = format.or(inner.format);
+                instruction = instruction.or(inner.instruction);
+            }
+        }
+        weights.retain(|_, weight| *weight != 0.0);
+        if weights.len() > MAX_PARTS {
+            let name = path.last().cloned().unwrap_or_default();
+            let found = weights.len();
+            return Err(ComposeError::TooMany { name, what: "adapters in one stage", found, most: MAX_PARTS });
+        }
+        let parts = weights.into_iter().map(|(name, weight)| Part { name, weight }).collect();
+        flat.push(Stage { parts, instruction, format });
+    }
+    Ok(flat)
+}
+
+/// Adds the adapters under a part; the part's own stage, where it is a composition.
+fn leaves(
+    part: &Part,
+    by: f32,
+    lookup: Lookup<'_>,
+    path: &mut Vec<String>,
+    weights: &mut BTreeMap<String, f32>,
+) -> Result<Option<Stage>, ComposeError> {
+    let Some(inner) = lookup(&part.name).map_err(ComposeError::Lookup)? else {
+        *weights.entry(part.name.clone()).or_default() += part.weight * by;
+        return Ok(None);
+    };
+    enter(&part.name, path)?;
+    inner.check(&part.name)?;
+    let [stage] = inner.stages.as_slice() else {
+        return Err(ComposeError::Staged(part.name.clone()));
+    };
+    for below in &stage.parts {
+        leaves(below, by * part.weight, lookup, path, weights)?;
+    }
+    path.pop();
+    Ok(Some(stage.clone()))
+}
+
+/// Goes one composition deeper.
+fn enter(name: &str, path: &mut Vec<String>) -> Result<(), ComposeError> {
+    let cycle = path.iter().any(|above| above == name);
+    path.push(name.to_owned());
+    match path.len() {
+        _ if cycle => Err(ComposeError::Cycle(std::mem::take(path))),
+        found if found > MAX_DEPTH => {
+            let name = path.first().cloned().unwrap_or_default();
+            Err(ComposeError::TooMany { name, what: "compositions inside each other", found, most: MAX_DEPTH })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

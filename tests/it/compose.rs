@@ -1,0 +1,192 @@
+//! Compositions end to end: mixes, mixes of mixes, chains; what is refused.
+
+use crate::support::{App, Run, model, random_lora};
+
+impl App {
+    fn composing(&self, args: &[&str]) -> Run {
+        let (model, library) = (model().display().to_string(), self.path("library").display().to_string());
+        let mut all = vec!["adapter"];
+        all.extend(args);
+        all.extend(["--library", library.as_str()]);
+        if args[0] == "add" {
+            all.extend(["-m", model.as_str()]);
+        }
+        self.run(&all, "")
+    }
+
+    fn said(&self, prompt: &str, adapters: &[&str], more: &[&str]) -> Run {
+        let library = self.path("library").display().to_string();
+        let mut args = vec!["-n", "12", "--library", library.as_str()];
+        adapters.iter().for_each(|adapter| args.extend(["--adapter", adapter]));
+        args.extend(more);
+        args.push(prompt);
+        self.answer(&args, "")
+    }
+}
+
+#[test]
+fn compositions_say_what_their_parts_say() {
+    let app = App::new();
+    for (seed, name) in [(11, "a"), (12, "b"), (13, "c")] {
+        let file = app.write(&format!("{name}.gguf"), random_lora(seed, 4, 0.04)).display().to_string();
+        app.composing(&["add", &file, "--name", name]).ok();
+    }
+    let made = app.composing(&["compose", "mix", "a=0.5+b=0.25", "--tag", "demo"]).ok();
+    assert!(made.text().contains("a=0.5+b=0.25"), "{made:?}");
+    let deep = app.composing(&["compose", "deep", "mix+c=0.5"]).ok();
+    assert!(deep.text().contains("a=0.5+b=0.25+c=0.5"), "{deep:?}");
+    let prompt = "A day at the sea";
+    let mixed = app.said(prompt, &["a=0.5", "b=0.25"], &[]).ok();
+    assert_eq!(app.said(prompt, &["mix"], &[]).ok().stdout, mixed.stdout);
+    assert_eq!(
+        app.said(prompt, &["deep=0.5"], &[]).ok().stdout,
+        app.said(prompt, &["a=0.25", "b=0.125", "c=0.25"], &[]).ok().stdout
+    );
+    let json = app.said(prompt, &["mix"], &["--output", "json"]).ok().json();
+    assert_eq!(json["adapters"].as_array().map(Vec::len), Some(2), "{json}");
+    let stats = app.composing(&["stats", "mix", "a", "--json"]).ok().json_lines();
+    assert!(stats.iter().all(|row| row["uses"].as_u64() >= Some(2)), "{stats:?}");
+
+    // A chain: the second stage is given the answer of the first.
+    app.composing(&["compose", "chain", "a", "mix", "--instruction", "2=Repeat:"]).ok();
+    let first = app.said(prompt, &["a"], &[]).ok();
+    let second = app.said(&format!("Repeat:\n\n{}", first.text()), &["mix"], &[]).ok();
+    assert_eq!(app.said(prompt, &["chain"], &[]).ok().stdout, second.stdout);
+    let strict = app.composing(&["compose", "strict", "none", "b", "--stage-format", "2=yes-no"]);
+    let strict = match strict.code {
+        Some(0) => app.said(prompt, &["strict"], &[]).ok(),
+        _ => panic!("{strict:?}"),
+    };
+    assert!(["yes", "no"].contains(&strict.text().trim().to_lowercase().as_str()), "{strict:?}");
+
+    // A part that is replaced is replaced in the composition.
+    let other = app.write("other.gguf", random_lora(99, 4, 0.06)).display().to_string();
+    app.composing(&["add", &other, "--name", "a", "--on-conflict", "replace"]).ok();
+    assert_ne!(app.said(prompt, &["mix"], &[]).ok().stdout, mixed.stdout);
+}
+
+#[test]
+fn compositions_that_cannot_be_are_refused() {
+    let app = App::new();
+    let file = app.write("a.gguf", random_lora(11, 2, 0.04)).display().to_string();
+    app.composing(&["add", &file, "--name", "a"]).ok();
+    app.composing(&["compose", "one", "a=0.5"]).ok();
+    app.composing(&["compose", "two", "one+a=0.1"]).ok();
+    app.composing(&["compose", "chain", "one", "two"]).ok();
+    let table: [(&[&str], i32, &str); 9] = [
+        (&["compose", "x", "nobody"], 3, "nobody"),
+        (&["compose", "x", "x"], 2, "a cycle: x -> x"),
+        (&["compose", "one", "two", "--on-conflict", "replace"], 2, "a cycle: one -> two -> one"),
+        (&["compose", "x", "chain+a"], 2, "several stages"),
+        (&["compose", "x", "a=9"], 2, "the weight of 'a' is 9"),
+        (&["compose", "x", "a=b"], 2, "must be a number"),
+        (&["compose", "x", "a", "--instruction", "2=Hi"], 2, "from 1 to 1"),
+        (&["compose", "x", "a", "--by", "accuracy"], 2, "no such figure"),
+        (&["compose", "one", "a"], 2, "is there already"),
+    ];
+    for (args, code, words) in table {
+        let run = app.composing(args);
+        assert_eq!(run.code, Some(code), "{args:?}: {run:?}");
+        assert!(run.stderr.contains(words) && run.stderr.lines().count() == 1, "{args:?}: {run:?}");
+    }
+    let mixed = app.said("Hi", &["chain", "a"], &[]);
+    assert!(mixed.code == Some(2) && mixed.stderr.contains("several stages"), "{mixed:?}");
+    app.composing(&["rm", "a"]).ok();
+    let gone = app.said("Hi", &["two"], &[]);
+    assert!(gone.code == Some(3) && gone.stderr.contains("'a'"), "{gone:?}");
+}
+
+#[test]
+fn bundles_are_packed_signed_checked_and_taken_in() {
+    let app = App::new();
+    for (seed, name) in [(21, "a"), (22, "b")] {
+        let file = app.write(&format!("{name}.gguf"), random_lora(seed, 2, 0.03)).display().to_string();
+        app.composing(&["add", &file, "--name", name, "--licence", "MIT", "--tag", "t"]).ok();
+    }
+    app.composing(&["compose", "mix", "a+b=0.5", "--licence", "MIT"]).ok();
+    let key = app.run(&["adapter", "key", "-o", "key"], "").ok().text().trim().to_owned();
+    let other = app.run(&["adapter", "key", "-o", "other"], "").ok().text().trim().to_owned();
+    assert!(key.len() == 64 && key != other);
+    let packed = app.composing(&["pack", "a", "b", "mix", "-o", "all.smoa", "--sign", "key"]).ok();
+    assert!(packed.text().contains("3 adapters") && packed.text().contains(&key), "{packed:?}");
+    let model = model().display().to_string();
+    let take = |file: &str, library: &str, more: &[&str]| {
+        let library = app.path(library).display().to_string();
+        app.run(&[&["adapter", "add", file, "-m", &model, "--library", &library][..], more].concat(), "")
+    };
+    let taken = take("all.smoa", "mine", &["--signer", &other, "--signer", &key]).ok();
+    assert!(taken.text().lines().count() == 3 && taken.text().contains("MIT"), "{taken:?}");
+    let show = |library: &str, name: &str| {
+        let library = app.path(library).display().to_string();
+        let mut shown = app.run(&["adapter", "show", name, "--json", "--library", &library], "").ok().json();
+        shown["added"] = 0.into();
+        shown
+    };
+    for name in ["a", "b", "mix"] {
+        assert_eq!(show("mine", name), show("library", name), "bytes and words");
+    }
+
+    let whole = std::fs::read(app.path("all.smoa")).expect("read");
+    let mut broken = whole.clone();
+    let at = whole.len() / 2;
+    broken[at] ^= 1;
+    app.write("broken.smoa", &broken);
+    app.write("cut.smoa", &whole[..whole.len() - 40]);
+    app.composing(&["pack", "a", "-o", "plain.smoa"]).ok();
+    app.composing(&["add", &app.path("a.gguf").display().to_string(), "--name", "bare"]).ok();
+    for (run, code, words) in [
+        (take("all.smoa", "mine", &[]), 2, "is there already"),
+        (take("all.smoa", "new", &["--signer", &other]), 4, "which is no --signer"),
+        (take("plain.smoa", "new", &["--signer", &key]), 4, "is not signed"),
+        (take("plain.smoa", "new", &["--signer", "zz"]), 2, "--signer zz"),
+        (take("plain.smoa", "new", &["--name", "x"]), 2, "names its adapters"),
+        (take("broken.smoa", "new", &[]), 4, "broken.smoa"),
+        (take("cut.smoa", "new", &[]), 4, "cut.smoa"),
+        (app.composing(&["pack", "bare", "-o", "x.smoa"]), 2, "has no licence"),
+        (app.composing(&["pack", "a", "-o", "x.zip"]), 2, ".smoa"),
+        (app.composing(&["pack", "a", "-o", "all.smoa"]), 2, "exists"),
+        (app.composing(&["pack", "nobody", "-o", "y.smoa"]), 3, "nobody"),
+        (app.composing(&["pack", "a", "-o", "y.smoa", "--sign", "all.smoa"]), 4, "all.smoa"),
+    ] {
+        assert_eq!(run.code, Some(code), "{words}: {run:?}");
+        assert!(run.stderr.contains(words) && run.stderr.lines().count() == 1, "{words}: {run:?}");
+    }
+    let nothing = app.run(&["adapter", "ls", "--library", &app.path("new").display().to_string()], "");
+    assert_eq!(nothing.text(), "", "all or none");
+}
+
+#[test]
+fn starter_adapters_in_mixes_of_mixes_and_chains() {
+    let app = App::new();
+    let starter = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/adapters").display().to_string();
+    app.composing(&["add", &starter]).ok();
+    let said =
+        |prompt: &str, adapters: &[&str]| app.said(prompt, adapters, &["-n", "48"]).ok().text().trim().to_owned();
+    let extract = "Extract the intent and its slots from the request. Answer with one line of JSON. Intents: \
+        BookRestaurant, GetWeather, PlayMusic.";
+    let classify = "Classify the request. Labels: banking, home, travel, utility, work, out_of_scope.";
+    let request = "will it snow in Oslo tomorrow";
+    let asked = format!("{extract}\n\n{request}");
+
+    // Hierarchical: weights multiply down to the adapters.
+    app.composing(&["compose", "structured", "json-extract=0.9+sql=0.2"]).ok();
+    app.composing(&["compose", "careful", "structured=0.5+json-extract=0.5+classify=0.1"]).ok();
+    let flat = said(&asked, &["json-extract=0.95", "sql=0.1", "classify=0.1"]);
+    assert_eq!(said(&asked, &["careful"]), flat);
+    assert_ne!(said(&asked, &["classify"]), flat);
+
+    // Sequential: the second adapter reads what the first one wrote, and the first stage is a mix of mixes.
+    let words = [format!("1={extract}"), format!("2={classify}")];
+    let instructions = ["--instruction", &words[0], "--instruction", &words[1]];
+    app.composing(&[&["compose", "sorted", "careful", "classify"][..], &instructions].concat()).ok();
+    let first = said(&asked, &["careful"]);
+    assert!(first.contains("GetWeather"), "{first}");
+    let second = said(&format!("{classify}\n\n{first}"), &["classify"]);
+    assert_eq!(said(request, &["sorted"]), second);
+    assert!(classify.contains(&second), "{second}");
+
+    // A chain in a chain.
+    app.composing(&["compose", "longer", "sorted", "none", "--stage-format", "2=yes-no"]).ok();
+    let last = said(request, &["longer"]);
+    assert!(["yes", "no"].contains(&last.to_lowercase().as_str()), "{last}");
+}
