@@ -30,6 +30,8 @@ pub struct Rerank {
     pub keyword: f32,
     /// For an adapter that the head does not know, instead of its log probability.
     pub unknown: f32,
+    /// Of what people said of the adapter's answers ([`Tuning::standing`](super::Tuning::standing)).
+    pub standing: f32,
 }
 
 /// All weights of all strategies.
@@ -59,7 +61,15 @@ impl Default for Weights {
                 Blend { semantic: 0.40, centroid: 0.35, name: 0.0, keyword: 0.25 },
             ],
             sharpness: 20.0,
-            rerank: Rerank { learned: 1.0, semantic: 3.0, centroid: 0.0, name: 0.0, keyword: 2.0, unknown: -3.0 },
+            rerank: Rerank {
+                learned: 1.0,
+                semantic: 3.0,
+                centroid: 0.0,
+                name: 0.0,
+                keyword: 2.0,
+                unknown: -3.0,
+                standing: 0.0,
+            },
         }
     }
 }

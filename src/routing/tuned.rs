@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::upkeep::write_whole;
 use super::{Report, RoutingError, Tuned};
+use crate::adapter::AdapterDigest;
 use crate::router::embed::Embedder;
 use crate::router::head::{self, Head};
 use crate::router::{Calibration, Rerank, SIGNALS, Strategy, Tuning};
@@ -32,10 +33,13 @@ pub fn save(folder: &Path, embedder: &dyn Embedder, tuned: &Tuned, report: &Repo
         .iter()
         .map(|(strategy, curve)| (strategy.name().to_owned(), json!({"weights": curve.weights, "bias": curve.bias})))
         .collect();
+    let standing = tuned.tuning.standing.iter().map(|(digest, said)| (digest.to_hex(), json!(said)));
+    let standing: serde_json::Map<String, Value> = standing.collect();
     let value = json!({
         "format": FORMAT,
         "embedder": blake3::Hash::from_bytes(embedder.fingerprint()).to_hex().as_str(),
-        "rerank": [r.learned, r.semantic, r.centroid, r.name, r.keyword, r.unknown],
+        "rerank": [r.learned, r.semantic, r.centroid, r.name, r.keyword, r.unknown, r.standing],
+        "standing": standing,
         "calibrations": curves,
         "report": report.to_json(),
     });
@@ -67,8 +71,16 @@ fn parse(value: &Value) -> Option<(Tuning, HashMap<Strategy, f32>)> {
         list.collect()
     };
     let mut tuning = Tuning::default();
-    let [learned, semantic, centroid, name, keyword, unknown] = numbers(&value["rerank"])?.try_into().ok()?;
-    tuning.weights.rerank = Rerank { learned, semantic, centroid, name, keyword, unknown };
+    let mut rerank = numbers(&value["rerank"])?;
+    // Earlier programs knew six.
+    rerank.resize(rerank.len().max(7), 0.0);
+    let [learned, semantic, centroid, name, keyword, unknown, standing] = rerank.try_into().ok()?;
+    tuning.weights.rerank = Rerank { learned, semantic, centroid, name, keyword, unknown, standing };
+    for (digest, said) in value["standing"].as_object().into_iter().flatten() {
+        let said = said.as_f64().filter(|said| said.is_finite())? as f32;
+        let digest = blake3::Hash::from_hex(digest).ok()?;
+        tuning.standing.insert(AdapterDigest::from_bytes(*digest.as_bytes()), said);
+    }
     for (name, curve) in value["calibrations"].as_object()? {
         let weights: [f32; SIGNALS] = numbers(&curve["weights"])?.try_into().ok()?;
         let bias = curve["bias"].as_f64()? as f32;

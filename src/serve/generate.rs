@@ -20,7 +20,7 @@ use super::seats::{Facts, Place};
 use super::state::{Answered, State};
 use crate::error::{Code, Failure};
 use crate::event::{Event, FinishReason, Finished};
-use crate::pipeline::{Answer, Pipeline};
+use crate::pipeline::{Answer, Pipeline, Question};
 use crate::request::Request;
 use crate::shelf::UseNote;
 use crate::wire::{Head, Problem, Shape, Telling, context_error, settings};
@@ -186,9 +186,10 @@ impl Work {
         });
         let names = leading.adapters.iter().map(|a| a.name.clone()).collect();
         let adapters = leading.adapters.iter().map(|a| a.digest).collect();
+        let question = leading.question.clone();
         let count = tickets.len();
         let (events, uses) = tickets.into_iter().map(|t| (t.events, t.uses)).unzip();
-        Ok(Running { events: Events::of(events), uses, places, count, names, nonce, adapters, started })
+        Ok(Running { events: Events::of(events), uses, places, count, names, nonce, adapters, question, started })
     }
 
     fn whole(&self, mut plan: Plan, running: &mut Running) -> Result<serde_json::Value, Refusal> {
@@ -332,7 +333,7 @@ impl Work {
     /// All answers are complete: their adapters' use counts as a good one.
     fn remember(&self, running: &mut Running) {
         running.uses.iter_mut().for_each(UseNote::succeeded);
-        let answered = Answered { adapters: running.adapters.clone() };
+        let answered = Answered { adapters: running.adapters.clone(), question: running.question.take() };
         self.state.remember(running.nonce.clone(), answered);
     }
 }
@@ -376,6 +377,7 @@ struct Running {
     /// Counted when this is dropped.
     uses: Vec<UseNote>,
     adapters: Vec<crate::adapter::AdapterDigest>,
+    question: Option<Question>,
     started: Instant,
 }
 
