@@ -1,12 +1,15 @@
 //! A month of made-up traffic over a made-up library with planted twins: what the caches keep, what is merged and what is
 //! pruned, and what that does to storage and caches.
 //!
-//! `cargo bench --bench traffic [-- ADAPTERS]` (5,000). Requests follow Zipf's law over a ranking that drifts: each day one rank
+//! `cargo bench --bench traffic [-- ADAPTERS] [TRAIN.jsonl FRESH.jsonl]` (5,000; with files of `{"text", "label"}` also a
+//! month of a router that learns from judgements, see `optimize/routed.rs`). Requests follow Zipf's law over a ranking that drifts: each day one rank
 //! in fifty is swapped with another. One adapter in twenty answers badly. The clock is made up too; seeds are fixed. There is
 //! no model here, so merges are accepted by their cosine alone; `tests/it/optimize.rs` has the check with the model.
 
 #[path = "optimize/plant.rs"]
 mod plant;
+#[path = "optimize/routed.rs"]
+mod routed;
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -62,6 +65,10 @@ fn main() {
     let last = |all: &[(usize, usize, [f64; 3])]| all.last().map_or(0.0, |row| row.2[1]);
     println!("| hit rate of the last whole week, cache of 5 % | {:.3} | {:.3} |", last(&before), last(&replayed));
     assert!(library.verify().expect("looked").is_clean());
+    let files: Vec<String> = std::env::args().filter(|word| word.ends_with(".jsonl")).collect();
+    if let [train, fresh] = files.as_slice() {
+        routed::month(train.as_ref(), fresh.as_ref());
+    }
 }
 
 fn month(names: Vec<AdapterName>) -> Month {

@@ -64,6 +64,17 @@ pub struct Ticket {
     pub warnings: Vec<String>,
     /// Counts their use when the ticket is dropped; [`Ticket::wait`] tells it how the answer ended.
     pub uses: UseNote,
+    /// What is kept if the answer is judged, where that was asked for.
+    pub question: Option<Question>,
+}
+
+/// A request that one adapter of the library answers, for its judgement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The adapter, or the composition.
+    pub adapter: AdapterDigest,
+    /// What the router reads of the request.
+    pub text: String,
 }
 
 /// A request that is ready to be queued.
@@ -188,6 +199,7 @@ impl Pipeline {
         let mut warnings: Vec<String> =
             idle.map(|(f, _)| format!("adapter '{}': all weights are zero; it changes nothing", f.label())).collect();
         let request = request.into_inner();
+        let asked = if self.shelf.keeps_judged() { read_by_router(&request.input) } else { None };
         let compiled = self.format(&request, &chosen)?;
         let thinks = match &request.input {
             Input::Chat { kwargs, .. } => Some(kwargs.get("enable_thinking").is_some_and(|wanted| *wanted == true)),
@@ -239,9 +251,16 @@ impl Pipeline {
         let check = checked.map(|format| Check::new(format, vocabulary, &mut job));
         let named = |choice: &AdapterChoice| matches!(choice.source, AdapterSource::Name(_));
         let from_library = request.adapters.iter().zip(&adapters).filter(|(choice, _)| named(choice));
-        let from_library = from_library.map(|(_, applied)| applied.digest).chain(composed).collect();
+        let single: Vec<AdapterDigest> = from_library.map(|(_, applied)| applied.digest).collect();
+        let question = asked.zip(match (composed.as_slice(), single.as_slice()) {
+            ([one], _) => Some(*one),
+            ([], [one]) if adapters.len() == 1 => Some(*one),
+            _ => None,
+        });
+        let question = question.map(|(text, adapter)| Question { adapter, text });
+        let from_library = single.into_iter().chain(composed).collect();
         let uses = self.shelf.note(Vec::new());
-        let ticket = Ticket { events, cancel, adapters, route, routed, warnings, uses };
+        let ticket = Ticket { events, cancel, adapters, route, routed, warnings, uses, question };
         Ok(Prepared { job, ticket, check, from_library })
     }
 
@@ -291,13 +310,8 @@ impl Pipeline {
     /// # Errors
     /// There is no library, it cannot be routed over, or the request has no text.
     pub fn route(&self, request: &Request) -> Result<Arc<Route>, Failure> {
-        let text = match &request.input {
-            Input::Chat { messages, .. } => routed_text(messages),
-            Input::Raw(text) => text.clone(),
-            Input::Tokens(_) => {
-                return Err(Failure::usage("adapters auto needs a text; a prompt of token ids has none"));
-            }
-        };
+        let none = || Failure::usage("adapters auto needs a text; a prompt of token ids has none");
+        let text = read_by_router(&request.input).ok_or_else(none)?;
         let routing = request.route.clone().unwrap_or_default();
         let ask = Ask {
             text,
@@ -331,12 +345,18 @@ impl Pipeline {
         Ok(applied(&chosen))
     }
 
-    /// Notes that an answer with these adapters was good, or bad. How many of them the library has.
+    /// Notes that an answer with these adapters was good, or bad, and keeps its question where there is one. How many of the
+    /// adapters the library has.
     ///
     /// # Errors
     /// There is no library, or it cannot be written.
-    pub fn feedback(&self, digests: &[AdapterDigest], good: bool) -> Result<usize, Failure> {
-        self.shelf.feedback(digests, good)
+    pub fn feedback(
+        &self,
+        digests: &[AdapterDigest],
+        question: Option<&Question>,
+        good: bool,
+    ) -> Result<usize, Failure> {
+        self.shelf.feedback(digests, question.map(|q| (q.adapter, q.text.as_str())), good)
     }
 
     /// Lays adapters out for the engine and keeps them so, whatever else is used. Those that cannot share a batch are left
@@ -482,6 +502,15 @@ impl Pipeline {
 /// Most bytes of the system messages that the router looks at: enough for instructions and a list of tools, too few for
 /// a manual to drown the question.
 const ROUTED_SYSTEM: usize = 2_000;
+
+/// What the router reads of a request; none of token ids.
+fn read_by_router(input: &Input) -> Option<String> {
+    match input {
+        Input::Chat { messages, .. } => Some(routed_text(messages)),
+        Input::Raw(text) => Some(text.clone()),
+        Input::Tokens(_) => None,
+    }
+}
 
 /// What the router reads of a conversation: the system messages, which often name the task, and the last question.
 fn routed_text(messages: &[Message]) -> String {

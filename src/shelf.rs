@@ -9,7 +9,8 @@ use crate::compose::{self, ComposeError, Composition};
 use crate::error::{Code, Failure};
 use crate::gguf::ModelFacts;
 use crate::library::{
-    Access, AdapterName, ErrorKind, Kind, Library, LibraryError, Pinned, UseRecorder, base_fingerprint, check_base,
+    Access, AdapterName, ErrorKind, Judged, Kind, Library, LibraryError, Pinned, UseRecorder, base_fingerprint,
+    check_base,
 };
 use crate::mapped::Mapped;
 use crate::model_file::open_code;
@@ -30,6 +31,7 @@ pub struct Shelf {
     uses: Option<Arc<UseRecorder>>,
     embedders: Option<MakeEmbedders>,
     router: Mutex<Option<Arc<Router>>>,
+    keeps_judged: bool,
 }
 
 impl Shelf {
@@ -42,6 +44,17 @@ impl Shelf {
     /// Keeps up to so many bytes of adapters open beyond those in use, checked and hashed. For an empty shelf.
     pub fn with_cache_bytes(self, bytes: u64) -> Self {
         Self { open: OpenAdapters::with_capacity(bytes), ..self }
+    }
+
+    /// Keeps the requests whose answers are judged, for the router to learn from.
+    #[must_use]
+    pub fn keeping_judged(self, keeps_judged: bool) -> Self {
+        Self { keeps_judged, ..self }
+    }
+
+    /// Whether requests are kept when their answers are judged.
+    pub fn keeps_judged(&self) -> bool {
+        self.keeps_judged
     }
 
     /// Opens adapters of the library by name and keeps them open, whatever else is used; gives them. The names are looked
@@ -92,16 +105,26 @@ impl Shelf {
         UseNote { uses: self.uses.clone(), digests, since: Instant::now(), success: false }
     }
 
-    /// Notes what someone said of an answer, for those of its adapters that the library has. How many those are.
+    /// Notes what someone said of an answer, for those of its adapters that the library has, and keeps its question where one
+    /// is given. How many adapters those are.
     ///
     /// # Errors
     /// There is no library, or it cannot be written.
-    pub fn feedback(&self, digests: &[AdapterDigest], good: bool) -> Result<usize, Failure> {
+    pub fn feedback(
+        &self,
+        digests: &[AdapterDigest],
+        question: Option<(AdapterDigest, &str)>,
+        good: bool,
+    ) -> Result<usize, Failure> {
         let folder = self.folder.as_ref().ok_or_else(no_library)?;
         let library = Library::open(folder, Access::Write).map_err(|e| library_failure(&e))?;
         let known: Vec<AdapterDigest> =
             digests.iter().copied().filter(|digest| library.find_digest(*digest).is_ok()).collect();
         library.record_feedback(&known, good).map_err(|e| library_failure(&e))?;
+        if let Some((digest, text)) = question.filter(|(digest, _)| library.find_digest(*digest).is_ok()) {
+            let judged = Judged { digest, good, text: text.to_owned() };
+            library.keep_judged(&judged).map_err(|e| library_failure(&e))?;
+        }
         Ok(known.len())
     }
 

@@ -137,6 +137,9 @@ pub struct ModelArgs {
     /// Open an adapter of the library at the start and keep it open; may be repeated
     #[arg(long, value_name = "NAME")]
     pub pin_adapter: Vec<String>,
+    /// Keep requests in the library when their answers are judged (/good, /bad, /v1/feedback), for train-router to learn from
+    #[arg(long, env = "SMOA_KEEP_JUDGED", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub keep_judged: bool,
     /// Details.
     #[command(flatten)]
     pub engine: EngineArgs,

@@ -104,7 +104,7 @@ fn start_checked(
             interrupted.code().is_none()
         }
     };
-    let shelf = library.shelf().with_cache_bytes(args.adapter_cache_bytes);
+    let shelf = library.shelf().with_cache_bytes(args.adapter_cache_bytes).keeping_judged(args.keep_judged);
     let pinned = shelf.keep(&args.pin_adapter, &facts)?;
     let template = |tokenizer: &dyn Tokenizer, facts: &ModelFacts| chat_template(args, tokenizer, facts, printer);
     let limits = Limits { queue: QUEUE, cache_ram: args.cache_ram_bytes(), least_share: args.slot_prompt_similarity };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::adapter::AdapterSet;
+use crate::adapter::{AdapterDigest, AdapterSet};
 
 use super::confidence::{Calibration, Judgement, SIGNALS, Signals};
 use super::score::{Weights, descend, tag_fit};
@@ -17,6 +17,8 @@ pub struct Tuning {
     pub calibrations: BTreeMap<Strategy, Calibration>,
     /// Likewise, what they say about any adapter being right. Without it, that is as likely as that the best one is.
     pub scopes: BTreeMap<Strategy, Calibration>,
+    /// What people said of the answers of adapters: `ln((good + 1) / (bad + 1))`. For [`Strategy::Learned`].
+    pub standing: BTreeMap<AdapterDigest, f32>,
 }
 
 impl Tuning {
@@ -94,7 +96,11 @@ pub fn rank(
     evidence: &[Evidence],
     catalogue: &dyn Catalogue,
 ) -> (Vec<(f32, Evidence)>, Vec<Facts>) {
-    let score = |e: &Evidence| (tuning.weights.score(policy.strategy, e), *e);
+    let standing = |e: &Evidence| match policy.strategy {
+        Strategy::Learned => tuning.standing.get(&e.digest).map_or(0.0, |said| tuning.weights.rerank.standing * said),
+        _ => 0.0,
+    };
+    let score = |e: &Evidence| (tuning.weights.score(policy.strategy, e) + standing(e), *e);
     let mut ranking: Vec<(f32, Evidence)> = evidence.iter().map(score).collect();
     sort(&mut ranking);
     let ranking = match policy.strategy {

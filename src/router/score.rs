@@ -32,6 +32,8 @@ pub struct Rerank {
     pub unknown: f32,
     /// Of the mean cosine of its nearest example prompts.
     pub close: f32,
+    /// Of what people said of the adapter's answers ([`Tuning::standing`](super::Tuning::standing)).
+    pub standing: f32,
 }
 
 /// All weights of all strategies.
@@ -69,6 +71,7 @@ impl Default for Weights {
                 keyword: 2.0,
                 unknown: -3.0,
                 close: 0.0,
+                standing: 0.0,
             },
         }
     }

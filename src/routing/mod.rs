@@ -28,11 +28,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use crate::adapter::{AdapterDigest, AdapterSet};
-use crate::library::{Access, Library};
+use crate::library::{Access, Judged, Library};
 use crate::router::embed::{Cascade, Embedder};
 use crate::router::head::Head;
 use crate::router::index::{CLOSE, Gate, Index, IndexStats, Query};
-use crate::router::{CacheStats, Catalogue, DecisionCache, Evidence, Facts, Policy, Route, Strategy, Tuning, decide};
+use crate::router::{
+    CacheStats, Catalogue, DecisionCache, Evidence, Facts, Policy, Route, Strategy, Tuning, decide, rank,
+};
 
 pub use error::RoutingError;
 pub use train::{Labelled, OUT_OF_SCOPE, Report, TrainOptions};
@@ -116,6 +118,8 @@ const LIMIT: usize = 64;
 const HEAD_CANDIDATES: usize = 8;
 /// The number of vectors of a candidate that only the head knows of.
 const FAVOURITE: usize = usize::MAX;
+/// Judged requests held back from which on a new router must not do worse on them than the old one.
+const COMPARED: usize = 10;
 /// Adapters whose facts are kept in memory.
 const FACTS: usize = 16_384;
 
@@ -358,14 +362,40 @@ impl Router {
             second.train(data, options, notice)?;
         }
         self.update(notice)?;
-        let (tuned, report) = {
+        let (tuned, mut report) = {
             let live = self.index.read().unwrap_or_else(PoisonError::into_inner);
             train::train(&self.library, &live, &self.folder, &*self.embedder, data, options, notice)?
         };
+        let held = train::Judgements::of(&self.library)?.held;
+        let old = self.tuned();
+        report.judged_held = held.len();
+        report.judged_right = [&*old, &tuned].map(|tuned| self.agreement(&held, tuned));
+        let [before, after] = report.judged_right;
+        // With hardly any judgements held back, one of them must not decide.
+        report.replaced = options.force || held.len() < COMPARED || after >= before;
+        if !report.replaced {
+            return Ok(report);
+        }
         tuned::save(&self.folder, &*self.embedder, &tuned, &report)?;
         *self.tuned.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tuned);
         *lock(&self.cache) = DecisionCache::default();
         Ok(report)
+    }
+}
+
+impl Router {
+    /// The share of judged requests that would be decided as people judged them: to the adapter whose answer was good, or
+    /// not to the one whose answer was bad.
+    fn agreement(&self, judged: &[Judged], tuned: &Tuned) -> f64 {
+        let policy = Policy::of(if tuned.head.is_some() { Strategy::Learned } else { Strategy::Hybrid });
+        let right = judged.iter().filter(|judged| {
+            let vector = self.embedder.embed(&judged.text);
+            let head = tuned.head.as_deref();
+            let evidence = self.with_index(|index| gather(index, &vector, &judged.text, &Gate::open(), head));
+            let (ranking, _) = rank(&policy, &tuned.tuning, &judged.text, &evidence, self);
+            ranking.first().is_some_and(|(_, best)| best.digest == judged.digest) == judged.good
+        });
+        right.count() as f64 / judged.len().max(1) as f64
     }
 }
 

@@ -1,11 +1,13 @@
 //! How much a head's word counts beside the evidence: a conditional logit over candidates (McFadden, 1973), fitted on
 //! held-back prompts by Newton's method.
 
+use std::collections::BTreeMap;
+
 use crate::adapter::AdapterDigest;
 use crate::router::{Evidence, Rerank};
 
 /// Numbers in [`Rerank`].
-const N: usize = 7;
+const N: usize = 8;
 /// Log probabilities below this count as this.
 const FLOOR: f32 = -12.0;
 
@@ -15,6 +17,8 @@ pub struct Question<'q> {
     pub evidence: &'q [Evidence],
     /// The right adapter.
     pub right: AdapterDigest,
+    /// What people said of adapters.
+    pub standing: &'q BTreeMap<AdapterDigest, f32>,
     /// As if the head did not know the right adapter: what it is to be added after the training.
     pub as_new: bool,
 }
@@ -22,7 +26,9 @@ pub struct Question<'q> {
 fn features(e: &Evidence, question: &Question<'_>) -> [f64; N] {
     let unknown = e.learned.is_none() || (question.as_new && e.digest == question.right);
     let learned = if unknown { 0.0 } else { e.learned.unwrap_or(FLOOR).max(FLOOR) };
-    [learned, e.semantic, e.centroid, e.name, e.keyword, f32::from(u8::from(unknown)), e.nearest()].map(f64::from)
+    let standing = question.standing.get(&e.digest).copied().unwrap_or(0.0);
+    let unknown = f32::from(u8::from(unknown));
+    [learned, e.semantic, e.centroid, e.name, e.keyword, unknown, e.nearest(), standing].map(f64::from)
 }
 
 /// The weights under which the right candidates are likeliest. Questions whose right adapter is no candidate say
@@ -78,8 +84,8 @@ pub fn fit(questions: &[Question<'_>]) -> Option<Rerank> {
             break;
         }
     }
-    let [learned, semantic, centroid, name, keyword, unknown, close] = w.map(|w| w as f32);
-    let fitted = Rerank { learned, semantic, centroid, name, keyword, unknown, close };
+    let [learned, semantic, centroid, name, keyword, unknown, close, standing] = w.map(|w| w as f32);
+    let fitted = Rerank { learned, semantic, centroid, name, keyword, unknown, close, standing };
     w.iter().all(|w| w.is_finite()).then_some(fitted)
 }
 
@@ -107,10 +113,14 @@ mod tests {
         // The words are right, the meaning is noise.
         let all: Vec<[Evidence; 2]> =
             (0..40).map(|n| [e(0, f32::from(n % 2 == 0), 0.9), e(1, f32::from(n % 2 == 1), 0.1)]).collect();
-        let questions: Vec<Question<'_>> =
-            all.iter().map(|evidence| Question { evidence, right: digest(0), as_new: false }).collect();
-        let fitted = fit(&questions).expect("fitted");
-        assert!(fitted.keyword > 2.0 * fitted.semantic.abs(), "{fitted:?}");
+        let fitted = |said: &BTreeMap<AdapterDigest, f32>| {
+            let question = |evidence| Question { evidence, right: digest(0), standing: said, as_new: false };
+            fit(&all.iter().map(|evidence| question(evidence.as_slice())).collect::<Vec<_>>()).expect("fitted")
+        };
+        let words = fitted(&BTreeMap::new());
+        assert!(words.keyword > 2.0 * words.semantic.abs() && words.standing == 0.0, "{words:?}");
+        let liked = fitted(&BTreeMap::from([(digest(0), 1.5)]));
+        assert!(liked.standing > 0.0, "the right ones are also those that people like: {liked:?}");
         assert_eq!(fit(&[]), None);
     }
 }

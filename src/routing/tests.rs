@@ -156,7 +156,7 @@ fn it_learns_and_a_damaged_head_is_refused() {
     assert_eq!(first(&router, &ask("play chess with me")), "chess", "an adapter added later is found all the same");
     let path = upkeep::folder(&home.library, &*embedder()).join("tuning.json");
     let whole = std::fs::read_to_string(&path).expect("read");
-    for other in [whole.replacen("\"format\": 3", "\"format\": 2", 1), "{".to_owned()] {
+    for other in [whole.replacen("\"format\": 4", "\"format\": 3", 1), "{".to_owned()] {
         std::fs::write(&path, other).expect("written");
         let mut told = Vec::new();
         let router = Router::open(home.library.dir(), embedder(), &mut |text| told.push(text)).expect("opened");
@@ -173,6 +173,51 @@ fn it_learns_and_a_damaged_head_is_refused() {
     let empty = self::home();
     let refused = empty.router().train(&[], &options, &mut |_| ()).expect_err("nothing to learn");
     assert!(refused.to_string().contains("two adapters"), "{refused}");
+}
+
+/// What people said of answers: odd words that no card has.
+fn judge(home: &Home, rounds: std::ops::Range<u32>) {
+    let digest = |text: &str| home.library.find(&name(text)).expect("there").digest;
+    for round in rounds {
+        for (word, right, wrong) in
+            [("flibber", "alarm", "weather"), ("quonk", "weather", "lost_card"), ("zarp", "lost_card", "alarm")]
+        {
+            for (adapter, good) in [(right, true), (wrong, false)] {
+                let judged = Judged { digest: digest(adapter), good, text: format!("{word} number {round} please") };
+                home.library.keep_judged(&judged).expect("kept");
+                home.library.record_feedback(&[judged.digest], good).expect("kept");
+            }
+        }
+    }
+}
+
+#[test]
+fn it_learns_from_judgements_and_keeps_the_router_that_people_agree_with() {
+    let home = home().filled();
+    judge(&home, 0..60);
+    let router = home.router();
+    let report = router.train(&[], &TrainOptions::default(), &mut |_| ()).expect("trained");
+    assert_eq!(report.judged + report.judged_held, 360, "{report:?}");
+    assert!(report.judged_held >= 40, "{report:?}");
+    assert!(report.judged_right[1] > 0.9 && report.judged_right[1] > report.judged_right[0], "{report:?}");
+    assert!(report.replaced && report.kept && router.is_trained(), "{report:?}");
+    let learned = router.decide(&ask("flibber number 1000 please"));
+    assert_eq!(learned.adapters[0].name, "alarm");
+    assert_eq!(home.router().decide(&ask("flibber number 1000 please")), learned, "it comes back from disk");
+
+    // Labels that say otherwise, many times: the new router would do worse on what was held back.
+    let pairs = [("flibber", "weather"), ("quonk", "lost_card"), ("zarp", "alarm")];
+    let wrong = (0..750).map(|n| {
+        let (word, label) = pairs[n % 3];
+        Labelled { text: format!("{word} number {} please", 1_000 + n), label: label.into() }
+    });
+    let wrong: Vec<Labelled> = wrong.collect();
+    let report = router.train(&wrong, &TrainOptions::default(), &mut |_| ()).expect("trained");
+    assert!(report.judged_right[1] < report.judged_right[0] && !report.replaced, "{report:?}");
+    assert_eq!(router.decide(&ask("flibber number 1000 please")), learned, "the one in use stays");
+    assert_eq!(home.router().decide(&ask("flibber number 1000 please")), learned);
+    let force = TrainOptions { force: true, ..TrainOptions::default() };
+    assert!(router.train(&wrong, &force, &mut |_| ()).expect("trained").replaced);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::rerank::{self, Question};
 use super::{FAVOURITE, RoutingError, Tuned, gather, profile};
 use crate::adapter::AdapterDigest;
-use crate::library::{Filter, Library};
+use crate::library::{Filter, Judged, Library};
 use crate::router::embed::Embedder;
 use crate::router::head::{self, CLASSES, Head, Plan, Row, Shuffle, Vectorizer};
 use crate::router::index::{self, Gate, Index, Profile};
@@ -69,6 +69,14 @@ pub struct Report {
     pub learned: f64,
     /// Whether the head is kept.
     pub kept: bool,
+    /// Judged requests that were learned from.
+    pub judged: usize,
+    /// Judged requests that no training sees: what the new router and the old one are compared on.
+    pub judged_held: usize,
+    /// The share of those that were decided as people judged them: by the router that was in use, and by the new one.
+    pub judged_right: [f64; 2],
+    /// Whether the new router takes the place of the old one.
+    pub replaced: bool,
     /// For each strategy the confidence at which 98 % of the answered requests are right, with the expected share of
     /// requests out of scope.
     pub thresholds: BTreeMap<Strategy, f32>,
@@ -86,6 +94,8 @@ impl Report {
         json!({
             "classes": self.classes, "prompts": self.prompts, "held": self.held, "epochs": self.epochs,
             "hybrid_accuracy": self.hybrid, "learned_accuracy": self.learned, "kept": self.kept,
+            "judged": self.judged, "judged_held": self.judged_held, "judged_before": self.judged_right[0],
+            "judged_after": self.judged_right[1], "replaced": self.replaced,
             "thresholds_98": thresholds, "unknown_labels": self.unknown, "seconds": self.seconds,
         })
     }
@@ -116,12 +126,14 @@ struct Prompt {
     vector: Vec<f32>,
     /// What a head looks at.
     dense: Vec<f32>,
+    /// Whether the index in use has it, too; judged requests are for the head alone.
+    indexed: bool,
 }
 
 impl Prompt {
     fn new(text: &str, embedder: &dyn Embedder) -> Self {
         let vector = embedder.embed(text);
-        Self { dense: head::dense(&vector, text, embedder), vector, text: text.to_owned() }
+        Self { dense: head::dense(&vector, text, embedder), vector, text: text.to_owned(), indexed: true }
     }
 }
 
@@ -154,9 +166,11 @@ pub fn train(
     notice: &mut dyn FnMut(String),
 ) -> Result<(Tuned, Report), RoutingError> {
     let started = Instant::now();
-    let (mut classes, strangers, unknown) = collect(library, embedder, data)?;
+    let said = Judgements::of(library)?;
+    let (mut classes, strangers, unknown) = collect(library, embedder, data, &said.learned)?;
     let prompts: usize = classes.iter().map(|class| class.prompts.len()).sum();
     let mut report = Report { unknown, classes: classes.len(), prompts, ..Report::default() };
+    report.judged = said.learned.len();
     notice(format!("training: {} prompts of {} adapters", report.prompts, report.classes));
     for (number, class) in classes.iter_mut().enumerate() {
         Shuffle(options.seed ^ (number as u64) << 20).shuffle(&mut class.prompts);
@@ -182,7 +196,7 @@ pub fn train(
         );
     }
 
-    let mut tuning = Tuning::default();
+    let mut tuning = Tuning { standing: said.standing(library, &classes)?, ..Tuning::default() };
     report.hybrid = accuracy(&held, Strategy::Hybrid, &tuning);
     report.learned = cross_fitted(&held, &mut tuning);
     report.kept = options.force || report.learned > report.hybrid;
@@ -319,8 +333,9 @@ impl Ground<'_> {
             let made: Vec<(Vec<Vec<f32>>, String)> = part
                 .iter()
                 .map(|(_, class, prompts)| {
-                    let vectors = prompts.iter().map(|prompt| prompt.vector.clone()).collect();
-                    let texts = prompts.iter().map(|prompt| prompt.text.as_str());
+                    let indexed = || prompts.iter().filter(|prompt| prompt.indexed);
+                    let vectors = indexed().map(|prompt| prompt.vector.clone()).collect();
+                    let texts = indexed().map(|prompt| prompt.text.as_str());
                     let text = std::iter::once(class.words.as_str()).chain(texts).collect::<Vec<_>>().join("\n");
                     (profile::parts(self.embedder.embed(&class.described), vectors), text)
                 })
@@ -359,6 +374,59 @@ impl Judge<'_> {
     }
 }
 
+/// What people said of answers whose requests are kept.
+pub(super) struct Judgements {
+    /// To be learned from.
+    pub learned: Vec<Judged>,
+    /// Never learned from: one in five, by its text, so that routers of any time can be compared on them.
+    pub held: Vec<Judged>,
+}
+
+impl Judgements {
+    /// Of contents that are still there, or were merged into what their names stand for now. The last word on a text and an
+    /// adapter counts.
+    pub fn of(library: &Library) -> Result<Self, RoutingError> {
+        let now = |digest| -> Option<AdapterDigest> {
+            let entry = library.find_digest(digest).ok()?;
+            if entry.removed.is_none() {
+                return Some(digest);
+            }
+            let parent = format!("{} {digest}", entry.name);
+            let now = library.find(&entry.name).ok()?;
+            now.metadata.card.parents.contains(&parent).then_some(now.digest)
+        };
+        let mut known: HashMap<AdapterDigest, Option<AdapterDigest>> = HashMap::new();
+        let mut last: BTreeMap<(String, AdapterDigest), bool> = BTreeMap::new();
+        for judged in library.judged()?.into_iter().filter(|judged| !judged.text.trim().is_empty()) {
+            if let Some(digest) = *known.entry(judged.digest).or_insert_with(|| now(judged.digest)) {
+                last.insert((judged.text, digest), judged.good);
+            }
+        }
+        let all = last.into_iter().map(|((text, digest), good)| Judged { digest, good, text });
+        let (held, learned) =
+            all.partition(|judged| blake3::hash(judged.text.as_bytes()).as_bytes()[0].is_multiple_of(HELD));
+        Ok(Self { learned, held })
+    }
+
+    /// What people said of each adapter, without what is held back.
+    fn standing(&self, library: &Library, classes: &[Class]) -> Result<BTreeMap<AdapterDigest, f32>, RoutingError> {
+        let mut standing = BTreeMap::new();
+        for class in classes {
+            let said = library.feedback(class.digest)?;
+            let held = |good| self.held.iter().filter(|j| j.digest == class.digest && j.good == good).count() as u64;
+            let (good, bad) = (said.good.saturating_sub(held(true)), said.bad.saturating_sub(held(false)));
+            if good + bad > 0 {
+                let said = ((good as f64 + 1.0) / (bad as f64 + 1.0)).ln();
+                standing.insert(class.digest, said.clamp(-3.0, 3.0) as f32);
+            }
+        }
+        Ok(standing)
+    }
+}
+
+/// One judged request in so many is held back.
+const HELD: u8 = 5;
+
 /// Occurrences from which on a feature is kept.
 fn least(prompts: usize) -> u32 {
     if prompts > 500 { 2 } else { 1 }
@@ -366,10 +434,19 @@ fn least(prompts: usize) -> u32 {
 
 type Collected = (Vec<Class>, Vec<Prompt>, BTreeMap<String, usize>);
 
-fn collect(library: &Library, embedder: &dyn Embedder, data: &[Labelled]) -> Result<Collected, RoutingError> {
+fn collect(
+    library: &Library,
+    embedder: &dyn Embedder,
+    data: &[Labelled],
+    judged: &[Judged],
+) -> Result<Collected, RoutingError> {
     let mut given: HashMap<&str, Vec<&str>> = HashMap::new();
     for row in data {
         given.entry(row.label.as_str()).or_default().push(&row.text);
+    }
+    let mut liked: HashMap<AdapterDigest, Vec<&str>> = HashMap::new();
+    for judged in judged.iter().filter(|judged| judged.good) {
+        liked.entry(judged.digest).or_default().push(&judged.text);
     }
     let prompt = |text: &str| Prompt::new(text, embedder);
     let strangers = given.remove(OUT_OF_SCOPE).unwrap_or_default().into_iter().map(prompt).collect();
@@ -377,9 +454,11 @@ fn collect(library: &Library, embedder: &dyn Embedder, data: &[Labelled]) -> Res
     for entry in library.walk(&Filter::default()) {
         let entry = entry?;
         let extra = given.remove(entry.name.as_str()).unwrap_or_default();
-        let mut texts: Vec<&str> = entry.metadata.card.examples.iter().map(String::as_str).chain(extra).collect();
+        let texts = entry.metadata.card.examples.iter().map(String::as_str).chain(extra).map(|text| (text, true));
+        let liked = liked.remove(&entry.digest).unwrap_or_default();
+        let mut texts: Vec<(&str, bool)> = texts.chain(liked.into_iter().map(|text| (text, false))).collect();
         let mut seen = HashSet::new();
-        texts.retain(|text| seen.insert(*text));
+        texts.retain(|(text, _)| seen.insert(*text));
         if texts.len() < 2 || classes.iter().any(|class| class.digest == entry.digest) {
             continue;
         }
@@ -389,7 +468,7 @@ fn collect(library: &Library, embedder: &dyn Embedder, data: &[Labelled]) -> Res
         }
         let described = profile::described(&entry);
         let words = profile::words(&entry);
-        let prompts = texts.into_iter().map(prompt).collect();
+        let prompts = texts.into_iter().map(|(text, indexed)| Prompt { indexed, ..prompt(text) }).collect();
         classes.push(Class { digest: entry.digest, described, words, prompts });
     }
     if classes.len() < 2 {
@@ -434,12 +513,16 @@ fn accuracy(held: &[Held], strategy: Strategy, tuning: &Tuning) -> f64 {
 /// Fits the weight of the head's word on one half and judges it on the other, both ways; then on all.
 fn cross_fitted(held: &[Held], tuning: &mut Tuning) -> f64 {
     let plain = Weights::default().rerank;
+    let standing = tuning.standing.clone();
     let questions = |part: usize| -> Vec<Question<'_>> {
         let chosen = held.iter().enumerate().filter(|(at, _)| part > 1 || at % 2 == part).map(|(_, held)| held);
         let of = |held: &'_ Held| held.right;
         chosen
             .filter_map(|held| of(held).map(|right| (held, right)))
-            .flat_map(|(held, right)| [false, true].map(|as_new| Question { evidence: &held.evidence, right, as_new }))
+            .flat_map(|(held, right)| {
+                let question = |as_new| Question { evidence: &held.evidence, right, standing: &standing, as_new };
+                [false, true].map(question)
+            })
             .collect()
     };
     let mut sum = 0.0;

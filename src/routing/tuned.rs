@@ -9,13 +9,14 @@ use serde_json::{Value, json};
 
 use super::upkeep::write_whole;
 use super::{Report, RoutingError, Tuned};
+use crate::adapter::AdapterDigest;
 use crate::router::embed::Embedder;
 use crate::router::head::{self, Head};
 use crate::router::{Calibration, Rerank, SIGNALS, Strategy, Tuning};
 
 const TUNING: &str = "tuning.json";
 const HEAD: &str = "head";
-const FORMAT: u64 = 3;
+const FORMAT: u64 = 4;
 
 /// Writes what was measured. The head comes first: a tuning without its head is of no use.
 pub fn save(folder: &Path, embedder: &dyn Embedder, tuned: &Tuned, report: &Report) -> Result<(), RoutingError> {
@@ -30,10 +31,13 @@ pub fn save(folder: &Path, embedder: &dyn Embedder, tuned: &Tuned, report: &Repo
         let curve = |c: &Calibration| json!({"weights": c.weights, "bias": c.bias});
         of.iter().map(|(strategy, c)| (strategy.name().to_owned(), curve(c))).collect()
     };
+    let standing = tuned.tuning.standing.iter().map(|(digest, said)| (digest.to_hex(), json!(said)));
+    let standing: serde_json::Map<String, Value> = standing.collect();
     let value = json!({
         "format": FORMAT,
         "embedder": blake3::Hash::from_bytes(embedder.fingerprint()).to_hex().as_str(),
-        "rerank": [r.learned, r.semantic, r.centroid, r.name, r.keyword, r.unknown, r.close],
+        "rerank": [r.learned, r.semantic, r.centroid, r.name, r.keyword, r.unknown, r.close, r.standing],
+        "standing": standing,
         "calibrations": curves(&tuned.tuning.calibrations),
         "scopes": curves(&tuned.tuning.scopes),
         "report": report.to_json(),
@@ -68,8 +72,14 @@ fn parse(value: &Value) -> Option<(Tuning, HashMap<Strategy, f32>)> {
         list.collect()
     };
     let mut tuning = Tuning::default();
-    let [learned, semantic, centroid, name, keyword, unknown, close] = numbers(&value["rerank"])?.try_into().ok()?;
-    tuning.weights.rerank = Rerank { learned, semantic, centroid, name, keyword, unknown, close };
+    let [learned, semantic, centroid, name, keyword, unknown, close, standing] =
+        numbers(&value["rerank"])?.try_into().ok()?;
+    tuning.weights.rerank = Rerank { learned, semantic, centroid, name, keyword, unknown, close, standing };
+    for (digest, said) in value["standing"].as_object()? {
+        let said = said.as_f64().filter(|said| said.is_finite())? as f32;
+        let digest = blake3::Hash::from_hex(digest).ok()?;
+        tuning.standing.insert(AdapterDigest::from_bytes(*digest.as_bytes()), said);
+    }
     let curves = |value: &Value| -> Option<BTreeMap<Strategy, Calibration>> {
         let curve = |curve: &Value| -> Option<Calibration> {
             let weights: [f32; SIGNALS] = numbers(&curve["weights"])?.try_into().ok()?;

@@ -22,7 +22,7 @@ use super::state::{Answered, State};
 use super::thoughts::Listed;
 use crate::error::{Code, Failure};
 use crate::event::{Event, FinishReason, Finished};
-use crate::pipeline::{Answer, Pipeline};
+use crate::pipeline::{Answer, Pipeline, Question};
 use crate::request::{Input, Request};
 use crate::shelf::UseNote;
 use crate::wire::{Head, Problem, Shape, Telling, context_error, settings};
@@ -191,6 +191,7 @@ impl Work {
         });
         let names = leading.adapters.iter().map(|a| a.name.clone()).collect();
         let adapters = leading.adapters.iter().map(|a| a.digest).collect();
+        let question = leading.question.clone();
         let count = tickets.len();
         let (events, uses) = tickets.into_iter().map(|t| (t.events, t.uses)).unzip();
         Ok(Running {
@@ -201,6 +202,7 @@ impl Work {
             names,
             nonce,
             adapters,
+            question,
             started,
             _thoughts: thoughts,
         })
@@ -358,7 +360,7 @@ impl Work {
     /// All answers are complete: their adapters' use counts as a good one.
     fn remember(&self, running: &mut Running) {
         running.uses.iter_mut().for_each(UseNote::succeeded);
-        let answered = Answered { adapters: running.adapters.clone() };
+        let answered = Answered { adapters: running.adapters.clone(), question: running.question.take() };
         self.state.remember(running.nonce.clone(), answered);
     }
 }
@@ -409,6 +411,7 @@ struct Running {
     /// Counted when this is dropped.
     uses: Vec<UseNote>,
     adapters: Vec<crate::adapter::AdapterDigest>,
+    question: Option<Question>,
     started: Instant,
     _thoughts: Option<Listed>,
 }

@@ -17,7 +17,7 @@ use crate::engine::Token;
 use crate::error::Failure;
 use crate::grammar::tools::Envelope;
 use crate::library::{Access, Library};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, Question};
 use crate::prompt::{Message, Role};
 use crate::shelf::library_failure;
 use crate::wire::{Problem, TemplateCaps};
@@ -56,6 +56,8 @@ pub struct State {
 pub struct Answered {
     /// Its adapters.
     pub adapters: Vec<AdapterDigest>,
+    /// What is kept of its request if it is judged.
+    pub question: Option<Question>,
 }
 
 impl State {

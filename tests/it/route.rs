@@ -1,6 +1,6 @@
 //! Automatic routing through the real program: what `smoa route` says is what `smoa run` does.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{App, Run, model, random_lora};
 
@@ -150,4 +150,42 @@ fn hostile_texts_are_routed_or_refused_in_one_line() {
     let broken = app.write("bad.jsonl", "{\"text\": 1}\n");
     let run = app.with_library(&["route", "eval", broken.to_str().expect("UTF-8")], "");
     assert_eq!((run.code, run.stderr.contains("line 1")), (Some(4), true), "{run:?}");
+}
+
+#[test]
+fn judged_requests_teach_the_router_where_they_are_kept() {
+    let app = App::new();
+    let (library, model) = (app.path("library").display().to_string(), model().display().to_string());
+    for (seed, name, examples) in [
+        (41, "sea", ["Tell me of the sea", "How deep is the sea?", "Waves and tides"]),
+        (42, "cook", ["How do I bake bread?", "A recipe for soup", "Boil an egg"]),
+    ] {
+        let file = app.write(&format!("{name}.gguf"), random_lora(seed, 2, 0.02)).display().to_string();
+        let mut args = vec!["adapter", "add", &file, "--name", name, "-m", &model, "--library", &library];
+        examples.iter().for_each(|example| args.extend(["--example", example]));
+        app.run(&args, "").ok();
+    }
+    let ask = |flags: &[&str], texts: &[&str]| {
+        let server = app.serve(&[&["--library", library.as_str()][..], flags].concat());
+        for text in texts {
+            let answer = server
+                .post(
+                    "/v1/chat/completions",
+                    &json!({"model": "cook", "max_tokens": 2, "messages": [{"role": "user", "content": text}]}),
+                )
+                .ok();
+            server.post("/v1/feedback", &json!({"id": answer["id"], "success": true})).ok();
+        }
+    };
+    let train = || app.run(&["adapter", "train-router", "--json", "--library", &library], "").ok().json();
+    let judged = |report: &Value| report["judged"].as_u64().zip(report["judged_held"].as_u64()).map(|(a, b)| a + b);
+    ask(&[], &["flibber the quonk"]);
+    assert_eq!(judged(&train()), Some(0), "nothing is kept that nobody asked to keep");
+    ask(&["--keep-judged"], &["flibber the quonk", "quonk a zarp", "zarp"]);
+    let report = train();
+    assert_eq!((judged(&report), report["replaced"].as_bool()), (Some(3), Some(true)), "{report}");
+    app.run(&["adapter", "stats", "--forget-judged", "--library", &library], "").ok();
+    assert_eq!(judged(&train()), Some(0));
+    let stats = app.run(&["adapter", "stats", "cook", "--json", "--library", &library], "").ok().json_lines();
+    assert_eq!(stats[0]["good"], 4, "counts stay: {stats:?}");
 }

@@ -27,6 +27,9 @@ pub struct StatsArgs {
     /// One JSON object per line
     #[arg(long)]
     json: bool,
+    /// Forget the requests that --keep-judged kept
+    #[arg(long, conflicts_with_all = ["names", "json"])]
+    forget_judged: bool,
     #[command(flatten)]
     library: LibraryArgs,
 }
@@ -48,6 +51,11 @@ struct Row {
 /// A name is not there; the catalog cannot be read.
 pub fn run(args: &StatsArgs, context: &Context) -> Result<(), Outcome> {
     let failed = |e: LibraryError| Outcome::Failed(library_failure(&e));
+    if args.forget_judged {
+        open(&args.library, Access::Write)?.forget_judged().map_err(failed)?;
+        context.printer.note("the judged requests are forgotten; counts stay");
+        return Ok(());
+    }
     let library = open(&args.library, Access::Read)?;
     let mut rows = Vec::new();
     if args.names.is_empty() {

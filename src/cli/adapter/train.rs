@@ -15,7 +15,9 @@ use crate::shelf::routing_failure;
 ///
 /// Each adapter's prompts are parted into fifths; each is held back once and asked about (of more than 4,000 prompts one
 /// fifth is). What was learned is used from then on (strategy `learned`) if it chooses better than the hybrid on those;
-/// in any case, confidences are calibrated for this library.
+/// in any case, confidences are calibrated for this library. Requests kept by `--keep-judged` are learned from as well,
+/// and so is what people said of each adapter; one request in five is never learned from, and on those a new router
+/// must agree with people at least as often as the one in use, or it is dropped.
 #[derive(Args, Debug)]
 pub struct TrainArgs {
     /// Lines of {"text": .., "label": NAME}; the label `oos` is for requests that no adapter is for
@@ -73,13 +75,21 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<(), Outcome> {
             percent(report.learned),
             percent(report.hybrid)
         ),
-        match report.kept {
+        match report.replaced && report.kept {
+            _ if !report.replaced => "people agree less with the new router; the one in use stays".to_owned(),
             true => "what was learned is used from now on".to_owned(),
             false => "the hybrid chooses better; what was learned is not used".to_owned(),
         },
     ];
     for line in lines {
         context.printer.line(&line)?;
+    }
+    if report.judged + report.judged_held > 0 {
+        let [before, after] = report.judged_right.map(percent);
+        context.printer.line(&format!(
+            "{} judged requests learned from, {} held back: as people judged them {after}, before {before}",
+            report.judged, report.judged_held
+        ))?;
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::adapter::AdapterDigest;
 use crate::error::{Code, Failure};
 use crate::event::FinishReason;
 use crate::grammar::Source;
-use crate::pipeline::{Answer, Applied, Pipeline};
+use crate::pipeline::{Answer, Applied, Pipeline, Question};
 use crate::request::{AdapterChoice, AdapterSource, Input, Request, Routing};
 use crate::router::Route;
 use crate::scheduler::CancelToken;
@@ -61,8 +61,8 @@ pub struct Talk<'a> {
     pub(super) interrupted: Option<Instant>,
     /// How the adapters of the last answer were chosen.
     pub(super) last_route: Option<Arc<Route>>,
-    /// The adapters of the last answer, until something was said of it.
-    pub(super) unjudged: Option<Vec<AdapterDigest>>,
+    /// The adapters of the last answer and what is kept of its request, until something was said of it.
+    pub(super) unjudged: Option<(Vec<AdapterDigest>, Option<Question>)>,
     /// The first failure of a session that nobody watches.
     pub(super) failed: Option<Code>,
 }
@@ -218,6 +218,7 @@ impl<'a> Talk<'a> {
         }
         ticket.warnings.iter().for_each(|warning| self.warn_once(warning));
         self.last_route = ticket.route.clone();
+        let question = ticket.question.clone();
         let (adapters, cancel, printer) = (ticket.adapters.clone(), ticket.cancel.clone(), self.printer);
         let mut broken = None;
         let mut printed = false;
@@ -246,7 +247,7 @@ impl<'a> Talk<'a> {
             return Ok(Said::Nothing);
         }
         self.session.answer(&answer.text, &adapters);
-        self.unjudged = Some(adapters.iter().map(|adapter| adapter.digest).collect());
+        self.unjudged = Some((adapters.iter().map(|adapter| adapter.digest).collect(), question));
         let t = &answer.finished.timings;
         self.used = t.cache_n + t.prompt_n + t.predicted_n;
         Ok(Said::Kept)
@@ -255,10 +256,10 @@ impl<'a> Talk<'a> {
     /// Counts what was said of the last answer, once.
     fn judge(&mut self, good: bool) -> Result<(), Failure> {
         let none = || Failure::usage("there is no answer to judge, or it was judged already");
-        let adapters = self.unjudged.take().ok_or_else(none)?;
+        let (adapters, question) = self.unjudged.take().ok_or_else(none)?;
         let counted = match adapters.as_slice() {
             [] => 0,
-            some => self.pipeline.feedback(some, good)?,
+            some => self.pipeline.feedback(some, question.as_ref(), good)?,
         };
         self.printer.note(&match counted {
             0 => "the last answer was of the base model or of loose files; nothing is counted".to_owned(),

@@ -81,6 +81,24 @@ fn a_name_that_was_taken_since_is_not_overwritten() {
 }
 
 #[test]
+fn judged_requests_are_kept_cut_and_forgotten() {
+    let home = home();
+    let library = &home.library;
+    let digest = AdapterDigest::of(b"a");
+    assert_eq!(library.judged().expect("read"), []);
+    let judged = |good, text: &str| Judged { digest, good, text: text.to_owned() };
+    let generation = library.generation().expect("read");
+    library.keep_judged(&judged(true, "first")).expect("kept");
+    library.keep_judged(&judged(false, &"\u{e9}".repeat(4_000))).expect("kept");
+    let kept = library.judged().expect("read");
+    assert_eq!((&kept[0], kept[1].good, kept[1].text.len()), (&judged(true, "first"), false, 4_000));
+    assert_eq!(library.generation().expect("read"), generation);
+    assert!(library.verify().expect("looked").is_clean());
+    library.forget_judged().expect("forgotten");
+    assert_eq!(library.judged().expect("read"), []);
+}
+
+#[test]
 fn feedback_and_pairs_are_counted() {
     let home = home();
     let library = &home.library;

@@ -18,10 +18,11 @@ use crate::error::{Code, Failure};
 use crate::gguf::{self, ModelFacts};
 use crate::import::{self, PeftFolder};
 use crate::library::{
-    AdapterName, Card, Entry, Filter, Library, Measured, Metadata, OnConflict, Page, base_fingerprint,
+    AdapterName, Card, Entry, Filter, Judged, Library, Measured, Metadata, OnConflict, Page, base_fingerprint,
 };
 use crate::mapped::Mapped;
 use crate::model_file::open_code;
+use crate::pipeline::Question;
 use crate::shelf::library_failure;
 use crate::wire::{Problem, strict_object};
 
@@ -290,6 +291,9 @@ pub async fn feedback(StateOf(state): Shared, request: HttpRequest) -> Reply {
             .ok_or_else(|| Problem::not_found("id: there is no such answer, or its feedback has come already"))?;
         if let Some(library) = state.library()? {
             library.record_feedback(&answered.adapters, *success).map_err(refused)?;
+            if let Some(Question { adapter, text }) = answered.question {
+                library.keep_judged(&Judged { digest: adapter, good: *success, text }).map_err(refused)?;
+            }
         }
         ok(&json!({"id": id, "recorded": answered.adapters.len()}))
     })
