@@ -26,6 +26,7 @@ mod limits;
 mod mask;
 mod matcher;
 mod network;
+mod path;
 mod plan;
 pub mod policy;
 mod regex;

@@ -11,6 +11,7 @@ use llguidance::Matcher;
 use super::error::MatcherError;
 use super::guided::{Guided, complete, engine};
 use super::mask::TokenMask;
+use super::path::{Path, Required};
 use super::unique::Follower;
 use super::vocabulary::Vocabulary;
 
@@ -21,33 +22,38 @@ const AHEAD: usize = 384;
 const STEPS: usize = 512;
 /// Attempts to find a way, each with other choices.
 const ATTEMPTS: u32 = 3;
+/// Tokens until the next search, where none has found a way.
+const PAUSE: usize = 16;
 
 /// What is known about the rest of one text.
 pub(super) struct Plan {
     /// Keys that objects require.
-    required: Arc<[String]>,
-    /// The text from the last quotation mark on, without it, as far as it may be part of a key.
-    begun: Vec<u8>,
+    required: Arc<Required>,
+    /// Where in the text it is.
+    path: Path,
     /// The last known way to the end, without the end token.
     way: Vec<u32>,
     /// Whether `way` is one from the present state.
     holds: bool,
     /// A way that follows a token that was asked about.
     after: Option<(u32, Vec<u32>)>,
+    /// Tokens to take before a way is looked for again.
+    pause: usize,
 }
 
 impl Plan {
-    pub fn new(required: Arc<[String]>) -> Self {
-        Plan { required, begun: Vec::new(), way: Vec::new(), holds: false, after: None }
+    pub fn new(required: Arc<Required>) -> Self {
+        Plan { required, path: Path::default(), way: Vec::new(), holds: false, after: None, pause: 0 }
     }
 
     /// Notes the bytes that were added.
     pub fn add(&mut self, bytes: &[u8]) {
-        begin(&mut self.begun, bytes);
+        self.path.feed(bytes);
     }
 
     /// Notes that `token` was accepted.
     pub fn follow(&mut self, token: u32) {
+        self.pause = self.pause.saturating_sub(1);
         if let Some((asked, way)) = self.after.take()
             && asked == token
         {
@@ -135,7 +141,9 @@ impl Guided {
         if !(closes || self.vocabulary.is_end(wish)) || !self.lacks_key()? {
             return Ok(None);
         }
-        for name in Arc::clone(&self.plan.required).iter() {
+        let required = Arc::clone(&self.plan.required);
+        let under = self.plan.path.under().map(<[u8]>::to_vec);
+        for name in required.of(under.as_deref()) {
             let text = format!(", {}: ", serde_json::Value::from(name.as_str()));
             if self.allows_bytes(text.as_bytes())? {
                 let token = cut(&self.vocabulary, text.as_bytes()).and_then(|tokens| tokens.first().copied());
@@ -176,6 +184,10 @@ impl Guided {
         if self.plan.way.first() == Some(&token) {
             return Ok(self.plan.way.len() <= budget);
         }
+        if self.plan.way.len() > budget {
+            // Nothing that is known ends in time: the way is taken as far as it goes.
+            return Ok(false);
+        }
         if self.plan.way.len() <= room && self.leads(&[&[token], self.plan.way.clone().as_slice()].concat())? {
             let way = self.plan.way.clone();
             self.plan.after = Some((token, way));
@@ -205,7 +217,7 @@ impl Guided {
             self.vocabulary.end_tokens().iter().for_each(|&end| closing.insert(end));
         }
         // All tokens cannot be asked about one by one; these are the ones that close.
-        let closers = self.vocabulary.closers().to_vec();
+        let closers = if self.plan.way.len() > budget { Vec::new() } else { self.vocabulary.closers().to_vec() };
         for token in closers {
             if self.allows_closing(token, budget)? {
                 closing.insert(token);
@@ -227,6 +239,9 @@ impl Guided {
         if self.plan.holds {
             return Ok(true);
         }
+        if self.plan.pause > 0 {
+            return Ok(false);
+        }
         let old = std::mem::take(&mut self.plan.way);
         if complete(&mut self.matcher)? {
             self.plan.holds = true;
@@ -234,6 +249,8 @@ impl Guided {
             (self.plan.way, self.plan.holds) = (old, true);
         } else if let Some(way) = self.end().find()? {
             (self.plan.way, self.plan.holds) = (way, true);
+        } else {
+            self.plan.pause = PAUSE;
         }
         Ok(self.plan.holds)
     }
@@ -261,7 +278,7 @@ impl Guided {
         End {
             matcher: self.matcher.clone(),
             follower: self.follower.clone(),
-            begun: self.plan.begun.clone(),
+            path: self.plan.path.clone(),
             required: &self.plan.required,
             vocabulary: &self.vocabulary,
         }
@@ -273,8 +290,8 @@ impl Guided {
 struct End<'a> {
     matcher: Matcher,
     follower: Option<Follower>,
-    begun: Vec<u8>,
-    required: &'a [String],
+    path: Path,
+    required: &'a Required,
     vocabulary: &'a Vocabulary,
 }
 
@@ -297,7 +314,7 @@ impl End<'_> {
         }
         for &token in tokens {
             let piece = self.vocabulary.piece(token);
-            begin(&mut self.begun, piece);
+            self.path.feed(piece);
             if self.follower.as_mut().is_some_and(|follower| follower.feed(piece).is_err()) {
                 return Ok(false);
             }
@@ -354,9 +371,9 @@ impl End<'_> {
 
     /// A required key that can come here, or the rest of it.
     fn key(&mut self) -> Result<Option<Vec<u32>>, MatcherError> {
-        for name in self.required {
+        for name in self.required.of(self.path.under()) {
             let spelled = serde_json::Value::from(name.as_str()).to_string() + ":";
-            let rest = spelled.as_bytes()[1..].strip_prefix(self.begun.as_slice());
+            let rest = spelled.as_bytes()[1..].strip_prefix(self.path.begun());
             for text in [Some(spelled.as_bytes()), rest].into_iter().flatten() {
                 let Some(tokens) = cut(self.vocabulary, text) else { continue };
                 let count = self.matcher.validate_tokens(&tokens).map_err(|error| engine(&error))?;
@@ -366,21 +383,6 @@ impl End<'_> {
             }
         }
         Ok(None)
-    }
-}
-
-/// Bytes of a key that are looked at.
-const KEY: usize = 256;
-
-/// Adds `bytes` to the text since the last quotation mark.
-fn begin(begun: &mut Vec<u8>, bytes: &[u8]) {
-    match bytes.iter().rposition(|&byte| byte == b'"') {
-        Some(at) => {
-            begun.clear();
-            begun.extend_from_slice(&bytes[at + 1..]);
-        }
-        None if begun.len() < KEY => begun.extend_from_slice(bytes),
-        None => {}
     }
 }
 

@@ -34,10 +34,10 @@ fn features(e: &Evidence, question: &Question<'_>) -> [f64; N] {
 /// The weights under which the right candidates are likeliest. Questions whose right adapter is no candidate say
 /// nothing. New adapters count for a tenth.
 pub fn fit(questions: &[Question<'_>]) -> Option<Rerank> {
-    let mut w = [1.0, 3.0, 0.0, 0.0, 2.0, -3.0, 0.0];
+    let mut w = [1.0, 3.0, 0.0, 0.0, 2.0, -3.0, 0.0, 0.0];
     // Towards these weights everything is pulled a little.
     let prior = w;
-    let pull = [1e-2, 0.2, 0.2, 0.2, 0.2, 1e-2, 0.2];
+    let pull = [1e-2, 0.2, 0.2, 0.2, 0.2, 1e-2, 0.2, 0.2];
     let prepared: Vec<(Vec<[f64; N]>, usize, f64)> = questions
         .iter()
         .filter_map(|question| {

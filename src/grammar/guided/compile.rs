@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::super::error::{GrammarError, one_line};
 use super::super::limits::Limits;
+use super::super::path::Required;
 use super::super::report::SchemaReport;
 use super::super::schema::{self, KeyOrder, Rewritten, SchemaMode, SchemaNote};
 use super::super::tools::{self, ToolCalls};
@@ -48,7 +49,8 @@ pub(in super::super) fn from_schema(
     let references = text.matches("$ref").count() + text.matches("allOf").count();
     on_a_large_stack(references, || {
         let Rewritten { mut plan, original } = schema::rewrite(text, mode, limits)?;
-        let (grammar, matcher, size, required) = compile(factory, &mut plan, order)?;
+        let (grammar, matcher, size) = compile(factory, &mut plan, order)?;
+        let required = Arc::new(plan.required());
         let report = SchemaReport::new(plan.notes, plan.unchecked, original)?;
         let unique = (!plan.unique.is_empty()).then(|| Arc::new(plan.unique));
         let vocabulary = Arc::clone(vocabulary);
@@ -57,7 +59,7 @@ pub(in super::super) fn from_schema(
     })
 }
 
-type Ready = (TopLevelGrammar, Matcher, usize, Arc<[String]>);
+type Ready = (TopLevelGrammar, Matcher, usize);
 
 /// As rules with keys in any order, if that is wanted and can be; else as a schema with keys in its order.
 fn compile(factory: &ParserFactory, plan: &mut schema::Plan, order: KeyOrder) -> Result<Ready, GrammarError> {
@@ -67,7 +69,7 @@ fn compile(factory: &ParserFactory, plan: &mut schema::Plan, order: KeyOrder) ->
             let size = text.len();
             let grammar = TopLevelGrammar::from_lark(text);
             if let Ok(matcher) = parser(factory, &grammar) {
-                return Ok((grammar, matcher, size, rules.required.into()));
+                return Ok((grammar, matcher, size));
             }
         }
         let message = "keys come in the order of the schema, as rules for any order would be too large".to_owned();
@@ -77,7 +79,7 @@ fn compile(factory: &ParserFactory, plan: &mut schema::Plan, order: KeyOrder) ->
     let size = schema.to_string().len();
     let grammar = grammar(schema);
     let matcher = parser(factory, &grammar).map_err(|error| at_origin(error, &origins))?;
-    Ok((grammar, matcher, size, plan.required()))
+    Ok((grammar, matcher, size))
 }
 
 /// The engine's form of a rewritten schema.
@@ -118,12 +120,11 @@ pub(in super::super) fn from_calls(
             plans.push(schema.map_err(|error| of_tool(error, index, &tool.name))?.plan);
         }
         let (grammar, matcher, size) = compile_calls(factory, calls, &plans)?;
-        let mut required: Vec<String> = plans.iter().flat_map(|plan| plan.required().to_vec()).collect();
-        required.sort();
-        required.dedup();
+        let mut required = Required::default();
+        plans.iter().for_each(|plan| required.take_in(tools::arguments_key(calls), plan.required()));
         let unique = UniqueArrays::under(tools::arguments_key(calls), plans.into_iter().map(|plan| plan.unique));
         let unique = (!unique.is_empty()).then(|| Arc::new(unique));
-        let (vocabulary, required) = (Arc::clone(vocabulary), required.into());
+        let (vocabulary, required) = (Arc::clone(vocabulary), Arc::new(required));
         Ok(Template { vocabulary, grammar, matcher, bytes: OnceLock::new(), size, references, unique, required })
     })
 }

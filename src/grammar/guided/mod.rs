@@ -15,6 +15,7 @@ use llguidance::{Matcher, ParserFactory};
 use super::compiled::MatchResult;
 use super::error::{MatcherError, one_line};
 use super::mask::TokenMask;
+use super::path::Required;
 use super::plan::Plan;
 use super::unique::{Follower, UniqueArrays};
 use super::vocabulary::Vocabulary;
@@ -40,8 +41,8 @@ pub(super) struct Template {
     references: usize,
     /// Arrays whose items must differ, if there are any.
     unique: Option<Arc<UniqueArrays>>,
-    /// Keys that objects require, each once.
-    required: Arc<[String]>,
+    /// Keys that objects require.
+    required: Arc<Required>,
 }
 
 impl Template {

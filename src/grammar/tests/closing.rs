@@ -212,3 +212,34 @@ fn forced_bytes_are_those_of_every_continuation() {
     matcher.accept_bytes(b"left\"}").unwrap();
     assert!(matcher.may_stop());
 }
+
+/// Objects to which other keys may be added: the names of one are allowed in the other, and lead away from the end.
+#[test]
+fn each_object_gets_the_keys_it_lacks() {
+    let schema = r#"{"type":"object","properties":{"title":{"type":"string"},"year":{"type":"integer"},
+        "tags":{"type":"array","items":{"type":"string"}},"author":{"type":"object","properties":{
+        "name":{"type":"string"},"age":{"type":"integer"}},"required":["name","age"]}},
+        "required":["title","year","tags","author"]}"#;
+    let compiled = compile(Source::JsonSchema(schema.to_owned())).unwrap();
+    let least = r#"{"title":"","year":1,"tags":[],"author":{"name":"","age":1}}"#.len();
+    for (text, most) in [
+        ("", least),
+        ("{", least),
+        ("{\n  \"id\": \"a", least + 3),
+        ("{\"year\": 12, \"author\": {\"born\": tru", least),
+        ("{\"author\": {\"title\": {\"a\": [", least + 4),
+        ("{\"author\": {\"na", least),
+    ] {
+        let mut matcher = compiled.matcher();
+        matcher.accept_bytes(text.as_bytes()).unwrap();
+        let need = matcher.tokens_to_finish().unwrap().unwrap_or_else(|| panic!("no way from {text}"));
+        assert!(need <= most, "{need} tokens from {text}");
+        let mut budget = need;
+        while budget > 0 && !matcher.may_stop() {
+            let token = matcher.mask_closing(budget).unwrap().iter().next().unwrap();
+            matcher.accept(token).unwrap();
+            budget -= 1;
+        }
+        assert!(matcher.may_stop(), "{text}");
+    }
+}

@@ -9,11 +9,11 @@ mod schema;
 mod spell;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::super::error::GrammarError;
+use super::super::path::Required;
 use super::super::unique::UniqueArrays;
 use super::graph::{Expr, Graph, Id};
 use super::lower::{Low, Lowering};
@@ -63,17 +63,38 @@ impl Plan {
         rules::write(self, options)
     }
 
-    /// Keys that objects require, each once.
-    pub fn required(&self) -> Arc<[String]> {
-        let mut found: Vec<String> = Vec::new();
-        for part in self.nodes.values().flatten() {
+    /// Keys that objects require.
+    pub fn required(&self) -> Required {
+        let mut found = Required::default();
+        let mut ids: Vec<Id> = self.nodes.keys().copied().collect();
+        ids.sort_unstable();
+        self.require(&mut found, None, self.root);
+        for part in ids.iter().flat_map(|id| &self.nodes[id]) {
             if let Low::Object(object) = part {
-                found.extend(object.required.iter().cloned());
+                object.props.iter().for_each(|(name, id)| self.require(&mut found, Some(name), *id));
             }
         }
-        found.sort();
-        found.dedup();
-        found.into()
+        found
+    }
+
+    /// Notes what the objects of a node require, and those in its arrays, which stand under the same key.
+    fn require(&self, found: &mut Required, key: Option<&str>, id: Id) {
+        let (mut seen, mut queue) = (HashSet::new(), vec![id]);
+        while let Some(id) = queue.pop() {
+            if !seen.insert(id) {
+                continue;
+            }
+            for part in self.nodes.get(&id).into_iter().flatten() {
+                match part {
+                    Low::Object(object) => {
+                        let names = object.props.iter().map(|(name, _)| name);
+                        found.add(key, names.filter(|name| object.required.contains(*name)).cloned());
+                    }
+                    Low::Array { .. } => queue.extend(below(part)),
+                    _ => {}
+                }
+            }
+        }
     }
 
     fn is_alive(&self, id: Id) -> bool {

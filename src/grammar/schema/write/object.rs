@@ -44,11 +44,6 @@ impl Writer<'_> {
         if bounded && required < named.len() {
             return None;
         }
-        for (name, _, _) in &named[..required] {
-            if !self.required.iter().any(|known| known == name) {
-                self.required.push((*name).to_owned());
-            }
-        }
         let mut members = Members {
             named: Vec::with_capacity(named.len()),
             required,

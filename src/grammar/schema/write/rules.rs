@@ -20,8 +20,6 @@ pub(in super::super::super) struct Rules {
     /// The rule of a whole value.
     root: String,
     rules: String,
-    /// Keys that some object requires, each once.
-    pub required: Vec<String>,
 }
 
 impl Rules {
@@ -45,7 +43,6 @@ pub(super) fn write(plan: &Plan, options: &Value) -> Option<Rules> {
         pending: VecDeque::new(),
         known: HashMap::new(),
         fresh: 0,
-        required: Vec::new(),
     };
     let root = writer.node(plan.root)?;
     while let Some(id) = writer.pending.pop_front() {
@@ -61,7 +58,7 @@ pub(super) fn write(plan: &Plan, options: &Value) -> Option<Rules> {
     }
     let space = options["whitespace_pattern"].as_str()?;
     let head = format!("%llguidance {{\"ignore_once\":true}}\n%ignore /{space}/");
-    Some(Rules { head, root, rules: writer.text, required: writer.required })
+    Some(Rules { head, root, rules: writer.text })
 }
 
 pub(super) struct Writer<'p> {
@@ -74,7 +71,6 @@ pub(super) struct Writer<'p> {
     /// Names of rules and terminals, by what they say.
     known: HashMap<String, String>,
     fresh: usize,
-    pub required: Vec<String>,
 }
 
 impl Writer<'_> {
