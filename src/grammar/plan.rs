@@ -22,8 +22,12 @@ const AHEAD: usize = 384;
 const STEPS: usize = 512;
 /// Attempts to find a way, each with other choices.
 const ATTEMPTS: u32 = 3;
+/// Tokens at the beginning of a way that may be written already when it is mended.
+const WRITTEN: usize = 4;
+/// What may stand between the text and the rest of a way: the end of a key, a least value, the end of a container.
+const BRIDGES: [&str; 9] = ["\"", "\"\"", ":\"\"", "\":\"\"", "1", ":1", "\":1", "]", "}"];
 /// Tokens until the next search, where none has found a way.
-const PAUSE: usize = 16;
+const PAUSE: usize = 4;
 
 /// What is known about the rest of one text.
 pub(super) struct Plan {
@@ -35,6 +39,8 @@ pub(super) struct Plan {
     way: Vec<u32>,
     /// Whether `way` is one from the present state.
     holds: bool,
+    /// Whether it was made of an older one: it may be longer than one that is looked for.
+    mended: bool,
     /// A way that follows a token that was asked about.
     after: Option<(u32, Vec<u32>)>,
     /// Tokens to take before a way is looked for again.
@@ -43,7 +49,7 @@ pub(super) struct Plan {
 
 impl Plan {
     pub fn new(required: Arc<Required>) -> Self {
-        Plan { required, path: Path::default(), way: Vec::new(), holds: false, after: None, pause: 0 }
+        Plan { required, path: Path::default(), way: Vec::new(), holds: false, mended: false, after: None, pause: 0 }
     }
 
     /// Notes the bytes that were added.
@@ -57,7 +63,7 @@ impl Plan {
         if let Some((asked, way)) = self.after.take()
             && asked == token
         {
-            (self.way, self.holds) = (way, true);
+            (self.way, self.holds, self.mended) = (way, true, true);
         } else if self.holds && self.way.first() == Some(&token) {
             self.way.remove(0);
         } else {
@@ -181,6 +187,7 @@ impl Guided {
             return Ok(true);
         }
         let room = budget.saturating_sub(1);
+        self.fit(room)?;
         if self.plan.way.first() == Some(&token) {
             return Ok(self.plan.way.len() <= budget);
         }
@@ -190,6 +197,10 @@ impl Guided {
         }
         if self.plan.way.len() <= room && self.leads(&[&[token], self.plan.way.clone().as_slice()].concat())? {
             let way = self.plan.way.clone();
+            self.plan.after = Some((token, way));
+            return Ok(true);
+        }
+        if let Some(way) = self.mend(&[token], &self.plan.way.clone())?.filter(|way| way.len() <= room) {
             self.plan.after = Some((token, way));
             return Ok(true);
         }
@@ -212,6 +223,7 @@ impl Guided {
         if budget > self.plan.way.len() + AHEAD || !self.way()? {
             return self.mask();
         }
+        self.fit(budget.saturating_sub(1))?;
         let mut closing = TokenMask::empty(self.vocabulary.len());
         if complete(&mut self.matcher)? {
             self.vocabulary.end_tokens().iter().for_each(|&end| closing.insert(end));
@@ -247,12 +259,46 @@ impl Guided {
             self.plan.holds = true;
         } else if self.leads(&old)? {
             (self.plan.way, self.plan.holds) = (old, true);
+        } else if let Some(way) = self.mend(&[], &old)? {
+            (self.plan.way, self.plan.holds, self.plan.mended) = (way, true, true);
         } else if let Some(way) = self.end().find()? {
-            (self.plan.way, self.plan.holds) = (way, true);
+            (self.plan.way, self.plan.holds, self.plan.mended) = (way, true, false);
         } else {
             self.plan.pause = PAUSE;
         }
         Ok(self.plan.holds)
+    }
+
+    /// Looks for a way in place of a mended one for which there is no `room`.
+    fn fit(&mut self, room: usize) -> Result<(), MatcherError> {
+        if self.plan.mended
+            && self.plan.way.len() >= room
+            && let Some(way) = self.end().find()?
+        {
+            self.plan.mended = false;
+            if way.len() < self.plan.way.len() {
+                self.plan.way = way;
+            }
+        }
+        Ok(())
+    }
+
+    /// A way that follows `before`, made of an older one: without what is written already, or behind a bridge. Most that
+    /// is tried fails at its first token, which costs far less than a search.
+    fn mend(&mut self, before: &[u32], way: &[u32]) -> Result<Option<Vec<u32>>, MatcherError> {
+        let closes = |token: &u32| self.vocabulary.piece(*token).first().is_some_and(|byte| b",}]".contains(byte));
+        let rest = way.iter().position(closes).map_or(&[][..], |at| &way[at..]);
+        let cuts = (1..=WRITTEN.min(way.len())).map(|written| way[written..].to_vec());
+        let bridges = BRIDGES
+            .iter()
+            .filter_map(|bridge| Some([cut(&self.vocabulary, bridge.as_bytes())?, rest.to_vec()].concat()));
+        let candidates: Vec<Vec<u32>> = cuts.chain(bridges).filter(|candidate| !candidate.is_empty()).collect();
+        for candidate in candidates {
+            if self.leads(&[before, &candidate].concat())? {
+                return Ok(Some(candidate));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether `tokens` bring the text to its end.

@@ -170,6 +170,7 @@ fn schemas_are_complete_at_the_limit() {
         r#"{"type":"array","items":{"type":"object","properties":{"x":{"type":"number","minimum":5},"y":{"enum":["left","right"]}},"required":["x","y"],"additionalProperties":false},"minItems":2}"#,
         r#"{"type":"object","properties":{"when":{"type":"string","format":"date"},"id":{"type":"string","pattern":"^[A-Z]{2}[0-9]{4}$"}},"required":["when","id"]}"#,
         r##"{"$defs":{"n":{"type":"object","properties":{"v":{"type":"integer"},"next":{"$ref":"#/$defs/n"}},"required":["v"]}},"$ref":"#/$defs/n"}"##,
+        BOOK,
         "true",
     ];
     for schema in schemas {
@@ -213,14 +214,15 @@ fn forced_bytes_are_those_of_every_continuation() {
     assert!(matcher.may_stop());
 }
 
+const BOOK: &str = r#"{"type":"object","properties":{"title":{"type":"string"},"year":{"type":"integer"},
+    "tags":{"type":"array","items":{"type":"string"}},"author":{"type":"object","properties":{
+    "name":{"type":"string"},"age":{"type":"integer"}},"required":["name","age"]}},
+    "required":["title","year","tags","author"]}"#;
+
 /// Objects to which other keys may be added: the names of one are allowed in the other, and lead away from the end.
 #[test]
 fn each_object_gets_the_keys_it_lacks() {
-    let schema = r#"{"type":"object","properties":{"title":{"type":"string"},"year":{"type":"integer"},
-        "tags":{"type":"array","items":{"type":"string"}},"author":{"type":"object","properties":{
-        "name":{"type":"string"},"age":{"type":"integer"}},"required":["name","age"]}},
-        "required":["title","year","tags","author"]}"#;
-    let compiled = compile(Source::JsonSchema(schema.to_owned())).unwrap();
+    let compiled = compile(Source::JsonSchema(BOOK.to_owned())).unwrap();
     let least = r#"{"title":"","year":1,"tags":[],"author":{"name":"","age":1}}"#.len();
     for (text, most) in [
         ("", least),
