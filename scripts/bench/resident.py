@@ -25,6 +25,7 @@ def run(options, names, adapters):
         lines.append(json.dumps({
             "messages": [{"role": "user", "content": f"Question {i}: what do you know of the number {i * 37}?"}],
             "adapters": chosen or "none", "n_predict": options.tokens, "temperature": 0, "ignore_eos": True,
+            "format": "none",  # a card's format would end an answer early
         }))
     with tempfile.TemporaryFile("w+") as stdin, tempfile.TemporaryFile("w+") as stdout:
         stdin.write("\n".join(lines))
