@@ -18,7 +18,7 @@ import time
 
 
 def run(options, names, adapters):
-    """Tokens/s by the wall without start and load, and the largest resident set in MiB."""
+    """Tokens/s by the wall, start and load included, and the largest resident set in MiB."""
     lines = []
     for i in range(options.lines):
         chosen = [{"name": names[i % len(names)], "scale": 1.0}] if adapters else []
