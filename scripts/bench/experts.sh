@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# What the starter library is worth: for each task the plain base (as it is, with three examples, with the format), the
-# task's adapter (and with the format), the router's choice, up to five adapters mixed evenly, and a random adapter.
+# What the starter library is worth: for each task the plain base (as it is, with three examples, and both again held to the
+# task's format or labels), the task's adapter (as it is called, and without its card's format), the router's choice, up
+# to five adapters mixed evenly, and a random adapter.
 #
-#   scripts/bench/experts.sh --data DATA --out DIR [--limit N] [TASK]...
+#   scripts/bench/experts.sh --data DATA --out DIR [--limit N] [--parts "own shots held auto mixed"] [TASK]...
 #
 # DATA/TASK/dev.jsonl are the rows asked (the first N), DATA/TASK/train.jsonl gives the examples. Tasks: all adapters of
 # models/adapters. DIR gets TASK.KIND.json of `smoa eval` and table.md; what is there is not run again.
@@ -10,7 +11,7 @@
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR/.. source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
-data=${SMOA_EXPERTS:-} out='' limit=() tasks=()
+data=${SMOA_EXPERTS:-} out='' limit=() tasks=() parts='own shots held auto mixed'
 while (($#)); do
   case $1 in
     -h | --help)
@@ -20,6 +21,7 @@ while (($#)); do
     --data) data=$2 && shift ;;
     --out) out=$2 && shift ;;
     --limit) limit=(--limit "$2") && shift ;;
+    --parts) parts=$2 && shift ;;
     *) tasks+=("$1") ;;
   esac
   shift
@@ -37,9 +39,18 @@ random=$out/random-1.gguf
 [[ -f $random ]] || "${PYTHON:-python3}" "$SMOA_ROOT/scripts/bench/random_lora.py" "$SMOA_DEFAULT_MODEL" "$out" \
   --count 1 --rank 4 >&2
 
-# The metric and most tokens of an answer.
+# The metric and most tokens of an answer: more than any right answer has.
 metric() { sed -n "/^\[$1\]/,/^metric/s/^metric = \"\(.*\)\"/\1/p" "$SMOA_ROOT/scripts/train/tasks.toml"; }
-longest() { case $1 in label) echo 16 ;; number) echo 32 ;; sql) echo 64 ;; cypher) echo 128 ;; *) echo 80 ;; esac; }
+longest() { case $1 in label) echo 24 ;; sql | chrf) echo 64 ;; cypher) echo 128 ;; *) echo 96 ;; esac; }
+
+# form TASK: the format that holds an answer to the task's form: its card's, or one of the labels; none for free text.
+form() {
+  local named
+  named=$(sed -n 's/^default_format = "\(.*\)"/\1/p' "$cards/$1.toml")
+  [[ -n $named || $(metric "$1") != label ]] || named=$(python3 -c 'import json, sys
+print("choice(%s)" % ", ".join(sorted({json.loads(l)["messages"][-1]["content"] for l in open(sys.argv[1])})))' "$data/$1/train.jsonl")
+  echo "$named"
+}
 
 # eval_to NAME ARGUMENT...: one call of `smoa eval` for $task, its table on stderr.
 eval_to() {
@@ -60,15 +71,21 @@ mix_of() {
 }
 
 # What matters most comes first for every task, so that a run that is cut short leaves a table.
-for part in own shots format auto mixed; do
+for part in $parts; do
   for task in "${tasks[@]}"; do
     kind=$(metric "$task")
-    format=$(sed -n 's/^default_format = "\(.*\)"/\1/p' "$cards/$task.toml")
+    format=$(form "$task")
+    examples=(--shots 3 --shots-from "$data/$task/train.jsonl")
     say "$task ($kind): $part"
     case $part in
       own) eval_to own --adapter "$task" --adapter none ;;
-      shots) eval_to shots --adapter none --shots 3 --shots-from "$data/$task/train.jsonl" ;;
-      format) [[ -z $format ]] || eval_to format --adapter "$task" --adapter none --format "$format" ;;
+      shots) eval_to shots --adapter none "${examples[@]}" ;;
+      held)
+        [[ -n $format ]] || continue
+        eval_to free --adapter "$task" --format none
+        eval_to held --adapter "$task" --adapter none --format "$format"
+        eval_to held-shots --adapter none --format "$format" "${examples[@]}"
+        ;;
       auto) eval_to auto --adapter auto ;;
       mixed) eval_to mixed --adapter "$(mix_of "$task")" --adapter "$random" ;;
     esac

@@ -21,41 +21,44 @@ def shown(name, run):
     return f"{value:.2f}" if name.startswith("mae") else f"{100 * value:.1f}"
 
 
+def keeps(part, whole, base):
+    """How much of a gain is kept, as a share."""
+    return f"{100 * (part - base) / (whole - base):.0f} %" if whole > base else "-"
+
+
 def main():
     folder = Path(sys.argv[1])
-    print("| task | rows | figure | base | base, 3 examples | adapter | auto | auto keeps | five mixed | random |")
-    print("|---|---:|---|---:|---:|---:|---:|---:|---:|---:|")
+    print("| task | rows | figure | base | base, 3 examples | base, held | base, held, 3 examples | adapter | auto | auto keeps "
+          "| five mixed | random |")
+    print("|---|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     formats, routes = [], []
     for path in sorted(folder.glob("*.own.json")):
         task = path.name.split(".")[0]
+        one = lambda kind: runs(folder / f"{task}.{kind}.json", 1)[0]  # noqa: E731
         own, none = runs(path, 2)
-        (few,), (auto,) = runs(folder / f"{task}.shots.json", 1), runs(folder / f"{task}.auto.json", 1)
+        few, auto, free, held_few = one("shots"), one("auto"), one("free"), one("held-shots")
+        held, held_none = runs(folder / f"{task}.held.json", 2)
         mix, random = runs(folder / f"{task}.mixed.json", 2)
         for at, name in enumerate(list(own["figures"])[:3]):
-            gain = own["figures"][name] - none["figures"][name]
-            keeps = ""
-            if at == 0 and auto and gain > 0:
-                keeps = f"{100 * (auto['figures'][name] - none['figures'][name]) / gain:.0f} %"
-            cells = [shown(name, run) for run in (none, few, own, auto)] + [keeps]
+            cells = [shown(name, run) for run in (none, few, held_none, held_few, own, auto)]
+            kept = at == 0 and auto is not None
+            cells.append(keeps(*(run["figures"][name] for run in (auto, own, none))) if kept else "")
             cells += [shown(name, run) for run in (mix, random)]
             first = [task, str(len(own["rows"]))] if at == 0 else ["", ""]
             print("| " + " | ".join(first + [name] + cells) + " |")
         if auto:
-            chosen = auto["adapters_used"]
-            right = sum(n for adapters, n in chosen.items() if adapters.split("=")[0] == task)
+            right = sum(n for adapters, n in auto["adapters_used"].items() if adapters.split("=")[0] == task)
             routes.append(f"| {task} | {right} of {len(auto['rows'])} |")
-        held = folder / f"{task}.format.json"
-        if held.is_file():
-            bound, base = runs(held, 2)
+        if held:
             name = next(iter(own["figures"]))
-            valid = next((k for k in ("valid", "runs", "parsed") if k in own["figures"]), "valid")
-            format_ = json.loads(held.read_text(encoding="utf-8"))["format"]
-            formats.append(
-                f"| {task} | `{format_}` | {name} | {shown(name, own)} | {shown(name, bound)} | {shown(valid, own)} | "
-                f"{shown(valid, bound)} | {shown(valid, none)} | {shown(valid, base)} |"
-            )
+            valid = next((k for k in ("valid", "runs", "known") if k in own["figures"]), "valid")
+            form = json.loads((folder / f"{task}.held.json").read_text(encoding="utf-8"))["format"]
+            form = form if len(form) < 40 else form.split("(")[0] + " of the labels"
+            cells = [shown(name, run) for run in (free, held)] + [shown(valid, run) for run in (free, held, none, held_none)]
+            formats.append(f"| {task} | {form} | {name} | " + " | ".join(cells) + " |")
     if formats:
-        print("\n| task | format | figure | adapter | with format | valid | valid with format | base, valid | base, valid with format |")
+        print("\n| task | format | figure | adapter without | adapter with | valid without | valid with | base, valid without "
+              "| base, valid with |")
         print("|---|---|---|---:|---:|---:|---:|---:|---:|")
         print("\n".join(formats))
     if routes:

@@ -2,13 +2,14 @@
 # Federated training against central: the rows of a task are split over three clients, each trains alone, and their
 # adapters are averaged exactly (stacked), then cut to the rank of one. All are scored on the development rows.
 #
-#   scripts/train/federated.sh --data DATA --out DIR [TASK] [FLAG of train.py]...      TASK: banking
+#   scripts/train/federated.sh --data DATA --out DIR [--limit N] [TASK] [FLAG of train.py]...      TASK: legal
+# N: only the first development rows are asked. What has a report in DIR is not trained again.
 #
 # Environment: PYTHON, one with requirements.lock installed; SMOA_BIN, the program, built when not given.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR/.. source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
-out='' task=banking flags=()
+out='' task=legal flags=() limit=()
 while (($#)); do
   case $1 in
     -h | --help)
@@ -17,6 +18,7 @@ while (($#)); do
       ;;
     --data) export SMOA_EXPERTS=$2 && shift ;;
     --out) out=$2 && shift ;;
+    --limit) limit=(--limit "$2") && shift ;;
     -*) flags+=("$1" "$2") && shift ;;
     *) task=$1 ;;
   esac
@@ -49,5 +51,6 @@ merge() { "$SMOA_BIN" adapter merge "${parts[@]}" --federated --weights "$joined
 merge --name "$task-stacked"
 merge --name "$task-cut" --rank "$rank"
 "$SMOA_BIN" eval -m "$SMOA_DEFAULT_MODEL" --library "$library" --task "$SMOA_EXPERTS/$task/dev.jsonl" --metric "$metric" -n 96 \
+  ${limit[@]+"${limit[@]}"} \
   --adapter "$task-central" --adapter "$task-stacked" --adapter "$task-cut" --adapter "${parts[0]}" --adapter "${parts[1]}" \
   --adapter "${parts[2]}" --adapter none --json "$out/$task.federated.json"
