@@ -98,7 +98,7 @@ def main():
     for name, _, adapters, passes in CASES:
         whole = statistics.median(ms for ms, _, _ in found[name])
         last = statistics.median(t["predicted_ms"] for _, t, _ in found[name])
-        each = statistics.median(t["predicted_per_token_ms"] for _, t, _ in found[name])
+        each = statistics.median(t["predicted_ms"] / max(1, t["predicted_n"]) for _, t, _ in found[name])
         print(f"| {name} | {adapters} | {passes} | {whole:.0f} ms | {whole - last:.0f} ms | {each:.2f} ms |")
     texts = {name: {text for *_, text in all} for name, all in found.items()}
     wrong = [f"{one} and {other}" for one, other in EQUAL if texts[one] != texts[other] or len(texts[one]) != 1]
