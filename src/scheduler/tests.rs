@@ -102,13 +102,18 @@ fn a_prefix_is_reused_under_the_same_set_only() {
         (vec![(1, 1.0), (2, 1.0)], 0),
         (vec![(2, 1.0), (1, 1.0)], 21),
     ] {
-        let (job, events) = job(prompt, set(&members), 5);
-        batch.enqueue(job);
-        run(&mut batch);
-        let (text, end) = finished(&events);
-        assert_eq!(end.timings.cache_n, cached, "{members:?}");
-        assert_eq!(text, cold(prompt, set(&members), 5), "{members:?}");
+        answers_as_cold(&mut batch, prompt, &members, cached);
     }
+}
+
+/// Asks, and compares the answer with a cold one and the tokens taken from the cache with `cached`.
+fn answers_as_cold(batch: &mut Batch<FakeEngine>, prompt: &str, members: &[(u8, f32)], cached: usize) {
+    let (job, events) = job(prompt, set(members), 5);
+    batch.enqueue(job);
+    run(batch);
+    let (text, end) = finished(&events);
+    assert_eq!(end.timings.cache_n, cached, "{members:?}");
+    assert_eq!(text, cold(prompt, set(members), 5), "{members:?}");
 }
 
 #[test]
@@ -126,12 +131,7 @@ fn a_prefix_that_left_its_slot_comes_back_from_ram_under_its_own_set_only() {
         (&p, vec![(1, 1.0)], 99),
         (&q, vec![(2, 1.0)], 99),
     ] {
-        let (job, events) = job(prompt, set(&members), 5);
-        batch.enqueue(job);
-        run(&mut batch);
-        let (text, end) = finished(&events);
-        assert_eq!(end.timings.cache_n, cached, "{members:?}");
-        assert_eq!(text, cold(prompt, set(&members), 5), "{members:?}");
+        answers_as_cold(&mut batch, prompt, &members, cached);
     }
     assert_eq!(counters.read().restores, 2);
 }
