@@ -2,7 +2,8 @@
 # Makes every write, sync and rename of `smoa adapter add|rm|gc|optimize|..` fail in turn and looks at what is left.
 #
 #   scripts/bench/library_faults.sh [--smoa FILE] [--errors "ENOSPC EIO"] [--ops "add replace rm gc prune undo .."]
-#                                   [--model FILE]   also `merge`: an optimization that is judged on this model
+#                                   [--calls "write pwrite64 fsync fdatasync ftruncate rename unlink"]
+#                                   [--model FILE]   `merge` instead: an optimization that is judged on this model
 #
 # For each operation and each system call that changes files, the N-th call fails with the error, N = 1, 2, .. until the
 # operation makes no more of them (strace). After each the library must be sound (`verify`), and be as before or as
@@ -14,6 +15,7 @@ set -euo pipefail
 smoa=$SMOA_ROOT/target/release/smoa
 errors="ENOSPC EIO"
 ops="add replace examples rm restore rename tag gc prune undo"
+calls="write pwrite64 fsync fdatasync ftruncate rename unlink"
 model=
 while (($#)); do
   case $1 in
@@ -24,6 +26,7 @@ while (($#)); do
     --smoa) smoa=$2 ;;
     --errors) errors=$2 ;;
     --ops) ops=$2 ;;
+    --calls) calls=$2 ;;
     --model) model=$2 ops="merge" ;;
     *) die "unknown argument $1" ;;
   esac
@@ -132,7 +135,7 @@ for op in $ops; do
   fresh
   adapter "${args[@]}" >/dev/null 2>&1 || die "$op fails undisturbed"
   after=$(state)
-  for call in write pwrite64 fsync fdatasync ftruncate rename unlink; do
+  for call in $calls; do
     for error in $errors; do
       declare -A codes=()
       old=0 new=0 n=0

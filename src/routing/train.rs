@@ -519,10 +519,7 @@ fn cross_fitted(held: &[Held], tuning: &mut Tuning) -> f64 {
         let of = |held: &'_ Held| held.right;
         chosen
             .filter_map(|held| of(held).map(|right| (held, right)))
-            .flat_map(|(held, right)| {
-                let question = |as_new| Question { evidence: &held.evidence, right, standing: &standing, as_new };
-                [false, true].map(question)
-            })
+            .flat_map(|(held, right)| rerank::variants(&held.evidence, right, &standing))
             .collect()
     };
     let mut sum = 0.0;

@@ -9,6 +9,7 @@ use super::bytes::put_varint;
 use super::draft::{Draft, Names};
 use super::graph::Rows;
 use super::graph::build::{BuildOptions, Whole, build};
+use super::graph::order::near_order;
 use super::quant;
 use super::segment::{self, ALIGNMENT, HEADER, SECTIONS, Section, Shape};
 
@@ -71,11 +72,13 @@ fn sections(draft: &Draft, order: &[u32], searching: Searching, sampled: usize) 
     let vectors = order.iter().map(|entry| draft.scales.get(*entry).len()).sum();
     let shape = Shape { dim: draft.dim, entries: order.len(), vectors, degree: 0, sampled };
     let mut sections = Sections { shape, parts: Default::default() };
-    let codes = put_rows(draft, order, &mut sections);
+    let graph = searching == Searching::Graph && vectors >= GRAPH_FROM;
+    let places = if graph { places(draft, order) } else { (0..order.len() as u32).collect() };
+    let codes = put_rows(draft, order, &places, &mut sections);
     if let Some(axes) = &draft.rotation {
         sections.of(Section::Axes).extend(axes.rows().iter().flat_map(|x| x.to_le_bytes()));
     }
-    if searching == Searching::Graph && vectors >= GRAPH_FROM {
+    if graph {
         put_graph(&codes, &mut sections);
     }
     drop(codes);
@@ -84,33 +87,48 @@ fn sections(draft: &Draft, order: &[u32], searching: Searching, sampled: usize) 
     sections
 }
 
-/// Rows, scales, digests and who owns what; the rows' numbers in their new order.
-fn put_rows(draft: &Draft, order: &[u32], sections: &mut Sections) -> Vec<i8> {
+/// The adapters' numbers in the order in which their vectors stand: near ones near each other, by their first vectors.
+fn places(draft: &Draft, order: &[u32]) -> Vec<u32> {
+    let firsts: Vec<u32> = order.iter().map(|entry| draft.scales.range(*entry).start as u32).collect();
+    near_order(draft.dim, &draft.codes, &firsts)
+}
+
+/// Digests, rows, scales and who owns what; the rows' numbers in their new order.
+fn put_rows(draft: &Draft, order: &[u32], places: &[u32], sections: &mut Sections) -> Vec<i8> {
     let mut codes = Vec::with_capacity(sections.shape.vectors * draft.dim);
-    let mut first = 0;
-    for (entry, at) in order.iter().zip(0..) {
+    let mut firsts = vec![0_u32; order.len()];
+    let mut next = 0;
+    for entry in order {
         sections.of(Section::Digests).extend_from_slice(draft.digests[*entry as usize].as_bytes());
-        sections.number(Section::Firsts, first);
-        for vector in draft.scales.range(*entry) {
+    }
+    for at in places {
+        let entry = order[*at as usize];
+        firsts[*at as usize] = next;
+        for vector in draft.scales.range(entry) {
             let row = draft.row(vector);
             quant::pack_head(row, sections.of(Section::Heads));
             quant::pack_body(row, sections.of(Section::Bodies));
             sections.of(Section::Scales).extend_from_slice(&draft.scales.items()[vector].to_le_bytes());
-            sections.number(Section::Owners, at);
+            sections.number(Section::Owners, *at as usize);
             codes.extend_from_slice(row);
-            first += 1;
+            next += 1;
         }
     }
-    sections.number(Section::Firsts, first);
+    firsts.push(next);
+    sections.of(Section::Firsts).extend(firsts.iter().flat_map(|first| first.to_le_bytes()));
     codes
 }
 
+/// The graph of all rows. They join in the order of their adapters' digests, which is as good as chance.
 fn put_graph(codes: &[i8], sections: &mut Sections) {
-    let scales = sections.of(Section::Scales);
-    let scales: Vec<f32> = scales.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    let numbers = |bytes: &[u8]| bytes.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]).collect::<Vec<_>>();
+    let scales: Vec<f32> = numbers(sections.of(Section::Scales)).into_iter().map(f32::from_le_bytes).collect();
+    let owners: Vec<u32> = numbers(sections.of(Section::Owners)).into_iter().map(u32::from_le_bytes).collect();
+    let mut joining: Vec<u32> = (0..owners.len() as u32).collect();
+    joining.sort_by_key(|node| owners[*node as usize]);
     let options = BuildOptions::default();
     let rows = Rows { dim: sections.shape.dim, heads: sections.of(Section::Heads), bodies: &[], scales: &scales };
-    let links = build(&Whole { rows, codes }, &options);
+    let links = build(&Whole { rows, codes }, &joining, &options);
     let width = segment::link_width(scales.len());
     sections.shape.degree = options.degree;
     let packed = sections.of(Section::Links);

@@ -6,7 +6,8 @@
 //! ...    sections, each at a multiple of 64, in the order of [`Section`]
 //! ```
 //!
-//! Numbers are little endian. Adapters are sorted by digest; the vectors of one stand together. The header is checked
+//! Numbers are little endian. Adapters are sorted by digest. The vectors of one stand together; beside a graph those of
+//! near adapters stand near each other (version 1: in the order of the adapters, too). The header is checked
 //! when a file is opened. Sections are not read then (a million adapters are 400 MB); whatever they hold, reading them
 //! ends in wrong scores at worst.
 
@@ -24,8 +25,8 @@ use crate::mapped::Mapped;
 
 /// Bytes of the header.
 pub(super) const HEADER: usize = 4096;
-/// The only version so far.
-pub(super) const VERSION: u32 = 1;
+/// The version that is written; 1, of which this is a freer form, is read as well.
+pub(super) const VERSION: u32 = 2;
 pub(super) const MAGIC: &[u8; 8] = b"SMOAINDX";
 /// Sections start at multiples of this.
 pub(super) const ALIGNMENT: usize = 64;
@@ -45,7 +46,7 @@ pub(super) enum Section {
     Axes,
     /// Digests of the adapters, upwards.
     Digests,
-    /// The first vector of each adapter, and the number of vectors.
+    /// The first vector of each adapter, and the number of vectors. Its others, if any, follow: they have the same owner.
     Firsts,
     /// The adapter of each vector.
     Owners,
@@ -207,8 +208,12 @@ impl Segment {
     /// The vectors of an adapter.
     pub fn vectors_of(&self, entry: u32) -> std::ops::Range<u32> {
         let firsts: &[u32] = self.numbers(Section::Firsts);
-        let at = |entry: usize| firsts.get(entry).copied().unwrap_or(0).min(self.shape.vectors as u32);
-        at(entry as usize)..at(entry as usize + 1)
+        let first = firsts.get(entry as usize).copied().unwrap_or(0).min(self.shape.vectors as u32);
+        if self.shape.vectors == self.shape.entries {
+            return first..(first + 1).min(self.shape.vectors as u32);
+        }
+        let after = self.owners().get(first as usize..).unwrap_or(&[]);
+        first..first + after.iter().take_while(|owner| **owner == entry).count() as u32
     }
 
     /// The adapters of the vectors.
@@ -293,8 +298,10 @@ fn read_header(file: &[u8]) -> Result<(Shape, Places), String> {
         return Err("is not a segment of a routing index".into());
     }
     match reader.u32() {
-        Some(VERSION) => {}
-        other => return Err(format!("version {} is not known, this program reads {VERSION}", other.unwrap_or(0))),
+        Some(1..=VERSION) => {}
+        other => {
+            return Err(format!("version {} is not known, this program reads up to {VERSION}", other.unwrap_or(0)));
+        }
     }
     let mut number = || reader.u64().and_then(|n| usize::try_from(n).ok()).ok_or("is cut short");
     let shape = Shape { dim: number()?, entries: number()?, vectors: number()?, degree: number()?, sampled: number()? };

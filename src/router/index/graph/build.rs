@@ -78,8 +78,9 @@ impl Links for Growing {
 }
 
 /// The graph of these rows: `degree` places for every node, those beyond its neighbours filled with its own number.
-pub(in crate::router::index) fn build(whole: &Whole<'_>, options: &BuildOptions) -> Vec<u32> {
-    let nodes = whole.rows.len();
+/// `joining` has every node once, in the order in which they join: by chance, or the first batches know one corner only.
+pub(in crate::router::index) fn build(whole: &Whole<'_>, joining: &[u32], options: &BuildOptions) -> Vec<u32> {
+    let nodes = whole.rows.len().min(joining.len());
     let places = options.slack.max(options.degree);
     let mut graph = Growing { places, counts: vec![0; nodes], links: vec![0; nodes * places] };
     for pass in 0..options.passes.max(1) {
@@ -87,51 +88,49 @@ pub(in crate::router::index) fn build(whole: &Whole<'_>, options: &BuildOptions)
         while done < nodes {
             let known = if pass == 0 { done } else { nodes };
             let batch = (nodes / BATCH_PART).clamp(1, known).min(nodes - done);
-            let chosen = choose_all(whole, &graph, done..done + batch, known, options);
-            join(whole, &mut graph, done as u32, &chosen, options);
+            let (batch_nodes, known) = (&joining[done..done + batch], &joining[..known]);
+            let chosen = choose_all(whole, &graph, batch_nodes, known, options);
+            join(whole, &mut graph, batch_nodes, &chosen, options);
             done += batch;
         }
     }
     finish(whole, graph, options)
 }
 
-/// Neighbours for every node of a batch, out of the `known` first ones.
+/// Neighbours for every node of a batch, out of the `known` ones.
 fn choose_all(
     whole: &Whole<'_>,
     graph: &Growing,
-    batch: std::ops::Range<usize>,
-    known: usize,
+    batch: &[u32],
+    known: &[u32],
     options: &BuildOptions,
 ) -> Vec<Vec<u32>> {
     let share = batch.len().div_ceil(options.threads.max(1)).max(1);
-    let parts: Vec<_> =
-        (batch.start..batch.end).step_by(share).map(|from| from..(from + share).min(batch.end)).collect();
-    let work = |part: std::ops::Range<usize>| {
+    let work = |part: &[u32]| {
         let mut scratch = Scratch::default();
-        part.map(|node| choose_one(whole, graph, node as u32, known, options, &mut scratch)).collect::<Vec<_>>()
+        part.iter().map(|node| choose_one(whole, graph, *node, known, options, &mut scratch)).collect::<Vec<_>>()
     };
-    in_parallel(parts, work).concat()
+    in_parallel(batch.chunks(share).collect(), work).concat()
 }
 
 fn choose_one(
     whole: &Whole<'_>,
     graph: &Growing,
     node: u32,
-    known: usize,
+    known: &[u32],
     options: &BuildOptions,
     scratch: &mut Scratch,
 ) -> Vec<u32> {
-    if known <= EXACT {
-        let all = (0..known as u32)
-            .filter(|other| *other != node)
-            .map(|other| Ranked::new(whole.between(node, other), other));
-        let mut all: Vec<Ranked> = all.collect();
+    if known.len() <= EXACT {
+        let others = known.iter().copied().filter(|other| *other != node);
+        let mut all: Vec<Ranked> = others.map(|other| Ranked::new(whole.between(node, other), other)).collect();
         all.sort_unstable_by(|a, b| b.cmp(a));
         all.truncate(options.beam);
         return prune(whole, &all, options);
     }
     let probe = Probe::of_row(whole.codes(node));
-    search(&whole.rows, graph, &probe, starts(known, STARTS), options.beam, scratch);
+    let begin = starts(known.len(), STARTS).filter_map(|at| known.get(at as usize).copied());
+    search(&whole.rows, graph, &probe, begin, options.beam, scratch);
     let old = graph.of(node).iter().copied();
     let pool = scratch.pool.iter().map(|ranked| ranked.node()).chain(old).filter(|other| *other != node);
     let mut found: Vec<Ranked> = pool.map(|other| Ranked::new(whole.between(node, other), other)).collect();
@@ -159,13 +158,13 @@ fn prune(whole: &Whole<'_>, sorted: &[Ranked], options: &BuildOptions) -> Vec<u3
 }
 
 /// Puts a batch into the graph: its own lists, and itself into the lists of those it chose.
-fn join(whole: &Whole<'_>, graph: &mut Growing, first: u32, chosen: &[Vec<u32>], options: &BuildOptions) {
+fn join(whole: &Whole<'_>, graph: &mut Growing, batch: &[u32], chosen: &[Vec<u32>], options: &BuildOptions) {
     let mut wanted: Vec<(u32, u32)> = Vec::new();
-    for (node, list) in (first..).zip(chosen) {
-        let at = node as usize * graph.places;
+    for (node, list) in batch.iter().zip(chosen) {
+        let at = *node as usize * graph.places;
         graph.links[at..at + list.len()].copy_from_slice(list);
-        graph.counts[node as usize] = list.len() as u8;
-        wanted.extend(list.iter().map(|to| (*to, node)));
+        graph.counts[*node as usize] = list.len() as u8;
+        wanted.extend(list.iter().map(|to| (*to, *node)));
     }
     wanted.sort_unstable();
     let share = wanted.len().div_ceil(options.threads.max(1)).max(1);

@@ -3,10 +3,10 @@
 //! One layer. The search starts at the best of some evenly taken nodes, then always looks at the neighbours of the best
 //! node it has not been at. It compares with the head of each row, one cache line; the lines of a whole neighbourhood
 //! are touched before the first is looked at, so that their reads are under way at once. The caller scores the best
-//! again with whole rows. How the graph is made is in
-//! [`build`].
+//! again with whole rows. How the graph is made is in [`build`], where its rows stand in [`order`].
 
 pub(super) mod build;
+pub(super) mod order;
 
 use super::quant::{Probe, body_bytes, head_bytes};
 
