@@ -48,21 +48,22 @@ pub(super) struct Sums {
     used: Vec<u32>,
 }
 
-/// Places in the table: twice what a budget can fill, and a power of two.
-const SLOTS: usize = 65_536;
+/// A number that none has.
 const FREE: u32 = u32::MAX;
 
 impl Sums {
-    fn begin(&mut self) {
-        self.slots.resize(SLOTS, (FREE, 0.0));
+    /// Empties the table and gives it twice the places that `budget` numbers can fill, a power of two.
+    fn begin(&mut self, budget: usize) {
         for slot in self.used.drain(..) {
             self.slots[slot as usize].0 = FREE;
         }
+        self.slots.resize((2 * budget).next_power_of_two(), (FREE, 0.0));
     }
 
     #[inline]
     fn add(&mut self, number: u32, more: f32) {
-        let mut at = (number.wrapping_mul(0x9e37_79b1) >> 16) as usize % SLOTS;
+        let mask = self.slots.len() - 1;
+        let mut at = (number.wrapping_mul(0x9e37_79b1) >> 15) as usize & mask;
         loop {
             let slot = &mut self.slots[at];
             if slot.0 == number {
@@ -74,7 +75,7 @@ impl Sums {
                 self.used.push(at as u32);
                 return;
             }
-            at = (at + 1) % SLOTS;
+            at = (at + 1) & mask;
         }
     }
 
@@ -100,8 +101,8 @@ pub(super) fn best(
     keep: usize,
     sums: &mut Sums,
 ) -> Vec<Ranked> {
-    sums.begin();
     let mut left = if allowed.is_some() { GATED_BUDGET } else { BUDGET };
+    sums.begin(left);
     for (word, share) in words {
         let mut list = Reader(segment.item(Section::PostingEnds, Section::Postings, *word));
         let _ = list.varint();
@@ -133,6 +134,12 @@ pub(super) fn numbers(segment: &Segment, asked: &Asked) -> Vec<(u32, f32)> {
     let find =
         |(word, share): &(String, f32)| Some((segment.find_text(Section::WordEnds, Section::Words, word)?, *share));
     asked.words.iter().filter_map(find).collect()
+}
+
+/// Has the words of some adapters read into the processor's cache, all at once.
+pub(super) fn touch(segment: &Segment, entries: &[u32]) {
+    let first = |entry: &u32| segment.item(Section::TextEnds, Section::Texts, *entry).first().copied().unwrap_or(0);
+    std::hint::black_box(entries.iter().fold(0, |all, entry| all ^ first(entry)));
 }
 
 /// The exact score of one adapter; the words upwards by their numbers.

@@ -13,9 +13,10 @@ use super::segment::Segment;
 use super::state::{Open, State};
 use super::{CLOSE, Candidate, Query};
 
-/// Vectors kept by the search in a graph, and scored again: at least so many, and so many times the limit.
+/// Vectors kept by the search in a graph, and scored again: at least so many, and so many times the limit. Measured in
+/// docs/routing-index.md.
 const BEAM: usize = 128;
-const BEAM_OF_LIMIT: usize = 4;
+const BEAM_OF_LIMIT: usize = 3;
 /// As many vectors or fewer behind a gate are scanned rather than searched for.
 const SCAN_TO: usize = 49_152;
 /// The widest search in a graph behind a gate.
@@ -116,6 +117,7 @@ fn in_segment(
     words.sort_unstable_by_key(|(number, _)| *number);
     let rows = segment.rows();
     rows.touch_whole(entries.iter().filter_map(|entry| segment.vectors_of(*entry).next()));
+    keywords::touch(segment, &entries);
     for entry in entries {
         let Some(digest) = segment.digest(entry) else { continue };
         let cosines = segment.vectors_of(entry).map(|node| rows.cosine(probe, node));
