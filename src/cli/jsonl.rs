@@ -83,11 +83,13 @@ fn print_results(
             Line::Refused { id, failure } => (wire::error_value(&id, &failure), false),
             Line::Asked { id, ticket, return_tokens } => {
                 let (adapters, route) = (ticket.adapters.clone(), ticket.route.clone());
+                let compositions = ticket.compositions.clone();
                 let result = match ticket.wait(|_| ()) {
                     Ok(answer) => {
                         let ok = wire::cut(&answer).is_none();
                         let value = wire::result_value(Some(&id), &answer, &adapters, return_tokens);
-                        (wire::with_route(value, route.as_deref()), ok)
+                        let value = wire::with_route(value, route.as_deref());
+                        (wire::with_compositions(value, &compositions), ok)
                     }
                     Err(failure) => (wire::error_value(&id, &failure), false),
                 };

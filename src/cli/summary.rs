@@ -1,6 +1,6 @@
 //! The dim line after an answer: which adapters, how many tokens, how fast.
 
-use crate::pipeline::{Answer, Applied};
+use crate::pipeline::{Answer, Applied, Compositions};
 use crate::router::Route;
 
 /// One line about an answer.
@@ -27,6 +27,15 @@ pub fn adapters(adapters: &[Applied]) -> String {
 /// One line about a decision.
 pub fn route(route: &Route) -> String {
     format!("route ({}, confidence {:.2}): {}", route.strategy, route.confidence, route.reason)
+}
+
+/// What compositions came to, a line each.
+pub fn compositions(compositions: &Compositions) -> Vec<String> {
+    let weighed = compositions.weighed.iter().filter(|w| w.equally.is_none()).map(|w| {
+        let parts: Vec<String> = w.parts.iter().map(|(name, share)| format!("{name} {share:.3}")).collect();
+        format!("{} by route: {}", w.composition, parts.join(", "))
+    });
+    weighed.collect()
 }
 
 /// A decision with its candidates.

@@ -1,5 +1,7 @@
 //! Flat weights, chains, cycles, bounds.
 
+use std::collections::BTreeMap;
+
 use super::*;
 
 /// `a=0.5+b` as a stage.
@@ -22,7 +24,7 @@ fn flat(all: &[(&str, &[&str])], name: &str) -> Result<Vec<String>, String> {
         "gone" => Err("no adapter 'gone'".to_owned()),
         name => Ok(known.get(name).cloned()),
     };
-    let stages = resolve(name, &known[name], &lookup).map_err(|e| e.to_string())?;
+    let stages = resolve(name, &known[name], &lookup, &equally).map_err(|e| e.to_string())?;
     let shown =
         |stage: &Stage| stage.parts.iter().map(|p| format!("{}={:.3}", p.name, p.weight)).collect::<Vec<_>>().join("+");
     Ok(stages.iter().map(shown).collect())
@@ -46,6 +48,29 @@ fn nested_weights_multiply_and_equal_adapters_add_up() {
     ] {
         assert_eq!(flat(all, name), Ok(vec![wanted.to_owned()]), "{name}");
     }
+}
+
+#[test]
+fn shares_of_the_request_multiply_the_weights_that_are_given() {
+    let mut chosen = composition(&["a=0.5+b+c"]);
+    chosen.stages[0].by_route = true;
+    let outer = composition(&["chosen=2+a=0.1"]);
+    let lookup = |name: &str| Ok((name == "chosen").then(|| chosen.clone()));
+    let shares = |name: &str, parts: &[Part]| {
+        assert_eq!((name, parts.len()), ("chosen", 3));
+        vec![0.75, 0.25, 0.0]
+    };
+    let weights = |stages: Vec<Stage>| -> Vec<(String, f32)> {
+        stages[0].parts.iter().map(|part| (part.name.clone(), part.weight)).collect()
+    };
+    let named =
+        |all: &[(&str, f32)]| all.iter().map(|(name, weight)| ((*name).to_owned(), *weight)).collect::<Vec<_>>();
+    let alone = resolve("chosen", &chosen, &lookup, &shares).expect("flat");
+    assert_eq!(weights(alone), named(&[("a", 0.375), ("b", 0.25)]), "a part without a share is not there");
+    let inside = resolve("outer", &outer, &lookup, &shares).expect("flat");
+    assert_eq!(weights(inside), named(&[("a", 0.85), ("b", 0.5)]));
+    let plain = resolve("chosen", &composition(&["a+b"]), &lookup, &shares).expect("flat");
+    assert_eq!(weights(plain), named(&[("a", 1.0), ("b", 1.0)]), "only where it was asked for");
 }
 
 #[test]

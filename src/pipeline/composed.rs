@@ -1,8 +1,12 @@
 //! Requests that name compositions: mixes give way to their adapters, chains run stage after stage.
 
+use std::cell::RefCell;
+
 use super::Pipeline;
+use super::text::read_by_router;
+use super::ticket::Weighed;
 use crate::adapter::AdapterDigest;
-use crate::compose::{self, ComposeError, Stage};
+use crate::compose::{self, ComposeError, Part, Stage};
 use crate::error::{Code, Failure};
 use crate::grammar::Source;
 use crate::prompt::Role;
@@ -16,15 +20,41 @@ pub(super) struct Composed {
     pub plain: Vec<AdapterChoice>,
     /// The compositions themselves, whose use is counted too.
     pub digests: Vec<AdapterDigest>,
+    /// What the router made of those that are weighed by it.
+    pub weighed: Vec<Weighed>,
+}
+
+/// A request whose compositions have given way.
+pub(super) struct Flat {
+    /// Of a chain, the last stage.
+    pub request: Request,
+    /// The compositions.
+    pub composed: Vec<AdapterDigest>,
+    /// What the router made of those that are weighed by it.
+    pub weighed: Vec<Weighed>,
+}
+
+impl Flat {
+    fn plain(request: Request) -> Self {
+        Self { request, composed: Vec::new(), weighed: Vec::new() }
+    }
 }
 
 impl Pipeline {
-    /// What the compositions among the choices come to; none when there are none.
+    /// What the compositions among the choices come to for a request of which the router reads `text`; none when there
+    /// are none.
     ///
     /// # Errors
     /// A part is missing, a cycle, too many adapters, a chain inside a mix.
-    pub(super) fn composed(&self, choices: &[AdapterChoice]) -> Result<Option<Composed>, Failure> {
-        let mut found = Composed { stages: Vec::new(), plain: Vec::new(), digests: Vec::new() };
+    pub(super) fn composed(&self, choices: &[AdapterChoice], text: Option<&str>) -> Result<Option<Composed>, Failure> {
+        let mut found = Composed { stages: Vec::new(), plain: Vec::new(), digests: Vec::new(), weighed: Vec::new() };
+        let weighed = RefCell::new(Vec::new());
+        let shares = |composition: &str, parts: &[Part]| {
+            let one = self.weigh(composition, parts, text);
+            let shares = one.parts.iter().map(|(_, share)| *share).collect();
+            weighed.borrow_mut().push(one);
+            shares
+        };
         for choice in choices {
             let AdapterSource::Name(name) = &choice.source else {
                 found.plain.push(choice.clone());
@@ -39,14 +69,35 @@ impl Pipeline {
                 Ok(known) => Ok(known.map(|(composition, _)| composition)),
                 Err(failure) => Err(failure.message),
             };
-            let stages = compose::resolve(name, &composition, &lookup).map_err(|e| refused(name, &e))?;
+            let stages = compose::resolve(name, &composition, &lookup, &shares).map_err(|e| refused(name, &e))?;
             if stages.len() > 1 && (choices.len() > 1 || choice.scale != 1.0) {
                 return Err(refused(name, &ComposeError::Staged(name.clone())));
             }
             found.digests.push(digest);
-            found.stages.extend(stages.into_iter().map(|stage| weighed(stage, choice.scale)));
+            found.stages.extend(stages.into_iter().map(|stage| scaled(stage, choice.scale)));
         }
+        found.weighed = weighed.into_inner();
         Ok((!found.digests.is_empty()).then_some(found))
+    }
+
+    /// The shares of a stage's parts by the router; equal ones where it cannot tell.
+    fn weigh(&self, composition: &str, parts: &[Part], text: Option<&str>) -> Weighed {
+        let names: Vec<&str> = parts.iter().map(|part| part.name.as_str()).collect();
+        let found = match text {
+            None => Err("a prompt of token ids has no text to weigh them by".to_owned()),
+            Some(text) if text.trim().is_empty() => Err("the request has no text to weigh them by".to_owned()),
+            Some(text) => match self.shelf.shares(text, &names) {
+                Ok(Some(shares)) => Ok(shares),
+                Ok(None) => Err("the router knows none of them".to_owned()),
+                Err(failure) => Err(failure.message),
+            },
+        };
+        let (shares, equally) = match found {
+            Ok(shares) => (shares, None),
+            Err(why) => (compose::equally(composition, parts), Some(why)),
+        };
+        let parts = names.into_iter().map(str::to_owned).zip(shares).collect();
+        Weighed { composition: composition.to_owned(), parts, equally }
     }
 
     /// The request that is left when its compositions have given way: of a chain, the last stage, after the others have
@@ -54,9 +105,11 @@ impl Pipeline {
     ///
     /// # Errors
     /// As [`Pipeline::submit`], for any stage; a chain for a prompt of tokens.
-    pub(super) fn compose(&self, request: Request) -> Result<(Request, Vec<AdapterDigest>), Failure> {
-        let Some(Composed { stages, plain, digests }) = self.composed(&request.adapters)? else {
-            return Ok((request, Vec::new()));
+    pub(super) fn compose(&self, request: Request) -> Result<Flat, Failure> {
+        let text = read_by_router(&request.input);
+        let Some(Composed { stages, plain, digests, weighed }) = self.composed(&request.adapters, text.as_deref())?
+        else {
+            return Ok(Flat::plain(request));
         };
         // What its card says of its answers; of several adapters, that of their own.
         let own = match request.adapters.as_slice() {
@@ -65,14 +118,15 @@ impl Pipeline {
         };
         if stages.len() > 1 && digests.len() == 1 {
             let request = self.chain(request, &stages)?;
-            return Ok((Request { format: request.format.or(own), ..request }, digests));
+            let request = Request { format: request.format.or(own), ..request };
+            return Ok(Flat { request, composed: digests, weighed });
         }
         let mut request = Request { adapters: side_by_side(&plain, &stages), ..request };
         if let ([stage], true) = (stages.as_slice(), plain.is_empty()) {
             request.format = request.format.or_else(|| stage.format.clone().map(Source::Named)).or(own);
             request.input = instructed(request.input, stage.instruction.as_deref())?;
         }
-        Ok((request, digests))
+        Ok(Flat { request, composed: digests, weighed })
     }
 
     /// Lets all stages but the last answer.
@@ -121,7 +175,7 @@ pub(super) fn choices(stage: &Stage) -> impl Iterator<Item = AdapterChoice> + '_
     stage.parts.iter().map(|part| AdapterChoice::named(part.name.as_str(), part.weight))
 }
 
-fn weighed(mut stage: Stage, by: f32) -> Stage {
+fn scaled(mut stage: Stage, by: f32) -> Stage {
     stage.parts.iter_mut().for_each(|part| part.weight *= by);
     stage
 }

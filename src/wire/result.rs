@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Code, Failure};
 use crate::event::{Candidate, Timings, TokenProbability};
-use crate::pipeline::{Answer, Applied};
+use crate::pipeline::{Answer, Applied, Compositions, Weighed};
 use crate::router::Route;
 
 /// The result of a request. An answer that ended before its format was complete carries an `error` beside what
@@ -47,6 +47,27 @@ pub fn with_route(mut result: Value, route: Option<&Route>) -> Value {
         object.insert("route".into(), route_value(route));
     }
     result
+}
+
+/// A result with what the compositions of its request came to.
+pub fn with_compositions(mut result: Value, compositions: &Compositions) -> Value {
+    if let Value::Object(object) = &mut result {
+        tell_compositions(object, compositions);
+    }
+    result
+}
+
+/// Adds what compositions came to; nothing where there is nothing to tell.
+pub fn tell_compositions(body: &mut Map<String, Value>, compositions: &Compositions) {
+    let rounded = |x: f32| (f64::from(x) * 1e4).round() / 1e4;
+    let part = |(name, share): &(String, f32)| json!({"name": name, "share": rounded(*share)});
+    let weighed = |w: &Weighed| {
+        let parts: Vec<Value> = w.parts.iter().map(part).collect();
+        json!({"composition": w.composition, "parts": parts, "equal_because": w.equally})
+    };
+    if !compositions.weighed.is_empty() {
+        body.insert("weights".into(), compositions.weighed.iter().map(weighed).collect());
+    }
 }
 
 /// A decision of the router.

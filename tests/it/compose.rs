@@ -1,5 +1,7 @@
 //! Compositions end to end: mixes, mixes of mixes, chains; what is refused.
 
+use serde_json::{Value, json};
+
 use crate::support::{App, Run, model, random_lora};
 
 impl App {
@@ -94,6 +96,59 @@ fn compositions_that_cannot_be_are_refused() {
     app.composing(&["rm", "a"]).ok();
     let gone = app.said("Hi", &["two"], &[]);
     assert!(gone.code == Some(3) && gone.stderr.contains("'a'"), "{gone:?}");
+}
+
+#[test]
+fn weights_by_route_follow_the_request() {
+    let app = App::new();
+    let starter = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/adapters").display().to_string();
+    app.composing(&["add", &starter]).ok();
+    let made = app.composing(&["compose", "support", "sql+json-extract", "--by", "route"]).ok();
+    assert!(made.text().contains("by route"), "{made:?}");
+    let shares = |told: &Value| -> Vec<(String, f64)> {
+        let parts = told["weights"][0]["parts"].as_array().unwrap_or_else(|| panic!("{told:#}"));
+        parts
+            .iter()
+            .map(|p| (p["name"].as_str().expect("a name").to_owned(), p["share"].as_f64().expect("a share")))
+            .collect()
+    };
+    let question = "SELECT the names of all singers older than 40 from the table singer; write the SQL query";
+    let told = app.said(question, &["support"], &["--output", "json"]).ok().json();
+    let found = shares(&told);
+    assert!(found[0].0 == "sql" && found[0].1 > 0.6 && (found[0].1 + found[1].1 - 1.0).abs() < 1e-6, "{told:#}");
+    assert_eq!(told["weights"][0]["equal_because"], Value::Null);
+    // The answer is that of the same adapters with these weights, and each time the same.
+    let given: Vec<String> = found.iter().filter(|(_, s)| *s > 0.0).map(|(name, s)| format!("{name}={s}")).collect();
+    let given: Vec<&str> = given.iter().map(String::as_str).collect();
+    let plain = app.said(question, &given, &[]).ok();
+    assert_eq!(app.said(question, &["support"], &[]).ok().stdout, plain.stdout);
+    assert_eq!(shares(&app.said(question, &["support"], &["--output", "json"]).ok().json()), found);
+
+    // Other requests, other weights; without a text they are equal, and that is told.
+    let library = app.path("library").display().to_string();
+    let lines = [
+        json!({"id": 1, "prompt": "Extract the intent and its slots as JSON: play some jazz", "n_predict": 2, "format": "none", "adapters": [{"name": "support"}]}),
+        json!({"id": 2, "prompt": [1, 2, 3], "n_predict": 2, "format": "none", "adapters": [{"name": "support"}]}),
+        json!({"id": 3, "prompt": [1, 2, 3], "n_predict": 2, "format": "none", "adapters": [{"name": "json-extract", "scale": 0.5}, {"name": "sql", "scale": 0.5}]}),
+    ];
+    let told = app.lines(&["--library", &library], &lines).ok().json_lines();
+    assert!(shares(&told[0])[1].1 > shares(&told[0])[0].1, "{:#}", told[0]);
+    assert_eq!(shares(&told[1]).iter().map(|(_, share)| *share).collect::<Vec<_>>(), [0.5, 0.5]);
+    assert!(
+        told[1]["weights"][0]["equal_because"].as_str().is_some_and(|why| why.contains("token ids")),
+        "{}",
+        told[1]
+    );
+    assert_eq!(told[1]["adapters"], told[2]["adapters"]);
+    assert_eq!(told[1]["content"], told[2]["content"]);
+
+    // A fixed weight multiplies; inside another mix too.
+    app.composing(&["compose", "outer", "support=0.5+classify=0.1"]).ok();
+    let told = app.said(question, &["outer"], &["--output", "json"]).ok().json();
+    assert_eq!(shares(&told), found);
+    let scales = told["adapters"].as_array().expect("adapters").iter();
+    let sum: f64 = scales.filter(|a| a["name"] != "classify").map(|a| a["scale"].as_f64().expect("a scale")).sum();
+    assert!((sum - 0.5).abs() < 1e-5, "{told:#}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::super::args::LibraryArgs;
 use super::super::exit::Outcome;
 use super::add::Conflict;
 use super::{CardArgs, parsed};
-use crate::compose::{Composition, Part, Stage, from_gguf, resolve, to_gguf};
+use crate::compose::{Composition, Part, Stage, equally, from_gguf, resolve, to_gguf};
 use crate::error::{Code, Failure, printable};
 use crate::library::{AdapterName, Card, Kind, Library, LibraryError, Measured, Metadata, limits};
 use crate::shelf::library_failure;
@@ -30,8 +30,9 @@ pub struct ComposeArgs {
     /// The ready format of stage N's answer; may be repeated
     #[arg(long, value_name = "N=NAME")]
     stage_format: Vec<String>,
-    /// Weigh the parts of each stage by this figure of their cards' evaluations, to add up to 1
-    #[arg(long, value_name = "FIGURE")]
+    /// Weigh the parts of each stage by this figure of their cards' evaluations, to add up to 1; or, with `route`, for each
+    /// request anew by how well they fit it
+    #[arg(long, value_name = "FIGURE|route")]
     by: Option<String>,
     /// What to do when the name is taken
     #[arg(long, value_name = "WHAT", default_value = "refuse")]
@@ -42,6 +43,9 @@ pub struct ComposeArgs {
     library: LibraryArgs,
 }
 
+/// The value of --by that leaves the weights to the router.
+const BY_ROUTE: &str = "route";
+
 /// Runs `smoa adapter compose`.
 ///
 /// # Errors
@@ -50,8 +54,10 @@ pub fn run(args: &ComposeArgs, context: &Context) -> Result<(), Outcome> {
     let name = parsed(&args.name)?;
     let library = Library::create(&args.library.folder()?).map_err(|e| library_failure(&e))?;
     let mut composition = Composition { stages: args.stages.iter().map(|s| stage(s)).collect::<Result<_, _>>()? };
-    if let Some(figure) = &args.by {
-        weigh(&mut composition, figure, &library)?;
+    match args.by.as_deref() {
+        Some(BY_ROUTE) => composition.stages.iter_mut().for_each(|stage| stage.by_route = stage.parts.len() > 1),
+        Some(figure) => weigh(&mut composition, figure, &library)?,
+        None => (),
     }
     for (at, text) in numbered("--instruction", &args.instruction, composition.stages.len())? {
         composition.stages[at].instruction = Some(text);
@@ -70,7 +76,7 @@ pub fn run(args: &ComposeArgs, context: &Context) -> Result<(), Outcome> {
         Failure::new(if missing { Code::NotFound } else { Code::Usage }, format!("composition '{name}': {e}"))
     };
     composition.check(name.as_str()).map_err(refused)?;
-    let flat = resolve(name.as_str(), &composition, &look_up).map_err(refused)?;
+    let flat = resolve(name.as_str(), &composition, &look_up, &equally).map_err(refused)?;
     let bytes = to_gguf(&composition, name.as_str()).map_err(|e| Failure::usage(format!("composition: {e}")))?;
     let card = Card {
         parents: composition.names().map(str::to_owned).take(limits::TAGS).collect(),
@@ -80,7 +86,8 @@ pub fn run(args: &ComposeArgs, context: &Context) -> Result<(), Outcome> {
     let measured = Measured { kind: Some(Kind::Composition), ..Measured::default() };
     let metadata = Metadata { card: args.card.card()?.over(card), measured };
     let added = library.add(&name, &bytes, &metadata, args.on_conflict.rule()).map_err(|e| library_failure(&e))?;
-    let line = format!("{name} {} = {} ({:?})", added.digest, shown(&flat), added.outcome);
+    let by = if args.by.as_deref() == Some(BY_ROUTE) { " by route" } else { "" };
+    let line = format!("{name} {} = {}{by} ({:?})", added.digest, shown(&flat), added.outcome);
     context.printer.line(&printable(&line))?;
     super::follow(&args.library, context);
     Ok(())
