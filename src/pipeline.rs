@@ -10,7 +10,7 @@ mod text;
 mod ticket;
 
 pub use slots::SlotState;
-pub use ticket::{Answer, Applied, Compositions, Question, Ticket, Weighed};
+pub use ticket::{Answer, AnswerStage, Applied, Compositions, Question, Ticket, Weighed};
 
 use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
@@ -26,10 +26,11 @@ use crate::engine::{Engine, EngineFacts, Tokenizer};
 use crate::error::{Code, Failure};
 use crate::formats::{Check, Format};
 use crate::gguf::ModelFacts;
-use crate::grammar::{Compiled, Compiler, GrammarError, Source};
+use crate::grammar::{Compiled, Compiler, GrammarError, Marker, Source};
 use crate::lease::{self, Chosen};
 use crate::prompt::ChatTemplate;
-use crate::request::{AdapterChoice, AdapterSource, Input, Request};
+use crate::request::{AdapterChoice, AdapterSource, Input, Request, Then};
+use crate::scheduler::borders::Border;
 use crate::scheduler::counts::Reading;
 use crate::scheduler::parked::ParkedStats;
 use crate::scheduler::{CancelToken, Job, Lease, Limits, Ready, Worker};
@@ -129,8 +130,8 @@ impl Pipeline {
         if request.slot.is_some_and(|slot| slot >= slots) {
             return Err(Failure::usage(format!("id_slot: must be -1 or below {slots}")));
         }
-        let Choice { request, chosen, route, tokens, routed, composed, weighed } = self.choose(request)?;
-        let idle = chosen.iter().filter(|(f, _)| f.facts().all_zero);
+        let Choice { request, stages, route, tokens, routed, composed, weighed } = self.choose(request)?;
+        let idle = stages.iter().flatten().filter(|(f, _)| f.facts().all_zero);
         let mut warnings: Vec<String> =
             idle.map(|(f, _)| format!("adapter '{}': all weights are zero; it changes nothing", f.label())).collect();
         let told = |w: &Weighed| {
@@ -140,19 +141,22 @@ impl Pipeline {
         warnings.extend(weighed.iter().filter_map(told));
         let request = request.into_inner();
         let asked = if self.shelf.keeps_judged() { read_by_router(&request.input) } else { None };
-        let compiled = self.format(&request, &chosen)?;
+        let single = of_library(&request, &stages);
+        let compiled = self.format(&request, &stages)?;
+        let chosen = &stages[0];
         let thinks = match &request.input {
             Input::Chat { kwargs, .. } => Some(kwargs.get("enable_thinking").is_some_and(|wanted| *wanted == true)),
             Input::Raw(_) | Input::Tokens(_) => None,
         };
-        let mut prompt = match tokens.filter(|_| !lease::have_prefixes(&chosen)) {
+        let mut prompt = match tokens.filter(|_| !lease::have_prefixes(chosen)) {
             Some(tokens) => tokens,
-            None => self.prompt_tokens(lease::with_prefixes(request.input, &chosen)?)?,
+            None => self.prompt_tokens(lease::with_prefixes(request.input, chosen)?)?,
         };
         self.check_length(prompt.len())?;
         let vocabulary = self.ready.tokenizer.vocabulary();
         let format = compiled.map(|compiled| {
-            let format = Format::new(compiled, request.after);
+            let markers = request.then.iter().map(|then| then.marker.as_str());
+            let format = Format::new(compiled, request.after).after_markers(markers);
             match thinks {
                 Some(wanted) => format.after_thoughts(&prompt, &vocabulary, wanted),
                 None => format,
@@ -160,16 +164,26 @@ impl Pipeline {
         });
         let matcher = format.as_ref().map(|format| format.matcher(&vocabulary)).transpose();
         let matcher = matcher.map_err(|e| Failure::new(Code::FormatRejected, e.to_string()))?;
-        let (sets, about) = lease::timeline(&chosen, &mut prompt)?;
+        let (sets, about) = lease::timeline(chosen, &mut prompt)?;
         let sets = sets.owned(request.owner);
         self.check_length(prompt.len())?;
         warnings.extend(about);
-        let adapters = applied(&chosen);
-        let saved = if request.cache_prompt { self.prefix_state(&chosen, &prompt, &sets) } else { None };
-        let files: Vec<Arc<AdapterFile>> = chosen.into_iter().map(|(file, _)| file).collect();
+        let border = |(then, stage): (&Then, &Vec<Chosen>)| {
+            Ok(Border { marker: Marker::new(then.marker.as_str()), set: lease::later(stage)? })
+        };
+        let borders = request.then.iter().zip(&stages[1..]).map(border).collect::<Result<Vec<_>, Failure>>()?;
+        let adapters = applied(stages.iter().flatten());
+        let saved = if request.cache_prompt { self.prefix_state(chosen, &prompt, &sets) } else { None };
+        // Of all stages: what is to come is held from the beginning, so that no answer breaks off where its adapters change.
+        let mut files: Vec<Arc<AdapterFile>> = Vec::new();
+        for (file, _) in stages.iter().flatten() {
+            if !files.iter().any(|known| known.digest() == file.digest()) {
+                files.push(file.clone());
+            }
+        }
         // Laid out here, so that the engine's thread need not do it. One that has no lanes takes its own path there.
         let ready = self.ready.residents.iter().flat_map(|r| files.iter().filter_map(|f| r.ready(f).ok())).collect();
-        let lease = Lease { sets, files, ready };
+        let lease = Lease { sets, borders, files, ready };
         let (sender, events) = channel();
         let cancel = CancelToken::default();
         let mut job = Job {
@@ -189,9 +203,6 @@ impl Pipeline {
         };
         let checked = format.filter(Format::is_checked);
         let check = checked.map(|format| Check::new(format, vocabulary, &mut job));
-        let named = |choice: &AdapterChoice| matches!(choice.source, AdapterSource::Name(_));
-        let from_library = request.adapters.iter().zip(&adapters).filter(|(choice, _)| named(choice));
-        let single: Vec<AdapterDigest> = from_library.map(|(_, applied)| applied.digest).collect();
         let question = asked.zip(match (composed.as_slice(), single.as_slice()) {
             ([one], _) => Some(*one),
             ([], [one]) if adapters.len() == 1 => Some(*one),
@@ -200,7 +211,7 @@ impl Pipeline {
         let question = question.map(|(text, adapter)| Question { adapter, text });
         let from_library = single.into_iter().chain(composed).collect();
         let uses = self.shelf.note(Vec::new());
-        let compositions = Compositions { weighed };
+        let compositions = Compositions { weighed, stages: answer_stages(&request.then, &stages) };
         let ticket = Ticket { events, cancel, adapters, route, routed, compositions, warnings, uses, question };
         Ok(Prepared { job, ticket, check, from_library })
     }
@@ -269,12 +280,15 @@ impl Pipeline {
     }
 
     /// The format of an answer: the request's own, else that of the heaviest of its adapters that has one.
-    fn format(&self, request: &Request, chosen: &[Chosen]) -> Result<Option<Arc<Compiled>>, Failure> {
+    /// Where they change inside the answer, of the last ones.
+    fn format(&self, request: &Request, stages: &[Vec<Chosen>]) -> Result<Option<Arc<Compiled>>, Failure> {
         match &request.format {
             Some(Source::Named(name)) if name == NO_FORMAT => Ok(None),
             Some(source) => self.compile(source).map(Some),
             None => {
-                let mut named: Vec<_> = request.adapters.iter().zip(chosen).collect();
+                let last = request.stages().zip(stages).last();
+                let mut named: Vec<_> =
+                    last.into_iter().flat_map(|(choices, chosen)| choices.iter().zip(chosen)).collect();
                 named.sort_by(|(_, (_, a)), (_, (_, b))| b.get().total_cmp(&a.get()));
                 let format = named.iter().find_map(|(choice, _)| self.shelf.default_format(&choice.source));
                 format.map(|name| self.compile(&Source::Named(name))).transpose()
@@ -286,6 +300,28 @@ impl Pipeline {
         let compiler = self.compiler.get_or_init(|| Compiler::new(self.ready.tokenizer.vocabulary()));
         compiler.compile(source).map_err(format_failure)
     }
+}
+
+/// The adapters that were asked for by names of the library, each once.
+fn of_library(request: &Request, stages: &[Vec<Chosen>]) -> Vec<AdapterDigest> {
+    let named = |choice: &AdapterChoice| matches!(choice.source, AdapterSource::Name(_));
+    let all = request.stages().zip(stages).flat_map(|(choices, chosen)| choices.iter().zip(chosen));
+    let mut digests = Vec::new();
+    for (_, (file, _)) in all.filter(|(choice, _)| named(choice)) {
+        if !digests.contains(&file.digest()) {
+            digests.push(file.digest());
+        }
+    }
+    digests
+}
+
+/// What an answer runs under, one after the other; nothing where that does not change.
+fn answer_stages(then: &[Then], stages: &[Vec<Chosen>]) -> Vec<AnswerStage> {
+    if then.is_empty() {
+        return Vec::new();
+    }
+    let markers = std::iter::once(None).chain(then.iter().map(|then| Some(then.marker.clone())));
+    markers.zip(stages).map(|(marker, stage)| AnswerStage { marker, adapters: applied(stage) }).collect()
 }
 
 /// The failure that a refused format becomes.

@@ -89,7 +89,7 @@ fn print_results(
                         let ok = wire::cut(&answer).is_none();
                         let value = wire::result_value(Some(&id), &answer, &adapters, return_tokens);
                         let value = wire::with_route(value, route.as_deref());
-                        (wire::with_compositions(value, &compositions), ok)
+                        (wire::with_compositions(value, &compositions, &answer.finished), ok)
                     }
                     Err(failure) => (wire::error_value(&id, &failure), false),
                 };

@@ -118,7 +118,8 @@ pub fn run(args: RunArgs, context: &Context) -> Result<(), Outcome> {
     match args.output {
         OutputKind::Json => {
             let value = wire::result_value(None, &answer, &adapters, false);
-            let value = wire::with_compositions(wire::with_route(value, route.as_deref()), &compositions);
+            let value =
+                wire::with_compositions(wire::with_route(value, route.as_deref()), &compositions, &answer.finished);
             context.printer.line(&value.to_string())?;
         }
         OutputKind::Text => {
@@ -136,7 +137,7 @@ pub fn run(args: RunArgs, context: &Context) -> Result<(), Outcome> {
     if let Some(route) = &route {
         context.printer.note(&super::summary::route(route));
     }
-    super::summary::compositions(&compositions).iter().for_each(|line| context.printer.note(line));
+    super::summary::compositions(&compositions, &answer.finished).iter().for_each(|line| context.printer.note(line));
     context.printer.note(&super::summary::line(&answer, &adapters));
     if let Some(failure) = wire::cut(&answer) {
         return Err(failure.into());

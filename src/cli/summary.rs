@@ -1,5 +1,6 @@
 //! The dim line after an answer: which adapters, how many tokens, how fast.
 
+use crate::event::Finished;
 use crate::pipeline::{Answer, Applied, Compositions};
 use crate::router::Route;
 
@@ -30,12 +31,19 @@ pub fn route(route: &Route) -> String {
 }
 
 /// What compositions came to, a line each.
-pub fn compositions(compositions: &Compositions) -> Vec<String> {
+pub fn compositions(compositions: &Compositions, finished: &Finished) -> Vec<String> {
     let weighed = compositions.weighed.iter().filter(|w| w.equally.is_none()).map(|w| {
         let parts: Vec<String> = w.parts.iter().map(|(name, share)| format!("{name} {share:.3}")).collect();
         format!("{} by route: {}", w.composition, parts.join(", "))
     });
-    weighed.collect()
+    let later = compositions.stages.iter().skip(1).zip(&finished.crossed).map(|(stage, from)| {
+        let marker = stage.marker.as_deref().unwrap_or_default().escape_debug();
+        match from {
+            Some(from) => format!("{} from token {from} on, after '{marker}'", adapters(&stage.adapters)),
+            None => format!("'{marker}' did not come: {} did not take over", adapters(&stage.adapters)),
+        }
+    });
+    weighed.chain(later).collect()
 }
 
 /// A decision with its candidates.

@@ -9,7 +9,7 @@ mod file;
 mod resolve;
 
 pub use file::{from_gguf, to_gguf};
-pub use resolve::{Lookup, Shares, equally, resolve};
+pub use resolve::{Lookup, Shares, answers, equally, resolve};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,8 @@ pub const MAX_PARTS: usize = crate::adapter::AdapterSet::MAX;
 pub const MAX_STAGES: usize = 8;
 /// Most compositions inside each other.
 pub const MAX_DEPTH: usize = 16;
+/// Longest marker, in bytes.
+pub const MAX_MARKER: usize = 256;
 /// Largest weight.
 const MAX_WEIGHT: f32 = 8.0;
 
@@ -47,9 +49,12 @@ pub struct Stage {
     /// The parts' weights are multiplied by how well each fits the request, as shares of 1.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_route: bool,
+    /// The text at which, inside the same answer, the next stage takes over. Without it the next stage is given the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
 }
 
-/// Stages, each of which answers the answer of the one before; one stage is a plain mix.
+/// Stages, each of which answers the answer of the one before, or goes on in it after a marker; one stage is a plain mix.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Composition {
@@ -86,6 +91,17 @@ pub enum ComposeError {
         /// Its weight, as text.
         weight: String,
     },
+    /// A marker that is none.
+    #[error("the marker '{0}' must have 1 to {MAX_MARKER} bytes and no NUL, and a stage after it")]
+    Marker(String),
+    /// A stage that goes on in an answer has something of its own that needs a beginning or an end.
+    #[error("stage {stage} {what}")]
+    Inside {
+        /// Which, from 1.
+        stage: usize,
+        /// What it cannot have.
+        what: &'static str,
+    },
     /// No stage.
     #[error("a composition needs at least one stage")]
     Empty,
@@ -116,6 +132,13 @@ impl Composition {
             }
             if let Some(part) = stage.parts.iter().find(|part| !(0.0..=MAX_WEIGHT).contains(&part.weight)) {
                 return Err(ComposeError::Weight { name: part.name.clone(), weight: part.weight.to_string() });
+            }
+        }
+        let last = self.stages.len() - 1;
+        for (at, stage) in self.stages.iter().enumerate() {
+            let Some(marker) = &stage.until else { continue };
+            if at == last || marker.is_empty() || marker.len() > MAX_MARKER || marker.contains('\0') {
+                return Err(ComposeError::Marker(marker.escape_debug().take(40).collect()));
             }
         }
         Ok(())

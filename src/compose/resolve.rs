@@ -15,6 +15,26 @@ pub fn equally(_: &str, parts: &[Part]) -> Vec<f32> {
     vec![1.0 / parts.len().max(1) as f32; parts.len()]
 }
 
+/// Stages by the answers they are in: those that go on after a marker are in the answer of the one before.
+pub fn answers(stages: &[Stage]) -> impl Iterator<Item = &[Stage]> {
+    stages.chunk_by(|stage, _| stage.until.is_some())
+}
+
+/// A stage that goes on in an answer is given no text, and only the end of an answer can have a form.
+fn check_inside(stages: &[Stage]) -> Result<(), ComposeError> {
+    for (at, pair) in stages.windows(2).enumerate().filter(|(_, pair)| pair[0].until.is_some()) {
+        if pair[0].format.is_some() {
+            let what = "ends at a marker and cannot have a format: only the last stage of an answer can";
+            return Err(ComposeError::Inside { stage: at + 1, what });
+        }
+        if pair[1].instruction.is_some() {
+            let what = "goes on after a marker and is given no text that an instruction could stand before";
+            return Err(ComposeError::Inside { stage: at + 2, what });
+        }
+    }
+    Ok(())
+}
+
 /// What flattening needs to know.
 struct Known<'k> {
     lookup: Lookup<'k>,
@@ -33,6 +53,7 @@ pub fn resolve(
 ) -> Result<Vec<Stage>, ComposeError> {
     let mut path = vec![name.to_owned()];
     let flat = stages(composition, &Known { lookup, shares }, &mut path)?;
+    check_inside(&flat)?;
     match flat.len() {
         found if found > MAX_STAGES => {
             Err(ComposeError::TooMany { name: name.to_owned(), what: "stages", found, most: MAX_STAGES })
@@ -69,6 +90,7 @@ fn stages(composition: &Composition, known: &Known<'_>, path: &mut Vec<String>) 
             }
             if let Some(last) = inner.last_mut() {
                 last.format = stage.format.clone().or(last.format.take());
+                last.until = stage.until.clone();
             }
             flat.extend(inner);
             continue;
@@ -90,7 +112,7 @@ fn stages(composition: &Composition, known: &Known<'_>, path: &mut Vec<String>) 
             return Err(ComposeError::TooMany { name, what: "adapters in one stage", found, most: MAX_PARTS });
         }
         let parts = weights.into_iter().map(|(name, weight)| Part { name, weight }).collect();
-        flat.push(Stage { parts, instruction, format, by_route: false });
+        flat.push(Stage { parts, instruction, format, by_route: false, until: stage.until.clone() });
     }
     Ok(flat)
 }

@@ -91,6 +91,42 @@ fn chains_go_into_chains_but_not_into_mixes() {
 }
 
 #[test]
+fn stages_after_a_marker_are_in_the_same_answer() {
+    let until = |mut c: Composition, markers: &[(usize, &str)]| {
+        markers.iter().for_each(|(at, marker)| c.stages[*at].until = Some((*marker).to_owned()));
+        c
+    };
+    let thinker = until(composition(&["a", "b"]), &[(0, "</think>")]);
+    let chain = composition(&["x", "thinker", "y"]);
+    let over = until(composition(&["thinker", "c"]), &[(0, "!")]);
+    let lookup = |name: &str| Ok((name == "thinker").then(|| thinker.clone()));
+    let shown = |c: &Composition| -> Vec<String> {
+        let flat = resolve("it", c, &lookup, &equally).expect("flat");
+        let name = |s: &Stage| s.parts[0].name.clone() + s.until.as_deref().unwrap_or_default();
+        answers(&flat).map(|stages| stages.iter().map(name).collect()).collect()
+    };
+    assert_eq!(shown(&thinker), ["a</think>b"]);
+    assert_eq!(shown(&chain), ["x", "a</think>b", "y"]);
+    assert_eq!(shown(&over), ["a</think>b!c"]);
+    let bytes = to_gguf(&thinker, "thinker").expect("written");
+    assert_eq!(from_gguf(&bytes, "thinker"), Ok(Some(thinker.clone())));
+
+    let long = "x".repeat(MAX_MARKER + 1);
+    for marker in ["", "a\0b", &long] {
+        let error = until(composition(&["a", "b"]), &[(0, marker)]).check("it").expect_err("no marker");
+        assert!(error.to_string().contains("the marker"), "{error}");
+    }
+    assert!(until(composition(&["a", "b"]), &[(1, "!")]).check("it").is_err(), "nothing after it");
+    let refused = |change: &dyn Fn(&mut Composition)| {
+        let mut c = thinker.clone();
+        change(&mut c);
+        resolve("it", &c, &lookup, &equally).expect_err("refused").to_string()
+    };
+    assert!(refused(&|c| c.stages[1].instruction = Some("Hi".into())).contains("stage 2 goes on"));
+    assert!(refused(&|c| c.stages[0].format = Some("yes-no".into())).contains("stage 1 ends at a marker"));
+}
+
+#[test]
 fn cycles_missing_parts_and_bounds_are_refused() {
     let many = (0..6).map(|n| format!("p{n}")).collect::<Vec<_>>().join("+");
     let three = ["x0+x1+x2", "y0+y1+y2"];

@@ -8,18 +8,20 @@ use super::text::read_by_router;
 use super::ticket::Weighed;
 use super::{Applied, Pipeline};
 use crate::adapter::AdapterDigest;
+use crate::compose::{self, Stage};
 use crate::engine::Token;
 use crate::error::{Code, Failure};
 use crate::grammar::Source;
 use crate::lease::{self, Chosen};
-use crate::request::{AdapterChoice, Input, Request, ValidRequest};
+use crate::request::{AdapterChoice, Input, Request, Then, ValidRequest};
 use crate::router::Route;
 use crate::routing::Ask;
 
 /// A request with its adapters held.
 pub(super) struct Choice {
     pub request: ValidRequest,
-    pub chosen: Vec<Chosen>,
+    /// Those at the beginning, then those of each change; never empty.
+    pub stages: Vec<Vec<Chosen>>,
     /// How they were chosen, when the router chose them.
     pub route: Option<Arc<Route>>,
     /// The prompt without what prefixes put before it, where it was read while the adapters' bytes were fetched.
@@ -41,9 +43,9 @@ impl Pipeline {
             asked.clone().validate(vocabulary)?;
             let Flat { request, composed, weighed } = self.compose(asked)?;
             let request = request.validate(vocabulary)?;
-            let chosen = self.pin(&request)?;
+            let stages = self.pin(&request)?;
             let (route, tokens, routed) = (None, None, Duration::ZERO);
-            return Ok(Choice { request, chosen, route, tokens, routed, composed, weighed });
+            return Ok(Choice { request, stages, route, tokens, routed, composed, weighed });
         }
         asked.clone().validate(vocabulary)?;
         let mut tokens = None;
@@ -63,11 +65,13 @@ impl Pipeline {
                 tokens = Some(self.prompt_tokens(asked.input.clone())?);
             }
             let request = request.validate(vocabulary)?;
-            let chosen = self.pin(&request)?;
-            let held = |digest| composed.contains(&digest) || chosen.iter().any(|(file, _)| file.digest() == digest);
+            let stages = self.pin(&request)?;
+            let pinned = |digest| stages.iter().flatten().any(|(file, _)| file.digest() == digest);
+            let held = |digest| composed.contains(&digest) || pinned(digest);
             if route.adapters.iter().all(|routed| held(routed.digest)) {
                 let tokens = tokens.filter(|_| composed.is_empty());
-                return Ok(Choice { request, chosen, route: Some(route), tokens, routed, composed, weighed });
+                let route = Some(route);
+                return Ok(Choice { request, stages, route, tokens, routed, composed, weighed });
             }
         }
         Err(Failure::new(
@@ -101,32 +105,48 @@ impl Pipeline {
     /// One of them, or their set, is refused.
     pub fn check_adapters(&self, adapters: &[AdapterChoice]) -> Result<Vec<Applied>, Failure> {
         if let Some(composed) = self.composed(adapters, None)? {
-            // Each stage of a chain by itself; the parts of mixes together with what stands beside them.
-            let stages: Vec<Vec<AdapterChoice>> = match composed.digests.len() == 1 && composed.plain.is_empty() {
-                true => composed.stages.iter().map(|stage| choices(stage).collect()).collect(),
-                false => vec![side_by_side(&composed.plain, &composed.stages)],
+            // Each answer of a chain by itself; the parts of mixes together with what stands beside them.
+            let answers: Vec<Vec<Stage>> = match composed.digests.len() == 1 && composed.plain.is_empty() {
+                true => compose::answers(&composed.stages).map(<[Stage]>::to_vec).collect(),
+                false => {
+                    let one = side_by_side(&composed.plain, &composed.stages);
+                    return self.check_stages(&[one]);
+                }
             };
-            let all: Vec<Vec<Applied>> =
-                stages.iter().map(|stage| self.check_adapters(stage)).collect::<Result<_, _>>()?;
+            let all: Vec<Vec<Applied>> = answers
+                .iter()
+                .map(|stages| self.check_stages(&stages.iter().map(|s| choices(s).collect()).collect::<Vec<_>>()))
+                .collect::<Result<_, _>>()?;
             return Ok(all.into_iter().flatten().collect());
         }
-        let request = Request { adapters: adapters.to_vec(), ..Request::new(Input::Raw(String::new())) };
-        let chosen = self.pin(&request.validate(self.ready.facts.vocabulary)?)?;
-        lease::timeline(&chosen, &mut Vec::new())?;
-        Ok(applied(&chosen))
+        self.check_stages(&[adapters.to_vec()])
+    }
+
+    /// Opens and checks the adapters of an answer: those at the beginning, then those of each change.
+    fn check_stages(&self, stages: &[Vec<AdapterChoice>]) -> Result<Vec<Applied>, Failure> {
+        let [first, later @ ..] = stages else { return Ok(Vec::new()) };
+        let then = later.iter().map(|adapters| Then { marker: "-".into(), adapters: adapters.clone() }).collect();
+        let request = Request { adapters: first.clone(), then, ..Request::new(Input::Raw(String::new())) };
+        let pinned = self.pin(&request.validate(self.ready.facts.vocabulary)?)?;
+        lease::timeline(&pinned[0], &mut Vec::new())?;
+        pinned[1..].iter().try_for_each(|stage| lease::later(stage).map(drop))?;
+        Ok(applied(pinned.iter().flatten()))
     }
 
     /// Opens and checks the adapters; what they hold does not change while the request runs.
-    fn pin(&self, request: &ValidRequest) -> Result<Vec<Chosen>, Failure> {
-        let mut chosen = Vec::new();
-        for (choice, scale) in request.adapters() {
-            chosen.push((self.shelf.open(&choice.source, &self.base)?, scale));
-        }
-        Ok(chosen)
+    fn pin(&self, request: &ValidRequest) -> Result<Vec<Vec<Chosen>>, Failure> {
+        let open = |(choice, scale): (&AdapterChoice, _)| Ok((self.shelf.open(&choice.source, &self.base)?, scale));
+        request.stages().map(|stage| stage.map(open).collect()).collect()
     }
 }
 
-pub(super) fn applied(chosen: &[Chosen]) -> Vec<Applied> {
-    let one = |(file, scale): &Chosen| Applied { name: file.label(), digest: file.digest(), scale: scale.get() };
-    chosen.iter().map(one).collect()
+pub(super) fn applied<'c>(chosen: impl IntoIterator<Item = &'c Chosen>) -> Vec<Applied> {
+    let mut all: Vec<Applied> = Vec::new();
+    for (file, scale) in chosen {
+        let one = Applied { name: file.label(), digest: file.digest(), scale: scale.get() };
+        if !all.contains(&one) {
+            all.push(one);
+        }
+    }
+    all
 }

@@ -10,7 +10,7 @@ use crate::compose::{self, ComposeError, Part, Stage};
 use crate::error::{Code, Failure};
 use crate::grammar::Source;
 use crate::prompt::Role;
-use crate::request::{AdapterChoice, AdapterSource, Input, Request};
+use crate::request::{AdapterChoice, AdapterSource, Input, Request, Then};
 
 /// What chosen adapters come to.
 pub(super) struct Composed {
@@ -117,7 +117,7 @@ impl Pipeline {
             _ => None,
         };
         if stages.len() > 1 && digests.len() == 1 {
-            let request = self.chain(request, &stages)?;
+            let request = self.chain(request, &compose::answers(&stages).collect::<Vec<_>>())?;
             let request = Request { format: request.format.or(own), ..request };
             return Ok(Flat { request, composed: digests, weighed });
         }
@@ -129,34 +129,40 @@ impl Pipeline {
         Ok(Flat { request, composed: digests, weighed })
     }
 
-    /// Lets all stages but the last answer.
-    fn chain(&self, request: Request, stages: &[Stage]) -> Result<Request, Failure> {
-        let Some((last, earlier)) = stages.split_last() else { return Ok(request) };
+    /// Lets all but the last answer be given, each by its stages.
+    fn chain(&self, request: Request, answers: &[&[Stage]]) -> Result<Request, Failure> {
+        let Some((last, earlier)) = answers.split_last() else { return Ok(request) };
         let mut input = request.input.clone();
-        for (at, stage) in earlier.iter().enumerate() {
-            let asked = Request {
-                input: instructed(input.clone(), stage.instruction.as_deref())?,
-                adapters: choices(stage).collect(),
-                format: stage.format.clone().map(Source::Named),
-                n_probs: 0,
-                after: None,
-                ..request.clone()
-            };
-            let answer = self.submit(asked)?.wait(|_| ())?;
+        for (at, stages) in earlier.iter().enumerate() {
+            let asked = Request { input: input.clone(), format: None, n_probs: 0, after: None, ..request.clone() };
+            let answer = self.submit(one_answer(asked, stages)?)?.wait(|_| ())?;
             if answer.text.trim().is_empty() {
-                let message =
-                    format!("stage {} of {} answered nothing that the next could be given", at + 1, stages.len());
+                let message = format!(
+                    "answer {} of {} is empty: there is nothing the next could be given",
+                    at + 1,
+                    answers.len()
+                );
                 return Err(Failure::new(Code::Other, message));
             }
             input = answered(input, answer.text);
         }
-        Ok(Request {
-            input: instructed(input, last.instruction.as_deref())?,
-            adapters: choices(last).collect(),
-            format: request.format.clone().or_else(|| last.format.clone().map(Source::Named)),
-            ..request
-        })
+        one_answer(Request { input, ..request }, last)
     }
+}
+
+/// The request for an answer of these stages, which take over from each other at markers.
+fn one_answer(request: Request, stages: &[Stage]) -> Result<Request, Failure> {
+    let (Some(first), Some(last)) = (stages.first(), stages.last()) else { return Ok(request) };
+    let then = stages
+        .windows(2)
+        .map(|pair| Then { marker: pair[0].until.clone().unwrap_or_default(), adapters: choices(&pair[1]).collect() });
+    Ok(Request {
+        input: instructed(request.input, first.instruction.as_deref())?,
+        adapters: choices(first).collect(),
+        then: then.collect(),
+        format: request.format.or_else(|| last.format.clone().map(Source::Named)),
+        ..request
+    })
 }
 
 /// Choices and the parts of mixes as one set; what is named several times has its weights added.
@@ -242,6 +248,28 @@ mod tests {
         assert_eq!(contents(answered(Input::Raw("Q".into()), "A".into())), ["A"]);
         assert!(instructed(Input::Tokens(vec![1]), Some("I")).is_err());
         assert_eq!(instructed(Input::Tokens(vec![1]), None), Ok(Input::Tokens(vec![1])));
+    }
+
+    #[test]
+    fn stages_of_one_answer_become_one_request() {
+        let stage = |name: &str, until: Option<&str>| Stage {
+            parts: vec![Part { name: name.to_owned(), weight: 1.0 }],
+            until: until.map(str::to_owned),
+            ..Stage::default()
+        };
+        let mut stages = [stage("a", Some("!")), stage("b", Some("?")), stage("c", None)];
+        stages[0].instruction = Some("I".into());
+        stages[2].format = Some("yes-no".into());
+        let request = one_answer(Request::new(Input::Raw("Q".into())), &stages).expect("made");
+        assert_eq!(
+            (request.input, request.adapters),
+            (Input::Raw("I\n\nQ".into()), vec![AdapterChoice::named("a", 1.0)])
+        );
+        let then = |marker: &str, name| Then { marker: marker.into(), adapters: vec![AdapterChoice::named(name, 1.0)] };
+        assert_eq!(request.then, [then("!", "b"), then("?", "c")]);
+        assert_eq!(request.format, Some(Source::Named("yes-no".into())));
+        let asked = Request { format: Some(Source::Named("none".into())), ..Request::new(Input::Raw("Q".into())) };
+        assert_eq!(one_answer(asked, &stages).expect("made").format, Some(Source::Named("none".into())), "its own");
     }
 
     #[test]

@@ -48,6 +48,17 @@ pub struct Question {
 pub struct Compositions {
     /// Stages whose weights the router made for this request.
     pub weighed: Vec<Weighed>,
+    /// What the answer runs under, one after the other; none where that does not change.
+    pub stages: Vec<AnswerStage>,
+}
+
+/// A part of an answer that runs under adapters of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AnswerStage {
+    /// The text with which it begins to apply; none for the first.
+    pub marker: Option<String>,
+    /// Its adapters; none for the plain base.
+    pub adapters: Vec<Applied>,
 }
 
 /// The shares of the parts of a composition's stage, as the router made them for one request.

@@ -279,7 +279,7 @@ impl Shape for Messages {
         body.insert("type".into(), "message_delta".into());
         body.insert("delta".into(), delta);
         body.insert("usage".into(), usage);
-        self.head.tell(&mut body);
+        self.head.tell(&mut body, Some(finished));
         frames.push(Frame::Named("message_delta", body.into()));
         frames
     }
@@ -315,7 +315,7 @@ impl Shape for Messages {
             "stop_sequence": f.stopping_text, "usage": usage(&f.timings),
         });
         if let Value::Object(body) = &mut message {
-            self.head.tell(body);
+            self.head.tell(body, Some(f));
         }
         Ok(message)
     }
@@ -387,7 +387,13 @@ mod tests {
             frames.extend(m.token(0, &event(text)));
         }
         let timings = Timings { predicted_n: 9, ..Timings::default() };
-        let end = Finished { reason: FinishReason::Stop, stopping_text: None, format_complete: None, timings };
+        let end = Finished {
+            reason: FinishReason::Stop,
+            stopping_text: None,
+            format_complete: None,
+            crossed: Vec::new(),
+            timings,
+        };
         frames.extend(m.finished(0, &end));
         frames.extend(m.end());
         let mut open = None;

@@ -58,12 +58,13 @@ pub struct Head {
 
 impl Head {
     /// Adds to the body of an answer which adapters it ran under, and how they were chosen.
-    pub fn tell(&self, body: &mut Map<String, Value>) {
+    /// `finished`: the end of the answer, where it is one and it has ended.
+    pub fn tell(&self, body: &mut Map<String, Value>, finished: Option<&Finished>) {
         body.insert("adapters".into(), adapters_value(&self.adapters));
         if let Some(route) = &self.route {
             body.insert("route".into(), route_value(route));
         }
-        tell_compositions(body, &self.compositions);
+        tell_compositions(body, &self.compositions, finished);
     }
 }
 

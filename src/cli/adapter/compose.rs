@@ -15,7 +15,7 @@ use crate::shelf::library_failure;
 /// Store a mix or a chain of adapters under a name, to be used wherever a name is
 ///
 /// A stage is a mix, as sql=0.7+json=0.3; `none` is the plain base. Several stages are a chain: each is given the answer of the one
-/// before as its message. Parts may be compositions themselves; weights multiply, and a composition that contains itself
+/// before as its message; or, with --at, they share one answer, in which the adapters change at a marker. Parts may be compositions themselves; weights multiply, and a composition that contains itself
 /// is refused. Parts are names: replace one, and it is replaced here too.
 #[derive(Args, Debug)]
 pub struct ComposeArgs {
@@ -30,6 +30,9 @@ pub struct ComposeArgs {
     /// The ready format of stage N's answer; may be repeated
     #[arg(long, value_name = "N=NAME")]
     stage_format: Vec<String>,
+    /// Let the next stage take over inside the same answer where TEXT is complete; give one for each stage but the last
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    at: Vec<String>,
     /// Weigh the parts of each stage by this figure of their cards' evaluations, to add up to 1; or, with `route`, for each
     /// request anew by how well they fit it
     #[arg(long, value_name = "FIGURE|route")]
@@ -65,6 +68,14 @@ pub fn run(args: &ComposeArgs, context: &Context) -> Result<(), Outcome> {
     for (at, text) in numbered("--stage-format", &args.stage_format, composition.stages.len())? {
         crate::grammar::format_text(&text).map_err(|e| Failure::usage(format!("--stage-format: {e}")))?;
         composition.stages[at].format = Some(text);
+    }
+    let borders = composition.stages.len() - 1;
+    if !args.at.is_empty() && args.at.len() != borders {
+        let message = format!("--at: {} given, {borders} needed: one for each stage but the last", args.at.len());
+        return Err(Failure::usage(message).into());
+    }
+    for (stage, marker) in composition.stages.iter_mut().zip(&args.at) {
+        stage.until = Some(marker.clone());
     }
     // What stands under the name now does not count: it is what the new one replaces.
     let look_up = |part: &str| match part == name.as_str() {
@@ -153,9 +164,17 @@ fn weigh(composition: &mut Composition, figure: &str, library: &Library) -> Resu
 /// Stages for people.
 fn shown(stages: &[Stage]) -> String {
     let part = |p: &Part| if p.weight == 1.0 { p.name.clone() } else { format!("{}={}", p.name, p.weight) };
-    let stage = |s: &Stage| match s.parts.as_slice() {
-        [] => "none".to_owned(),
-        parts => parts.iter().map(part).collect::<Vec<_>>().join("+"),
-    };
-    stages.iter().map(stage).collect::<Vec<_>>().join(" -> ")
+    let mut text = String::new();
+    for (at, stage) in stages.iter().enumerate() {
+        match stages[..at].last().map(|before| &before.until) {
+            None => (),
+            Some(None) => text += " -> ",
+            Some(Some(marker)) => text += &format!(" -'{}'-> ", marker.escape_debug()),
+        }
+        text += &match stage.parts.as_slice() {
+            [] => "none".to_owned(),
+            parts => parts.iter().map(part).collect::<Vec<_>>().join("+"),
+        };
+    }
+    text
 }

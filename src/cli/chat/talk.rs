@@ -275,7 +275,7 @@ impl<'a> Talk<'a> {
         if let Some(route) = &self.last_route {
             self.printer.note(&summary::route(route));
         }
-        summary::compositions(compositions).iter().for_each(|line| self.printer.note(line));
+        summary::compositions(compositions, finished).iter().for_each(|line| self.printer.note(line));
         self.printer.note(&summary::line(answer, adapters));
         let ended = match finished.reason {
             FinishReason::Stop | FinishReason::StopString => None,
