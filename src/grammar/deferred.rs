@@ -4,6 +4,7 @@
 //! The marker is a byte string. It is found wherever it stands, across tokens and inside them, and also where the
 //! model has a control token of that spelling.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -83,6 +84,8 @@ pub(super) struct Deferred {
     trigger: Trigger,
     /// What must come: the trigger's marker, perhaps after its message.
     marker: Marker,
+    /// Whether a token is the marker; looked up when first needed, since it takes a search of all tokens.
+    one_token: OnceCell<bool>,
     /// Bytes of the marker that the text ends with.
     matched: usize,
     /// The marker is complete: the inner matcher decides.
@@ -126,6 +129,7 @@ impl Deferred {
             vocabulary,
             trigger,
             marker,
+            one_token: OnceCell::new(),
             matched: 0,
             begun,
             waited: 0,
@@ -156,6 +160,7 @@ impl Deferred {
             marker.extend_from_slice(&self.trigger.marker);
             self.completing = vec![None; marker.len()];
             self.marker = Marker::new(marker);
+            self.one_token = OnceCell::new();
         }
     }
 
@@ -338,16 +343,19 @@ impl Deferred {
         if !self.must() || self.vocabulary.is_end(token) {
             return Ok(true);
         }
-        let Some(inner) = self.inner.tokens_to_finish()? else {
-            return Ok(true);
-        };
+        let inner = self.inner.tokens_to_finish()?;
+        Ok(inner.is_none_or(|inner| self.closes(token, budget, inner)))
+    }
+
+    /// Whether the text can still be completed after an allowed token, where `inner` tokens are enough after the marker.
+    fn closes(&self, token: u32, budget: usize, inner: usize) -> bool {
         let bytes = self.vocabulary.piece(token);
-        Ok(match self.lead(self.matched, bytes) {
+        match self.lead(self.matched, bytes) {
             Led::Astray => false,
             Led::Waiting(matched) => self.front(matched) + inner < budget,
             // What stands after the marker may open more; only the marker itself is certain.
             Led::Begun(at) => at == bytes.len() && inner < budget || budget > inner + self.marker.bytes().len() + 64,
-        })
+        }
     }
 
     pub fn mask_closing(&mut self, budget: usize) -> Result<&TokenMask, MatcherError> {
@@ -360,8 +368,10 @@ impl Deferred {
             _ => return self.mask(),
         }
         let mut mask = TokenMask::empty(self.vocabulary.len());
+        let inner = self.inner.tokens_to_finish()?;
         for token in 0..self.vocabulary.len() as u32 {
-            if self.allows_closing(token, budget)? {
+            let closes = |inner| self.vocabulary.is_end(token) || self.closes(token, budget, inner);
+            if inner.is_none_or(closes) && self.allows(token)? {
                 mask.insert(token);
             }
         }
@@ -407,7 +417,8 @@ impl Deferred {
     fn front(&self, matched: usize) -> usize {
         // A message may still have to go first; it is empty once it is part of the marker.
         let message = if matched == 0 { self.trigger.message.len() } else { 0 };
-        match matched == 0 && self.vocabulary.find(self.marker.bytes()).is_some() {
+        let one_token = || *self.one_token.get_or_init(|| self.vocabulary.find(self.marker.bytes()).is_some());
+        match matched == 0 && one_token() {
             true => 1 + message,
             false => self.marker.bytes().len() - matched + message,
         }
