@@ -3,13 +3,12 @@
 use clap::Args;
 
 use super::super::Context;
-use super::super::args::LibraryArgs;
 use super::super::exit::Outcome;
-use super::add::Conflict;
-use super::{CardArgs, parsed};
+use super::parsed;
+use super::store::StoreArgs;
 use crate::compose::{Composition, Part, Stage, equally, from_gguf, resolve, to_gguf};
 use crate::error::{Code, Failure, printable};
-use crate::library::{AdapterName, Card, Kind, Library, LibraryError, Measured, Metadata, limits};
+use crate::library::{AdapterName, Card, Kind, Library, LibraryError, Measured, limits};
 use crate::shelf::library_failure;
 
 /// Store a mix or a chain of adapters under a name, to be used wherever a name is
@@ -37,13 +36,8 @@ pub struct ComposeArgs {
     /// request anew by how well they fit it
     #[arg(long, value_name = "FIGURE|route")]
     by: Option<String>,
-    /// What to do when the name is taken
-    #[arg(long, value_name = "WHAT", default_value = "refuse")]
-    on_conflict: Conflict,
     #[command(flatten)]
-    card: CardArgs,
-    #[command(flatten)]
-    library: LibraryArgs,
+    store: StoreArgs,
 }
 
 /// The value of --by that leaves the weights to the router.
@@ -55,7 +49,7 @@ const BY_ROUTE: &str = "route";
 /// A part is not there, a weight is out of bounds, a cycle, a name that is taken.
 pub fn run(args: &ComposeArgs, context: &Context) -> Result<(), Outcome> {
     let name = parsed(&args.name)?;
-    let library = Library::create(&args.library.folder()?).map_err(|e| library_failure(&e))?;
+    let library = args.store.open()?;
     let mut composition = Composition { stages: args.stages.iter().map(|s| stage(s)).collect::<Result<_, _>>()? };
     match args.by.as_deref() {
         Some(BY_ROUTE) => composition.stages.iter_mut().for_each(|stage| stage.by_route = stage.parts.len() > 1),
@@ -95,12 +89,11 @@ pub fn run(args: &ComposeArgs, context: &Context) -> Result<(), Outcome> {
         ..Card::default()
     };
     let measured = Measured { kind: Some(Kind::Composition), ..Measured::default() };
-    let metadata = Metadata { card: args.card.card()?.over(card), measured };
-    let added = library.add(&name, &bytes, &metadata, args.on_conflict.rule()).map_err(|e| library_failure(&e))?;
+    let added = args.store.keep(&library, &name, &bytes, card, measured)?;
     let by = if args.by.as_deref() == Some(BY_ROUTE) { " by route" } else { "" };
     let line = format!("{name} {} = {}{by} ({:?})", added.digest, shown(&flat), added.outcome);
     context.printer.line(&printable(&line))?;
-    super::follow(&args.library, context);
+    super::follow(&args.store.library, context);
     Ok(())
 }
 
