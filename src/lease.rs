@@ -216,8 +216,10 @@ mod tests {
         let soft = chosen("soft", writer.to_gguf().expect("written").to_bytes());
         let late = chosen("late", lora(&[5]));
         let mut prompt = vec![1, 5, 2];
-        assert!(later(&[soft.clone()]).is_err() && later(&[chosen("p", prefix(&[("user", "2+2")]))]).is_err());
-        assert_eq!(later(&[late.clone()]).expect("a set").members().len(), 1);
+        assert!(
+            later(std::slice::from_ref(&soft)).is_err() && later(&[chosen("p", prefix(&[("user", "2+2")]))]).is_err()
+        );
+        assert_eq!(later(std::slice::from_ref(&late)).expect("a set").members().len(), 1);
         let (found, _) = timeline(&[soft, late], &mut prompt).expect("a set");
         assert_eq!(prompt, [VIRTUAL, VIRTUAL + 1, VIRTUAL + 2, 1, 5, 2]);
         assert_eq!(found.run(0), 4, "positions count the rows");

@@ -28,7 +28,7 @@ const AHEAD: usize = 64;
 
 /// A line under way.
 enum Line {
-    Asked { id: Value, ticket: Ticket, return_tokens: bool },
+    Asked { id: Value, ticket: Box<Ticket>, return_tokens: bool },
     Refused { id: Value, failure: Failure },
 }
 
@@ -150,7 +150,7 @@ impl Reader {
                 if self.signals.code().is_some() {
                     ticket.cancel.cancel();
                 }
-                Line::Asked { id: asked.id, ticket, return_tokens: asked.return_tokens }
+                Line::Asked { id: asked.id, ticket: Box::new(ticket), return_tokens: asked.return_tokens }
             }
             Err(failure) => Line::Refused { id: asked.id, failure },
         }

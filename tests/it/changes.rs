@@ -54,7 +54,7 @@ fn after_the_marker_the_numbers_are_those_of_a_cold_run() {
     let files = [401, 402].map(held);
     let set = |file: &Arc<AdapterFile>| AdapterSet::new(vec![(file.digest(), Scale::ONE)]).expect("a set");
     let [a, b, c] = [0, 1, 2].map(|n: usize| vec![AdapterChoice::file(&paths[n], 1.0)]);
-    let prompt: Vec<u32> = (0..16).map(|i| 3 + (i * 37) % (base.1.n_vocab as u32 - 3)).collect();
+    let prompt: Vec<u32> = (0..16).map(|i| 3 + (i * 37) % (base.1.n_vocab - 3)).collect();
 
     for batching in [AdapterBatching::Lanes, AdapterBatching::Grouped] {
         let warm = pipeline(base.clone(), batching, 4, CacheType::F32);

@@ -142,6 +142,24 @@ fn weights_by_route_follow_the_request() {
     assert_eq!(told[1]["adapters"], told[2]["adapters"]);
     assert_eq!(told[1]["content"], told[2]["content"]);
 
+    // The server tells them in each API's answers, and a task file is answered with the weights of each row.
+    let s = app.serve(&["--library", &library]);
+    let ask = json!({"messages": [{"role": "user", "content": question}], "model": "support", "max_tokens": 2});
+    for path in ["/v1/chat/completions", "/v1/messages", "/v1/responses"] {
+        let mut ask = ask.clone();
+        if path.ends_with("responses") {
+            ask["input"] = ask["messages"].take();
+        }
+        assert_eq!(shares(&s.post(path, &ask).ok()), found, "{path}");
+    }
+    let task = app.task("task.jsonl", &[(question, "?", json!({})), ("play some jazz", "?", json!({}))]);
+    let args = ["--task", &task, "--metric", "exact", "--adapter", "support", "-n", "2", "--json", "-"];
+    let told = app.eval(&args).ok().json();
+    let rows = told["runs"][0]["rows"].as_array().unwrap_or_else(|| panic!("{told:#}"));
+    assert!(
+        rows[0]["adapters"].as_str().is_some_and(|a| a.contains("sql")) && rows[0]["adapters"] != rows[1]["adapters"]
+    );
+
     // A fixed weight multiplies; inside another mix too.
     app.composing(&["compose", "outer", "support=0.5+classify=0.1"]).ok();
     let told = app.said(question, &["outer"], &["--output", "json"]).ok().json();
