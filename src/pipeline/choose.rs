@@ -106,17 +106,12 @@ impl Pipeline {
     pub fn check_adapters(&self, adapters: &[AdapterChoice]) -> Result<Vec<Applied>, Failure> {
         if let Some(composed) = self.composed(adapters, None)? {
             // Each answer of a chain by itself; the parts of mixes together with what stands beside them.
-            let answers: Vec<Vec<Stage>> = match composed.digests.len() == 1 && composed.plain.is_empty() {
-                true => compose::answers(&composed.stages).map(<[Stage]>::to_vec).collect(),
-                false => {
-                    let one = side_by_side(&composed.plain, &composed.stages);
-                    return self.check_stages(&[one]);
-                }
+            let of = |stages: &[Stage]| stages.iter().map(|stage| choices(stage).collect()).collect();
+            let answers: Vec<Vec<Vec<AdapterChoice>>> = match composed.digests.len() == 1 && composed.plain.is_empty() {
+                true => compose::answers(&composed.stages).map(of).collect(),
+                false => vec![vec![side_by_side(&composed.plain, &composed.stages)]],
             };
-            let all: Vec<Vec<Applied>> = answers
-                .iter()
-                .map(|stages| self.check_stages(&stages.iter().map(|s| choices(s).collect()).collect::<Vec<_>>()))
-                .collect::<Result<_, _>>()?;
+            let all = answers.iter().map(|stages| self.check_stages(stages)).collect::<Result<Vec<_>, _>>()?;
             return Ok(all.into_iter().flatten().collect());
         }
         self.check_stages(&[adapters.to_vec()])
@@ -140,6 +135,7 @@ impl Pipeline {
     }
 }
 
+/// The adapters as they are told of, each once with each of its weights.
 pub(super) fn applied<'c>(chosen: impl IntoIterator<Item = &'c Chosen>) -> Vec<Applied> {
     let mut all: Vec<Applied> = Vec::new();
     for (file, scale) in chosen {
