@@ -2,9 +2,9 @@
 //! compares what is there with what was said: additions, removals, renames, gc, and what an optimization does (merges, removals
 //! with a note in the journal, undoing them). `... -- share DIR [SECONDS]`: one writing and eight reading processes, for a minute unless told otherwise.
 use smoa::adapter::AdapterDigest;
-use smoa::gguf::{AdapterFacts, AdapterKind, GgufWriter, TensorType};
+use smoa::gguf::{GgufWriter, TensorType};
 use smoa::library::{
-    Access, AdapterName, ErrorKind, Filter, Library, LibraryError, Metadata, OnConflict, synthetic::Numbers,
+    Access, AdapterName, ErrorKind, Filter, Library, LibraryError, Metadata, OnConflict, synthetic, synthetic::Numbers,
 };
 use smoa::optimize::{OptimizeError, apply_merge, apply_prune};
 use std::collections::BTreeMap;
@@ -27,27 +27,6 @@ fn content(seed: u64) -> Vec<u8> {
 
 fn name(n: u64) -> AdapterName {
     AdapterName::new(format!("a{n:02}")).expect("name")
-}
-
-/// What a merged adapter's file would say; the contents here are no adapters.
-fn facts() -> AdapterFacts {
-    AdapterFacts {
-        kind: AdapterKind::Lora,
-        architecture: "none".into(),
-        name: None,
-        task_name: None,
-        prompt_prefix: None,
-        alpha: 1.0,
-        rank_min: 1,
-        rank_max: 1,
-        targets: Vec::new(),
-        pairs: Vec::new(),
-        gains: Vec::new(),
-        parameter_count: 1,
-        weight_bytes: 1,
-        all_zero: false,
-        invocation_tokens: Vec::new(),
-    }
 }
 
 /// What an operation does to a state; None if it is refused. `before` is the state before the last operation.
@@ -141,7 +120,7 @@ fn child(dir: &Path, seed: u64) {
                 let noted = match words[0] {
                     "merge" => {
                         let bytes = content(words[3].parse().expect("seed"));
-                        apply_merge(&library, &two, &bytes, (&facts(), 0.0), "merged")
+                        apply_merge(&library, &two, &bytes, (&synthetic::facts(1), 0.0), "merged")
                     }
                     _ => apply_prune(&library, &two, "removed"),
                 };

@@ -93,6 +93,9 @@ pub struct Finished {
     pub stopping_text: Option<String>,
     /// `Some(false)`: a format was asked for and the text is not a complete sentence of it.
     pub format_complete: Option<bool>,
+    /// For each place where the adapters were to change inside the answer: the number of its tokens before the first one
+    /// that was evaluated under the next adapters; `None` where that place did not come.
+    pub crossed: Vec<Option<usize>>,
     /// Counts and times.
     pub timings: Timings,
 }

@@ -33,6 +33,19 @@ impl Format {
         Self { compiled, triggers: trigger.into_iter().collect() }
     }
 
+    /// The same after markers, the last of which it holds after. What the request itself has said of one of them counts.
+    #[must_use]
+    pub fn after_markers<'m>(mut self, markers: impl DoubleEndedIterator<Item = &'m str>) -> Self {
+        let mut own = std::mem::take(&mut self.triggers);
+        let mut triggers: Vec<Trigger> = Vec::new();
+        for marker in markers.rev() {
+            let said = own.iter().position(|trigger| trigger.marker == marker.as_bytes()).map(|at| own.remove(at));
+            triggers.push(said.unwrap_or_else(|| Trigger::answer_after(marker)));
+        }
+        self.triggers = own.into_iter().chain(triggers).collect();
+        self
+    }
+
     /// The same after thoughts, if the model thinks: its prompt ends with the opening mark, or `wanted` says that it is
     /// to think and the mark is still to come.
     #[must_use]
@@ -69,12 +82,15 @@ impl Format {
     }
 
     fn check(&self, text: &str) -> Result<(), SchemaViolation> {
-        let answer = match self.triggers.iter().any(|trigger| trigger.marker == UNTHINK.as_bytes()) {
-            true => text.split_once(UNTHINK).map_or(text, |(_, answer)| answer),
-            false => text,
-        };
-        self.compiled.schema().map_or(Ok(()), |report| report.check(answer))
+        self.compiled.schema().map_or(Ok(()), |report| report.check(after(text, &self.triggers)))
     }
+}
+
+/// What stands after the markers of an answer, the outer ones first.
+fn after<'t>(text: &'t str, triggers: &[Trigger]) -> &'t str {
+    let outside = triggers.iter().rev().filter(|trigger| trigger.must && !trigger.inside);
+    let markers = outside.filter_map(|trigger| std::str::from_utf8(&trigger.marker).ok());
+    markers.fold(text, |text, marker| text.split_once(marker).map_or(text, |(_, answer)| answer))
 }
 
 /// A request whose answers are held back until one passes its check.
@@ -174,5 +190,28 @@ impl Check {
         }
         let _ = self.out.send(Event::Finished(finished));
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_checked_stands_after_the_markers() {
+        let triggers = |markers: &[&str]| -> Vec<Trigger> {
+            markers.iter().rev().map(|marker| Trigger::answer_after(*marker)).collect()
+        };
+        for (text, markers, answer) in [
+            ("{}", &[][..], "{}"),
+            ("so</think>{}", &[UNTHINK], "{}"),
+            ("so</think>and!{}", &[UNTHINK, "!"], "{}"),
+            ("so!</think>{}", &[UNTHINK], "{}"),
+            ("never", &["!"], "never"),
+        ] {
+            assert_eq!(after(text, &triggers(markers)), answer, "{text}");
+        }
+        let inside = Trigger { inside: true, ..Trigger::answer_after("<call>") };
+        assert_eq!(after("a<call>{}", &[inside]), "a<call>{}");
     }
 }

@@ -93,6 +93,23 @@ pub fn timeline(adapters: &[Chosen], prompt: &mut Vec<Token>) -> Result<(Timelin
     Ok((Timeline::switching(members(&|file| !is_activated(file))?, from, all), warnings))
 }
 
+/// The set that takes over inside an answer. All of it applies from there on, an activated LoRA too.
+///
+/// # Errors
+/// The set is refused, or one of the adapters stands before the prompt.
+pub fn later(adapters: &[Chosen]) -> Result<AdapterSet, Failure> {
+    let before = |file: &AdapterFile| is_prefix(file) || matches!(file.facts().kind, AdapterKind::SoftPrompt { .. });
+    if let Some((file, _)) = adapters.iter().find(|(file, _)| before(file)) {
+        let message = format!(
+            "adapter '{}' stands before the prompt and cannot take over inside an answer: put it into the first stage",
+            file.label()
+        );
+        return Err(Failure::usage(message));
+    }
+    let members = adapters.iter().map(|(file, scale)| (file.digest(), *scale)).collect();
+    AdapterSet::new(members).map_err(|e| Failure::usage(e.to_string()))
+}
+
 /// Whether one of the adapters puts messages before the conversation.
 pub fn have_prefixes(adapters: &[Chosen]) -> bool {
     adapters.iter().any(|(file, _)| is_prefix(file))
@@ -199,6 +216,10 @@ mod tests {
         let soft = chosen("soft", writer.to_gguf().expect("written").to_bytes());
         let late = chosen("late", lora(&[5]));
         let mut prompt = vec![1, 5, 2];
+        assert!(
+            later(std::slice::from_ref(&soft)).is_err() && later(&[chosen("p", prefix(&[("user", "2+2")]))]).is_err()
+        );
+        assert_eq!(later(std::slice::from_ref(&late)).expect("a set").members().len(), 1);
         let (found, _) = timeline(&[soft, late], &mut prompt).expect("a set");
         assert_eq!(prompt, [VIRTUAL, VIRTUAL + 1, VIRTUAL + 2, 1, 5, 2]);
         assert_eq!(found.run(0), 4, "positions count the rows");

@@ -2,36 +2,39 @@
 //!
 //! Every front end (chat, pipe, server) goes through [`Pipeline::submit`]. Knows no terminal, no HTTP, no flags.
 
+mod choose;
 mod composed;
 mod prefixes;
 mod slots;
+mod text;
+mod ticket;
 
 pub use slots::SlotState;
+pub use ticket::{Answer, AnswerStage, Applied, Compositions, Question, Ticket, Weighed};
 
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
-use self::composed::{choices, side_by_side};
+use self::choose::{Choice, applied};
 use self::prefixes::Prefixes;
+use self::text::read_by_router;
 use crate::adapter::{AdapterDigest, AdapterFile};
 use crate::engine::encoder::Encoder;
 use crate::engine::lanes::ResidentStats;
-use crate::engine::{Engine, EngineFacts, Token, Tokenizer};
+use crate::engine::{Engine, EngineFacts, Tokenizer};
 use crate::error::{Code, Failure};
-use crate::event::{Event, Finished, TokenProbability};
 use crate::formats::{Check, Format};
 use crate::gguf::ModelFacts;
-use crate::grammar::{Compiled, Compiler, GrammarError, Source};
+use crate::grammar::{Compiled, Compiler, GrammarError, Marker, Source};
 use crate::lease::{self, Chosen};
-use crate::prompt::{ChatTemplate, CivilTime, Message, Prompt, RenderOptions, Role};
-use crate::request::{AdapterChoice, AdapterSource, Input, Request, ValidRequest};
-use crate::router::Route;
-use crate::routing::Ask;
+use crate::prompt::ChatTemplate;
+use crate::request::{AdapterChoice, AdapterSource, Input, Request, Then};
+use crate::scheduler::borders::Border;
 use crate::scheduler::counts::Reading;
 use crate::scheduler::parked::ParkedStats;
 use crate::scheduler::{CancelToken, Job, Lease, Limits, Ready, Worker};
-use crate::shelf::{Shelf, UseNote};
+use crate::shelf::Shelf;
 
 /// The name that asks for no format where an adapter brings one.
 pub const NO_FORMAT: &str = "none";
@@ -48,35 +51,6 @@ pub struct Pipeline {
     compiler: OnceLock<Compiler>,
 }
 
-/// A request under way.
-pub struct Ticket {
-    /// What happens; ends with `Finished` or `Failed`.
-    pub events: Receiver<Event>,
-    /// Ends it.
-    pub cancel: CancelToken,
-    /// The adapters it runs under.
-    pub adapters: Vec<Applied>,
-    /// How they were chosen, when the router chose them.
-    pub route: Option<Arc<Route>>,
-    /// How long that took.
-    pub routed: Duration,
-    /// What the user should know about them, one line each.
-    pub warnings: Vec<String>,
-    /// Counts their use when the ticket is dropped; [`Ticket::wait`] tells it how the answer ended.
-    pub uses: UseNote,
-    /// What is kept if the answer is judged, where that was asked for.
-    pub question: Option<Question>,
-}
-
-/// A request that one adapter of the library answers, for its judgement.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Question {
-    /// The adapter, or the composition.
-    pub adapter: AdapterDigest,
-    /// What the router reads of the request.
-    pub text: String,
-}
-
 /// A request that is ready to be queued.
 struct Prepared {
     job: Job,
@@ -85,44 +59,6 @@ struct Prepared {
     check: Option<Check>,
     /// Adapters whose use is counted once it is queued.
     from_library: Vec<AdapterDigest>,
-}
-
-/// An adapter that a request runs under.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Applied {
-    /// For people.
-    pub name: String,
-    /// Identity of the content.
-    pub digest: AdapterDigest,
-    /// Its weight.
-    pub scale: f32,
-}
-
-/// A request with its adapters held.
-struct Choice {
-    request: ValidRequest,
-    chosen: Vec<Chosen>,
-    /// How they were chosen, when the router chose them.
-    route: Option<Arc<Route>>,
-    /// The prompt without what prefixes put before it, where it was read while the adapters' bytes were fetched.
-    tokens: Option<Vec<Token>>,
-    /// How long the router took.
-    routed: Duration,
-    /// The compositions that it used.
-    composed: Vec<AdapterDigest>,
-}
-
-/// A whole answer.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
-    /// The text.
-    pub text: String,
-    /// Its tokens, the end token included.
-    pub tokens: Vec<Token>,
-    /// Probabilities, when asked for.
-    pub probabilities: Vec<TokenProbability>,
-    /// How it ended.
-    pub finished: Finished,
 }
 
 impl Pipeline {
@@ -194,25 +130,33 @@ impl Pipeline {
         if request.slot.is_some_and(|slot| slot >= slots) {
             return Err(Failure::usage(format!("id_slot: must be -1 or below {slots}")));
         }
-        let Choice { request, chosen, route, tokens, routed, composed } = self.choose(request)?;
-        let idle = chosen.iter().filter(|(f, _)| f.facts().all_zero);
+        let Choice { request, stages, route, tokens, routed, composed, weighed } = self.choose(request)?;
+        let idle = stages.iter().flatten().filter(|(f, _)| f.facts().all_zero);
         let mut warnings: Vec<String> =
             idle.map(|(f, _)| format!("adapter '{}': all weights are zero; it changes nothing", f.label())).collect();
+        let told = |w: &Weighed| {
+            let why = w.equally.as_ref()?;
+            Some(format!("composition '{}': its parts have equal weights: {why}", w.composition))
+        };
+        warnings.extend(weighed.iter().filter_map(told));
         let request = request.into_inner();
         let asked = if self.shelf.keeps_judged() { read_by_router(&request.input) } else { None };
-        let compiled = self.format(&request, &chosen)?;
+        let single = of_library(&request, &stages);
+        let compiled = self.format(&request, &stages)?;
+        let chosen = &stages[0];
         let thinks = match &request.input {
             Input::Chat { kwargs, .. } => Some(kwargs.get("enable_thinking").is_some_and(|wanted| *wanted == true)),
             Input::Raw(_) | Input::Tokens(_) => None,
         };
-        let mut prompt = match tokens.filter(|_| !lease::have_prefixes(&chosen)) {
+        let mut prompt = match tokens.filter(|_| !lease::have_prefixes(chosen)) {
             Some(tokens) => tokens,
-            None => self.prompt_tokens(lease::with_prefixes(request.input, &chosen)?)?,
+            None => self.prompt_tokens(lease::with_prefixes(request.input, chosen)?)?,
         };
         self.check_length(prompt.len())?;
         let vocabulary = self.ready.tokenizer.vocabulary();
         let format = compiled.map(|compiled| {
-            let format = Format::new(compiled, request.after);
+            let markers = request.then.iter().map(|then| then.marker.as_str());
+            let format = Format::new(compiled, request.after).after_markers(markers);
             match thinks {
                 Some(wanted) => format.after_thoughts(&prompt, &vocabulary, wanted),
                 None => format,
@@ -220,16 +164,26 @@ impl Pipeline {
         });
         let matcher = format.as_ref().map(|format| format.matcher(&vocabulary)).transpose();
         let matcher = matcher.map_err(|e| Failure::new(Code::FormatRejected, e.to_string()))?;
-        let (sets, about) = lease::timeline(&chosen, &mut prompt)?;
+        let (sets, about) = lease::timeline(chosen, &mut prompt)?;
         let sets = sets.owned(request.owner);
         self.check_length(prompt.len())?;
         warnings.extend(about);
-        let adapters = applied(&chosen);
-        let saved = if request.cache_prompt { self.prefix_state(&chosen, &prompt, &sets) } else { None };
-        let files: Vec<Arc<AdapterFile>> = chosen.into_iter().map(|(file, _)| file).collect();
+        let border = |(then, stage): (&Then, &Vec<Chosen>)| {
+            Ok(Border { marker: Marker::new(then.marker.as_str()), set: lease::later(stage)? })
+        };
+        let borders = request.then.iter().zip(&stages[1..]).map(border).collect::<Result<Vec<_>, Failure>>()?;
+        let adapters = applied(stages.iter().flatten());
+        let saved = if request.cache_prompt { self.prefix_state(chosen, &prompt, &sets) } else { None };
+        // Of all stages: what is to come is held from the beginning, so that no answer breaks off where its adapters change.
+        let mut files: Vec<Arc<AdapterFile>> = Vec::new();
+        for (file, _) in stages.iter().flatten() {
+            if !files.iter().any(|known| known.digest() == file.digest()) {
+                files.push(file.clone());
+            }
+        }
         // Laid out here, so that the engine's thread need not do it. One that has no lanes takes its own path there.
         let ready = self.ready.residents.iter().flat_map(|r| files.iter().filter_map(|f| r.ready(f).ok())).collect();
-        let lease = Lease { sets, files, ready };
+        let lease = Lease { sets, borders, files, ready };
         let (sender, events) = channel();
         let cancel = CancelToken::default();
         let mut job = Job {
@@ -249,9 +203,6 @@ impl Pipeline {
         };
         let checked = format.filter(Format::is_checked);
         let check = checked.map(|format| Check::new(format, vocabulary, &mut job));
-        let named = |choice: &AdapterChoice| matches!(choice.source, AdapterSource::Name(_));
-        let from_library = request.adapters.iter().zip(&adapters).filter(|(choice, _)| named(choice));
-        let single: Vec<AdapterDigest> = from_library.map(|(_, applied)| applied.digest).collect();
         let question = asked.zip(match (composed.as_slice(), single.as_slice()) {
             ([one], _) => Some(*one),
             ([], [one]) if adapters.len() == 1 => Some(*one),
@@ -260,89 +211,9 @@ impl Pipeline {
         let question = question.map(|(text, adapter)| Question { adapter, text });
         let from_library = single.into_iter().chain(composed).collect();
         let uses = self.shelf.note(Vec::new());
-        let ticket = Ticket { events, cancel, adapters, route, routed, warnings, uses, question };
+        let compositions = Compositions { weighed, stages: answer_stages(&request.then, &stages) };
+        let ticket = Ticket { events, cancel, adapters, route, routed, compositions, warnings, uses, question };
         Ok(Prepared { job, ticket, check, from_library })
-    }
-
-    /// Checks a request and pins its adapters, which the router chooses first where it is asked to.
-    fn choose(&self, asked: Request) -> Result<Choice, Failure> {
-        let vocabulary = self.ready.facts.vocabulary;
-        if asked.route.is_none() {
-            // Numbers first: no stage of a chain runs for a request that is refused afterwards.
-            asked.clone().validate(vocabulary)?;
-            let (flat, composed) = self.compose(asked)?;
-            let request = flat.validate(vocabulary)?;
-            let chosen = self.pin(&request)?;
-            return Ok(Choice { request, chosen, route: None, tokens: None, routed: Duration::ZERO, composed });
-        }
-        asked.clone().validate(vocabulary)?;
-        let mut tokens = None;
-        // A name may be moved between the decision and the pinning; then it is decided again.
-        for _ in 0..3 {
-            let began = Instant::now();
-            let route = self.route(&asked)?;
-            let routed = began.elapsed();
-            self.shelf.prefetch(&route.adapters.iter().map(|chosen| chosen.digest).collect::<Vec<_>>());
-            let named = |c: &crate::router::Chosen| AdapterChoice::named(c.name.as_str(), c.weight);
-            let adapters = route.adapters.iter().map(named).collect();
-            let format = asked.format.clone().or_else(|| route.format.clone().map(Source::Named));
-            let (flat, composed) = self.compose(Request { adapters, route: None, format, ..asked.clone() })?;
-            // While the system reads the adapters' bytes. A composition may have changed what is asked.
-            if tokens.is_none() && composed.is_empty() {
-                tokens = Some(self.prompt_tokens(asked.input.clone())?);
-            }
-            let request = flat.validate(vocabulary)?;
-            let chosen = self.pin(&request)?;
-            let held = |digest| composed.contains(&digest) || chosen.iter().any(|(file, _)| file.digest() == digest);
-            if route.adapters.iter().all(|routed| held(routed.digest)) {
-                let tokens = tokens.filter(|_| composed.is_empty());
-                return Ok(Choice { request, chosen, route: Some(route), tokens, routed, composed });
-            }
-        }
-        Err(Failure::new(
-            Code::Busy,
-            "the adapter library is being changed faster than it can be routed over; try again",
-        ))
-    }
-
-    /// What the router would choose for a request: by its system and last user message, or its raw text.
-    ///
-    /// # Errors
-    /// There is no library, it cannot be routed over, or the request has no text.
-    pub fn route(&self, request: &Request) -> Result<Arc<Route>, Failure> {
-        let none = || Failure::usage("adapters auto needs a text; a prompt of token ids has none");
-        let text = read_by_router(&request.input).ok_or_else(none)?;
-        let routing = request.route.clone().unwrap_or_default();
-        let ask = Ask {
-            text,
-            metadata: routing.metadata,
-            strict: false,
-            strategy: routing.strategy,
-            top_k: routing.top_k,
-            threshold: routing.threshold,
-        };
-        self.shelf.route(ask, &self.base)
-    }
-
-    /// Opens and checks adapters as [`Pipeline::submit`] does, without a request.
-    ///
-    /// # Errors
-    /// One of them, or their set, is refused.
-    pub fn check_adapters(&self, adapters: &[AdapterChoice]) -> Result<Vec<Applied>, Failure> {
-        if let Some(composed) = self.composed(adapters)? {
-            // Each stage of a chain by itself; the parts of mixes together with what stands beside them.
-            let stages: Vec<Vec<AdapterChoice>> = match composed.digests.len() == 1 && composed.plain.is_empty() {
-                true => composed.stages.iter().map(|stage| choices(stage).collect()).collect(),
-                false => vec![side_by_side(&composed.plain, &composed.stages)],
-            };
-            let all: Vec<Vec<Applied>> =
-                stages.iter().map(|stage| self.check_adapters(stage)).collect::<Result<_, _>>()?;
-            return Ok(all.into_iter().flatten().collect());
-        }
-        let request = Request { adapters: adapters.to_vec(), ..Request::new(Input::Raw(String::new())) };
-        let chosen = self.pin(&request.validate(self.ready.facts.vocabulary)?)?;
-        lease::timeline(&chosen, &mut Vec::new())?;
-        Ok(applied(&chosen))
     }
 
     /// Notes that an answer with these adapters was good, or bad, and keeps its question where there is one. How many of the
@@ -408,84 +279,16 @@ impl Pipeline {
         &*self.ready.tokenizer
     }
 
-    /// The tokens a conversation or text becomes.
-    ///
-    /// # Errors
-    /// The template refuses it, it is empty, or it does not fit into the context.
-    pub fn tokens(&self, input: Input) -> Result<Vec<Token>, Failure> {
-        let tokens = self.prompt_tokens(input)?;
-        self.check_length(tokens.len())?;
-        Ok(tokens)
-    }
-
-    fn check_length(&self, tokens: usize) -> Result<(), Failure> {
-        let context = self.ready.facts.sequence_context;
-        match tokens {
-            0 => Err(Failure::usage("the prompt is empty and the model has no token to begin with")),
-            n if n >= context => Err(Failure::usage(format!(
-                "the prompt has {n} tokens, the context holds {context}; shorten it or give a larger -c"
-            ))),
-            _ => Ok(()),
-        }
-    }
-
-    /// The tokens a conversation or text becomes, whether or not they fit into the context.
-    ///
-    /// # Errors
-    /// The template refuses it.
-    pub fn prompt_tokens(&self, input: Input) -> Result<Vec<Token>, Failure> {
-        Ok(match input {
-            Input::Tokens(tokens) => tokens,
-            Input::Raw(text) => self.ready.tokenizer.tokenize(&Prompt::raw(text), true),
-            Input::Chat { messages, tools, kwargs } => {
-                self.ready.tokenizer.tokenize(&self.render(messages, tools, kwargs)?, true)
-            }
-        })
-    }
-
-    /// Puts a conversation through the chat template. One that ends with an assistant's words is continued there.
-    /// `add_generation_prompt` among the variables says whether the prompt ends with the opening of an answer.
-    ///
-    /// # Errors
-    /// The template refuses it.
-    pub fn render(
-        &self,
-        mut messages: Vec<Message>,
-        tools: Option<serde_json::Value>,
-        mut kwargs: serde_json::Map<String, serde_json::Value>,
-    ) -> Result<Prompt, Failure> {
-        let add_generation_prompt = kwargs.remove("add_generation_prompt").and_then(|v| v.as_bool()).unwrap_or(true);
-        let begun = |m: &Message| m.role == Role::Assistant && !m.extras.contains_key("tool_calls");
-        let begun = match messages.len() > 1 && add_generation_prompt && messages.last().is_some_and(begun) {
-            true => messages.pop().map(|m| m.content),
-            false => None,
-        };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = i64::try_from(now.as_secs()).ok().map(CivilTime::from_unix);
-        let options = RenderOptions { add_generation_prompt, tools, kwargs, now };
-        let prompt = self.template.render(&messages, &options).map_err(|e| Failure::usage(e.to_string()))?;
-        Ok(match begun {
-            Some(text) => prompt.followed_by(text),
-            None => prompt,
-        })
-    }
-
-    /// Opens and checks the adapters; what they hold does not change while the request runs.
-    fn pin(&self, request: &ValidRequest) -> Result<Vec<Chosen>, Failure> {
-        let mut chosen = Vec::new();
-        for (choice, scale) in request.adapters() {
-            chosen.push((self.shelf.open(&choice.source, &self.base)?, scale));
-        }
-        Ok(chosen)
-    }
-
     /// The format of an answer: the request's own, else that of the heaviest of its adapters that has one.
-    fn format(&self, request: &Request, chosen: &[Chosen]) -> Result<Option<Arc<Compiled>>, Failure> {
+    /// Where they change inside the answer, of the last ones.
+    fn format(&self, request: &Request, stages: &[Vec<Chosen>]) -> Result<Option<Arc<Compiled>>, Failure> {
         match &request.format {
             Some(Source::Named(name)) if name == NO_FORMAT => Ok(None),
             Some(source) => self.compile(source).map(Some),
             None => {
-                let mut named: Vec<_> = request.adapters.iter().zip(chosen).collect();
+                let last = request.stages().zip(stages).last();
+                let mut named: Vec<_> =
+                    last.into_iter().flat_map(|(choices, chosen)| choices.iter().zip(chosen)).collect();
                 named.sort_by(|(_, (_, a)), (_, (_, b))| b.get().total_cmp(&a.get()));
                 let format = named.iter().find_map(|(choice, _)| self.shelf.default_format(&choice.source));
                 format.map(|name| self.compile(&Source::Named(name))).transpose()
@@ -499,34 +302,26 @@ impl Pipeline {
     }
 }
 
-/// Most bytes of the system messages that the router looks at: enough for instructions and a list of tools, too few for
-/// a manual to drown the question.
-const ROUTED_SYSTEM: usize = 2_000;
-
-/// What the router reads of a request; none of token ids.
-fn read_by_router(input: &Input) -> Option<String> {
-    match input {
-        Input::Chat { messages, .. } => Some(routed_text(messages)),
-        Input::Raw(text) => Some(text.clone()),
-        Input::Tokens(_) => None,
+/// The adapters that were asked for by names of the library, each once.
+fn of_library(request: &Request, stages: &[Vec<Chosen>]) -> Vec<AdapterDigest> {
+    let named = |choice: &AdapterChoice| matches!(choice.source, AdapterSource::Name(_));
+    let all = request.stages().zip(stages).flat_map(|(choices, chosen)| choices.iter().zip(chosen));
+    let mut digests = Vec::new();
+    for (_, (file, _)) in all.filter(|(choice, _)| named(choice)) {
+        if !digests.contains(&file.digest()) {
+            digests.push(file.digest());
+        }
     }
+    digests
 }
 
-/// What the router reads of a conversation: the system messages, which often name the task, and the last question.
-fn routed_text(messages: &[Message]) -> String {
-    let mut text = String::new();
-    for message in messages.iter().filter(|m| m.role == Role::System) {
-        text.push_str(&message.content);
-        text.push('\n');
+/// What an answer runs under, one after the other; nothing where that does not change.
+fn answer_stages(then: &[Then], stages: &[Vec<Chosen>]) -> Vec<AnswerStage> {
+    if then.is_empty() {
+        return Vec::new();
     }
-    text.truncate(text.floor_char_boundary(ROUTED_SYSTEM));
-    let question = messages.iter().rfind(|m| m.role == Role::User).map(|m| m.content.as_str());
-    text + question.unwrap_or_default()
-}
-
-fn applied(chosen: &[Chosen]) -> Vec<Applied> {
-    let one = |(file, scale): &Chosen| Applied { name: file.label(), digest: file.digest(), scale: scale.get() };
-    chosen.iter().map(one).collect()
+    let markers = std::iter::once(None).chain(then.iter().map(|then| Some(then.marker.clone())));
+    markers.zip(stages).map(|(marker, stage)| AnswerStage { marker, adapters: applied(stage) }).collect()
 }
 
 /// The failure that a refused format becomes.
@@ -538,64 +333,8 @@ pub fn format_failure(e: GrammarError) -> Failure {
     Failure::new(code, e.to_string())
 }
 
-impl Ticket {
-    /// Waits for the whole answer; `on_text` sees the text as it comes.
-    ///
-    /// # Errors
-    /// The request failed, or the engine stopped.
-    pub fn wait(mut self, mut on_text: impl FnMut(&str)) -> Result<Answer, Failure> {
-        let mut text = String::new();
-        let mut tokens = Vec::new();
-        let mut probabilities = Vec::new();
-        loop {
-            match self.events.recv() {
-                Ok(Event::Prefilled { .. }) => (),
-                Ok(Event::Token(event)) => {
-                    if !event.text.is_empty() {
-                        on_text(&event.text);
-                    }
-                    text += &event.text;
-                    tokens.extend(event.tokens);
-                    probabilities.extend(event.probabilities);
-                }
-                Ok(Event::Finished(finished)) => {
-                    self.uses.succeeded();
-                    return Ok(Answer { text, tokens, probabilities, finished });
-                }
-                Ok(Event::Failed(failure)) => return Err(failure),
-                Err(_) => {
-                    return Err(Failure::new(Code::Other, "the engine stopped before the answer was complete"));
-                }
-            }
-        }
-    }
-}
-
 /// Kept so that a pipeline can be shared between threads.
 const _: fn() = || {
     fn shared<T: Send + Sync>() {}
     shared::<Arc<Pipeline>>();
 };
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_router_reads_instructions_and_the_last_question() {
-        let say = |role, content: &str| Message::new(role, content);
-        let (system, user, answer) = (Role::System, Role::User, Role::Assistant);
-        let long = "\u{e9}".repeat(ROUTED_SYSTEM);
-        let kept = format!("{}Q", "\u{e9}".repeat(ROUTED_SYSTEM / 2));
-        for (messages, expected) in [
-            (vec![say(user, "Q")], "Q"),
-            (vec![say(system, "Write SQL."), say(user, "Q")], "Write SQL.\nQ"),
-            (vec![say(system, "S"), say(user, "first"), say(answer, "A"), say(user, "last")], "S\nlast"),
-            (vec![say(system, &long), say(user, "Q")], kept.as_str()),
-            (vec![say(answer, "A")], ""),
-            (Vec::new(), ""),
-        ] {
-            assert_eq!(routed_text(&messages), expected);
-        }
-    }
-}

@@ -67,6 +67,15 @@ impl AdapterChoice {
     }
 }
 
+/// Adapters that take over inside an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Then {
+    /// When this text is complete in the answer, counted from the change before.
+    pub marker: String,
+    /// What applies from the token on that completes it; none for the plain base.
+    pub adapters: Vec<AdapterChoice>,
+}
+
 /// Adapters are to be chosen by the router.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Routing {
@@ -114,6 +123,8 @@ pub struct Request {
     pub input: Input,
     /// Adapters to apply; none for the plain base.
     pub adapters: Vec<AdapterChoice>,
+    /// Adapters that take over inside the answer, in order.
+    pub then: Vec<Then>,
     /// Have the router choose the adapters instead.
     pub route: Option<Routing>,
     /// The form the answer must have.
@@ -140,6 +151,7 @@ impl Request {
         Self {
             input,
             adapters: Vec::new(),
+            then: Vec::new(),
             route: None,
             format: None,
             after: None,
@@ -150,6 +162,11 @@ impl Request {
             n_probs: 0,
             owner: 0,
         }
+    }
+
+    /// The adapters at the beginning, then those of each change.
+    pub fn stages(&self) -> impl Iterator<Item = &[AdapterChoice]> {
+        std::iter::once(self.adapters.as_slice()).chain(self.then.iter().map(|then| then.adapters.as_slice()))
     }
 
     /// Checks everything that can be checked without a file. `vocabulary` is the number of tokens of the model.
@@ -193,23 +210,37 @@ impl Request {
         }
         if let Some(route) = &self.route {
             route.validate()?;
-            if !self.adapters.is_empty() {
+            if !self.adapters.is_empty() || !self.then.is_empty() {
                 return Err(E::AutoAndNamed);
             }
         }
-        let scales = self.adapters.iter().map(|a| Scale::new(a.scale)).collect::<Result<Vec<_>, _>>();
+        if self.then.len() > MAX_THEN {
+            return Err(E::TooMany("then", MAX_THEN));
+        }
+        if self.then.iter().any(|then| then.marker.is_empty()) {
+            return Err(E::Empty("then.marker"));
+        }
+        if self.then.iter().any(|then| then.marker.len() > 4096) {
+            return Err(E::TooLong("then.marker", 4096));
+        }
+        let of =
+            |adapters: &[AdapterChoice]| adapters.iter().map(|a| Scale::new(a.scale)).collect::<Result<Vec<_>, _>>();
+        let scales = self.stages().map(of).collect::<Result<_, _>>();
         Ok(ValidRequest { scales: scales?, request: self })
     }
 }
 
 /// Most alternatives reported for each token.
 pub const MAX_PROBS: usize = 1000;
+/// Most changes of adapters inside an answer.
+const MAX_THEN: usize = 7;
 
 /// A request whose numbers, ids and sizes are all in range.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValidRequest {
     request: Request,
-    scales: Vec<Scale>,
+    /// Of the adapters at the beginning, then of those of each change.
+    scales: Vec<Vec<Scale>>,
 }
 
 impl ValidRequest {
@@ -223,9 +254,10 @@ impl ValidRequest {
         self.request
     }
 
-    /// The adapters with their checked weights.
-    pub fn adapters(&self) -> impl Iterator<Item = (&AdapterChoice, Scale)> {
-        self.request.adapters.iter().zip(self.scales.iter().copied())
+    /// The adapters with their checked weights: those at the beginning, then those of each change.
+    pub fn stages(&self) -> impl Iterator<Item = impl Iterator<Item = (&AdapterChoice, Scale)>> {
+        let stages = self.request.stages().zip(&self.scales);
+        stages.map(|(adapters, scales)| adapters.iter().zip(scales.iter().copied()))
     }
 }
 
@@ -295,6 +327,7 @@ mod tests {
         let bias = |target| Sampling { logit_bias: vec![LogitBias { target, bias: 1.0 }], ..Sampling::default() };
         let stop = |stop: Vec<String>| JobLimits { stop, ..JobLimits::default() };
         let adapter = |scale| vec![AdapterChoice::file("a.gguf", scale)];
+        let then = |marker: &str, scale| Then { marker: marker.into(), adapters: adapter(scale) };
         let table: Vec<(Request, &str)> = vec![
             (Request { input: Input::chat(vec![]), ..raw() }, "messages is empty"),
             (Request { input: Input::Raw("a\0b".into()), ..raw() }, "prompt holds a NUL byte"),
@@ -303,6 +336,9 @@ mod tests {
             (Request { sampling: bias(BiasTarget::Token(100)), ..raw() }, "logit_bias: token 100 is outside"),
             (Request { limits: stop(vec!["x".into(); 65]), ..raw() }, "stop may have at most 64 entries"),
             (Request { limits: stop(vec!["x".repeat(5000)]), ..raw() }, "stop may have at most 4096 bytes"),
+            (Request { then: vec![then("", 1.0)], ..raw() }, "then.marker is empty"),
+            (Request { then: vec![then("!", 9.0)], ..raw() }, "adapter scale must be a number from 0 to 8, not 9"),
+            (Request { then: vec![then("!", 1.0); 8], ..raw() }, "then may have at most 7 entries"),
             (Request { n_probs: 1001, ..raw() }, "n_probs must be from 0 to 1000, not 1001"),
             (Request { adapters: adapter(-1.0), ..raw() }, "adapter scale must be a number from 0 to 8, not -1"),
             (Request { adapters: adapter(f32::NAN), ..raw() }, "adapter scale must be a number from 0 to 8, not NaN"),

@@ -145,6 +145,21 @@ impl Shelf {
         self.router()?.route(&ask).map_err(|e| routing_failure(&e))
     }
 
+    /// The shares of adapters (and compositions) of the library in a mix that is to answer a text; `None` when the router
+    /// knows none of them.
+    ///
+    /// # Errors
+    /// As [`Shelf::route`]; a name is not there.
+    pub fn shares(&self, text: &str, names: &[&str]) -> Result<Option<Vec<f32>>, Failure> {
+        let library = self.library()?;
+        let digest = |name: &&str| {
+            let name = AdapterName::new(*name).map_err(|e| Failure::usage(e.to_string()))?;
+            library.find(&name).map(|entry| entry.digest).map_err(|e| library_failure(&e))
+        };
+        let digests: Vec<AdapterDigest> = names.iter().map(digest).collect::<Result<_, Failure>>()?;
+        self.router()?.shares(text, &digests).map_err(|e| routing_failure(&e))
+    }
+
     /// The router over the library.
     ///
     /// # Errors

@@ -133,11 +133,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// A bare `[]` is of no certain type where another crate compares its own with `char`.
+    const NOBODY: [char; 0] = [];
+
     #[test]
     fn the_least_recently_used_goes_first() {
         let mut lru = ByteLru::new(10);
-        assert_eq!(lru.insert('a', 4), []);
-        assert_eq!(lru.insert('b', 4), []);
+        assert_eq!(lru.insert('a', 4), NOBODY);
+        assert_eq!(lru.insert('b', 4), NOBODY);
         assert!(lru.touch(&'a'));
         assert_eq!(lru.insert('c', 4), ['b']);
         assert_eq!(lru.insert('d', 10), ['a', 'c']);
@@ -147,23 +150,23 @@ mod tests {
     #[test]
     fn what_cannot_fit_is_not_kept_and_drives_nothing_out() {
         let mut lru = ByteLru::new(10);
-        assert_eq!(lru.insert('a', 4), []);
+        assert_eq!(lru.insert('a', 4), NOBODY);
         assert_eq!(lru.insert('b', 11), ['b']);
         assert!(lru.pin(&'a'));
         assert_eq!(lru.insert('c', 7), ['c']);
-        assert_eq!(lru.insert('d', 6), []);
+        assert_eq!(lru.insert('d', 6), NOBODY);
         assert_eq!(ByteLru::new(0).insert('a', 1), ['a'], "no cache at all");
     }
 
     #[test]
     fn pinned_ones_stay_and_may_exceed() {
         let mut lru = ByteLru::new(10);
-        assert_eq!(lru.insert_pinned('a', 8), []);
-        assert_eq!(lru.insert('b', 2), []);
+        assert_eq!(lru.insert_pinned('a', 8), NOBODY);
+        assert_eq!(lru.insert('b', 2), NOBODY);
         assert_eq!(lru.insert_pinned('c', 8), ['b']);
         assert_eq!(lru.used(), 16);
         assert_eq!(lru.unpin(&'a'), ['a']);
-        assert_eq!(lru.unpin(&'z'), []);
+        assert_eq!(lru.unpin(&'z'), NOBODY);
         assert_eq!((lru.used(), lru.len()), (8, 1));
     }
 

@@ -28,7 +28,7 @@ const AHEAD: usize = 64;
 
 /// A line under way.
 enum Line {
-    Asked { id: Value, ticket: Ticket, return_tokens: bool },
+    Asked { id: Value, ticket: Box<Ticket>, return_tokens: bool },
     Refused { id: Value, failure: Failure },
 }
 
@@ -83,11 +83,13 @@ fn print_results(
             Line::Refused { id, failure } => (wire::error_value(&id, &failure), false),
             Line::Asked { id, ticket, return_tokens } => {
                 let (adapters, route) = (ticket.adapters.clone(), ticket.route.clone());
+                let compositions = ticket.compositions.clone();
                 let result = match ticket.wait(|_| ()) {
                     Ok(answer) => {
                         let ok = wire::cut(&answer).is_none();
                         let value = wire::result_value(Some(&id), &answer, &adapters, return_tokens);
-                        (wire::with_route(value, route.as_deref()), ok)
+                        let value = wire::with_route(value, route.as_deref());
+                        (wire::with_compositions(value, &compositions, &answer.finished), ok)
                     }
                     Err(failure) => (wire::error_value(&id, &failure), false),
                 };
@@ -148,7 +150,7 @@ impl Reader {
                 if self.signals.code().is_some() {
                     ticket.cancel.cancel();
                 }
-                Line::Asked { id: asked.id, ticket, return_tokens: asked.return_tokens }
+                Line::Asked { id: asked.id, ticket: Box::new(ticket), return_tokens: asked.return_tokens }
             }
             Err(failure) => Line::Refused { id: asked.id, failure },
         }

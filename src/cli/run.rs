@@ -98,6 +98,7 @@ pub fn run(args: RunArgs, context: &Context) -> Result<(), Outcome> {
     }
     ticket.warnings.iter().for_each(|w| context.printer.warning(w));
     let (adapters, route) = (ticket.adapters.clone(), ticket.route.clone());
+    let compositions = ticket.compositions.clone();
     let stream = args.output == OutputKind::Text && !args.no_stream;
     let cancel = ticket.cancel.clone();
     let mut broken = None;
@@ -117,7 +118,9 @@ pub fn run(args: RunArgs, context: &Context) -> Result<(), Outcome> {
     match args.output {
         OutputKind::Json => {
             let value = wire::result_value(None, &answer, &adapters, false);
-            context.printer.line(&wire::with_route(value, route.as_deref()).to_string())?;
+            let value =
+                wire::with_compositions(wire::with_route(value, route.as_deref()), &compositions, &answer.finished);
+            context.printer.line(&value.to_string())?;
         }
         OutputKind::Text => {
             if !stream {
@@ -134,6 +137,7 @@ pub fn run(args: RunArgs, context: &Context) -> Result<(), Outcome> {
     if let Some(route) = &route {
         context.printer.note(&super::summary::route(route));
     }
+    super::summary::compositions(&compositions, &answer.finished).iter().for_each(|line| context.printer.note(line));
     context.printer.note(&super::summary::line(&answer, &adapters));
     if let Some(failure) = wire::cut(&answer) {
         return Err(failure.into());

@@ -1,6 +1,7 @@
 //! The dim line after an answer: which adapters, how many tokens, how fast.
 
-use crate::pipeline::{Answer, Applied};
+use crate::event::Finished;
+use crate::pipeline::{Answer, Applied, Compositions};
 use crate::router::Route;
 
 /// One line about an answer.
@@ -27,6 +28,22 @@ pub fn adapters(adapters: &[Applied]) -> String {
 /// One line about a decision.
 pub fn route(route: &Route) -> String {
     format!("route ({}, confidence {:.2}): {}", route.strategy, route.confidence, route.reason)
+}
+
+/// What compositions came to, a line each.
+pub fn compositions(compositions: &Compositions, finished: &Finished) -> Vec<String> {
+    let weighed = compositions.weighed.iter().filter(|w| w.equally.is_none()).map(|w| {
+        let parts: Vec<String> = w.parts.iter().map(|(name, share)| format!("{name} {share:.3}")).collect();
+        format!("{} by route: {}", w.composition, parts.join(", "))
+    });
+    let later = compositions.stages.iter().skip(1).zip(&finished.crossed).map(|(stage, from)| {
+        let marker = stage.marker.as_deref().unwrap_or_default().escape_debug();
+        match from {
+            Some(from) => format!("{} from token {from} on, after '{marker}'", adapters(&stage.adapters)),
+            None => format!("'{marker}' did not come: {} did not take over", adapters(&stage.adapters)),
+        }
+    });
+    weighed.chain(later).collect()
 }
 
 /// A decision with its candidates.

@@ -6,10 +6,10 @@
 //! parts with the weights multiplied, until only adapters are left. A composition that contains itself is refused.
 
 mod file;
-
-use std::collections::BTreeMap;
+mod resolve;
 
 pub use file::{from_gguf, to_gguf};
+pub use resolve::{Lookup, Shares, answers, equally, resolve};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,8 @@ pub const MAX_PARTS: usize = crate::adapter::AdapterSet::MAX;
 pub const MAX_STAGES: usize = 8;
 /// Most compositions inside each other.
 pub const MAX_DEPTH: usize = 16;
+/// Longest marker, in bytes.
+pub const MAX_MARKER: usize = 256;
 /// Largest weight.
 const MAX_WEIGHT: f32 = 8.0;
 
@@ -44,9 +46,15 @@ pub struct Stage {
     /// The ready format of its answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
+    /// The parts' weights are multiplied by how well each fits the request, as shares of 1.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_route: bool,
+    /// The text at which, inside the same answer, the next stage takes over. Without it the next stage is given the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
 }
 
-/// Stages, each of which answers the answer of the one before; one stage is a plain mix.
+/// Stages, each of which answers the answer of the one before, or goes on in it after a marker; one stage is a plain mix.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Composition {
@@ -83,6 +91,17 @@ pub enum ComposeError {
         /// Its weight, as text.
         weight: String,
     },
+    /// A marker that is none.
+    #[error("the marker '{0}' must have 1 to {MAX_MARKER} bytes and no NUL, and a stage after it")]
+    Marker(String),
+    /// A stage that goes on in an answer has something of its own that needs a beginning or an end.
+    #[error("stage {stage} {what}")]
+    Inside {
+        /// Which, from 1.
+        stage: usize,
+        /// What it cannot have.
+        what: &'static str,
+    },
     /// No stage.
     #[error("a composition needs at least one stage")]
     Empty,
@@ -115,111 +134,19 @@ impl Composition {
                 return Err(ComposeError::Weight { name: part.name.clone(), weight: part.weight.to_string() });
             }
         }
+        let last = self.stages.len() - 1;
+        for (at, stage) in self.stages.iter().enumerate() {
+            let Some(marker) = &stage.until else { continue };
+            if at == last || marker.is_empty() || marker.len() > MAX_MARKER || marker.contains('\0') {
+                return Err(ComposeError::Marker(marker.escape_debug().take(40).collect()));
+            }
+        }
         Ok(())
     }
 
     /// The names that it mentions.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.stages.iter().flat_map(|stage| stage.parts.iter().map(|part| part.name.as_str()))
-    }
-}
-
-/// Looks up a name: its composition, or none for an adapter.
-pub type Lookup<'l> = &'l dyn Fn(&str) -> Result<Option<Composition>, String>;
-
-/// The flat stages of a composition: only adapters are left, each once in a stage, in the order of their names.
-///
-/// # Errors
-/// A cycle, a part that cannot be looked up, more than [`MAX_PARTS`] adapters or [`MAX_STAGES`] stages, stages inside a mix.
-pub fn resolve(name: &str, composition: &Composition, lookup: Lookup<'_>) -> Result<Vec<Stage>, ComposeError> {
-    let mut path = vec![name.to_owned()];
-    let flat = stages(composition, lookup, &mut path)?;
-    match flat.len() {
-        found if found > MAX_STAGES => {
-            Err(ComposeError::TooMany { name: name.to_owned(), what: "stages", found, most: MAX_STAGES })
-        }
-        _ => Ok(flat),
-    }
-}
-
-fn stages(composition: &Composition, lookup: Lookup<'_>, path: &mut Vec<String>) -> Result<Vec<Stage>, ComposeError> {
-    composition.check(path.last().map_or("", String::as_str))?;
-    let mut flat = Vec::new();
-    for stage in &composition.stages {
-        // A stage that is one chain as it is takes its stages over.
-        if let [Part { name, weight: 1.0 }] = stage.parts.as_slice()
-            && let Some(inner) = lookup(name).map_err(ComposeError::Lookup)?
-            && inner.stages.len() > 1
-        {
-            enter(name, path)?;
-            let mut inner = stages(&inner, lookup, path)?;
-            path.pop();
-            if let Some(first) = inner.first_mut() {
-                first.instruction = stage.instruction.clone().or(first.instruction.take());
-            }
-            if let Some(last) = inner.last_mut() {
-                last.format = stage.format.clone().or(last.format.take());
-            }
-            flat.extend(inner);
-            continue;
-        }
-        let mut weights = BTreeMap::new();
-        let mut format = stage.format.clone();
-        let mut instruction = stage.instruction.clone();
-        for part in &stage.parts {
-            let inner = leaves(part, 1.0, lookup, path, &mut weights)?;
-            if let (Some(inner), 1) = (inner, stage.parts.len()) {
-                format = format.or(inner.format);
-                instruction = instruction.or(inner.instruction);
-            }
-        }
-        weights.retain(|_, weight| *weight != 0.0);
-        if weights.len() > MAX_PARTS {
-            let name = path.last().cloned().unwrap_or_default();
-            let found = weights.len();
-            return Err(ComposeError::TooMany { name, what: "adapters in one stage", found, most: MAX_PARTS });
-        }
-        let parts = weights.into_iter().map(|(name, weight)| Part { name, weight }).collect();
-        flat.push(Stage { parts, instruction, format });
-    }
-    Ok(flat)
-}
-
-/// Adds the adapters under a part; the part's own stage, where it is a composition.
-fn leaves(
-    part: &Part,
-    by: f32,
-    lookup: Lookup<'_>,
-    path: &mut Vec<String>,
-    weights: &mut BTreeMap<String, f32>,
-) -> Result<Option<Stage>, ComposeError> {
-    let Some(inner) = lookup(&part.name).map_err(ComposeError::Lookup)? else {
-        *weights.entry(part.name.clone()).or_default() += part.weight * by;
-        return Ok(None);
-    };
-    enter(&part.name, path)?;
-    inner.check(&part.name)?;
-    let [stage] = inner.stages.as_slice() else {
-        return Err(ComposeError::Staged(part.name.clone()));
-    };
-    for below in &stage.parts {
-        leaves(below, by * part.weight, lookup, path, weights)?;
-    }
-    path.pop();
-    Ok(Some(stage.clone()))
-}
-
-/// Goes one composition deeper.
-fn enter(name: &str, path: &mut Vec<String>) -> Result<(), ComposeError> {
-    let cycle = path.iter().any(|above| above == name);
-    path.push(name.to_owned());
-    match path.len() {
-        _ if cycle => Err(ComposeError::Cycle(std::mem::take(path))),
-        found if found > MAX_DEPTH => {
-            let name = path.first().cloned().unwrap_or_default();
-            Err(ComposeError::TooMany { name, what: "compositions inside each other", found, most: MAX_DEPTH })
-        }
-        _ => Ok(()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Flat weights, chains, cycles, bounds.
 
+use std::collections::BTreeMap;
+
 use super::*;
 
 /// `a=0.5+b` as a stage.
@@ -22,7 +24,7 @@ fn flat(all: &[(&str, &[&str])], name: &str) -> Result<Vec<String>, String> {
         "gone" => Err("no adapter 'gone'".to_owned()),
         name => Ok(known.get(name).cloned()),
     };
-    let stages = resolve(name, &known[name], &lookup).map_err(|e| e.to_string())?;
+    let stages = resolve(name, &known[name], &lookup, &equally).map_err(|e| e.to_string())?;
     let shown =
         |stage: &Stage| stage.parts.iter().map(|p| format!("{}={:.3}", p.name, p.weight)).collect::<Vec<_>>().join("+");
     Ok(stages.iter().map(shown).collect())
@@ -49,6 +51,29 @@ fn nested_weights_multiply_and_equal_adapters_add_up() {
 }
 
 #[test]
+fn shares_of_the_request_multiply_the_weights_that_are_given() {
+    let mut chosen = composition(&["a=0.5+b+c"]);
+    chosen.stages[0].by_route = true;
+    let outer = composition(&["chosen=2+a=0.1"]);
+    let lookup = |name: &str| Ok((name == "chosen").then(|| chosen.clone()));
+    let shares = |name: &str, parts: &[Part]| {
+        assert_eq!((name, parts.len()), ("chosen", 3));
+        vec![0.75, 0.25, 0.0]
+    };
+    let weights = |stages: Vec<Stage>| -> Vec<(String, f32)> {
+        stages[0].parts.iter().map(|part| (part.name.clone(), part.weight)).collect()
+    };
+    let named =
+        |all: &[(&str, f32)]| all.iter().map(|(name, weight)| ((*name).to_owned(), *weight)).collect::<Vec<_>>();
+    let alone = resolve("chosen", &chosen, &lookup, &shares).expect("flat");
+    assert_eq!(weights(alone), named(&[("a", 0.375), ("b", 0.25)]), "a part without a share is not there");
+    let inside = resolve("outer", &outer, &lookup, &shares).expect("flat");
+    assert_eq!(weights(inside), named(&[("a", 0.85), ("b", 0.5)]));
+    let plain = resolve("chosen", &composition(&["a+b"]), &lookup, &shares).expect("flat");
+    assert_eq!(weights(plain), named(&[("a", 1.0), ("b", 1.0)]), "only where it was asked for");
+}
+
+#[test]
 fn chains_go_into_chains_but_not_into_mixes() {
     let all: &[(&str, &[&str])] = &[
         ("mix", &["a+b=0.5"]),
@@ -63,6 +88,42 @@ fn chains_go_into_chains_but_not_into_mixes() {
     for name in ["wrong", "wrong-too"] {
         assert!(flat(all, name).expect_err(name).contains("'chain' has several stages"));
     }
+}
+
+#[test]
+fn stages_after_a_marker_are_in_the_same_answer() {
+    let until = |mut c: Composition, markers: &[(usize, &str)]| {
+        markers.iter().for_each(|(at, marker)| c.stages[*at].until = Some((*marker).to_owned()));
+        c
+    };
+    let thinker = until(composition(&["a", "b"]), &[(0, "</think>")]);
+    let chain = composition(&["x", "thinker", "y"]);
+    let over = until(composition(&["thinker", "c"]), &[(0, "!")]);
+    let lookup = |name: &str| Ok((name == "thinker").then(|| thinker.clone()));
+    let shown = |c: &Composition| -> Vec<String> {
+        let flat = resolve("it", c, &lookup, &equally).expect("flat");
+        let name = |s: &Stage| s.parts[0].name.clone() + s.until.as_deref().unwrap_or_default();
+        answers(&flat).map(|stages| stages.iter().map(name).collect()).collect()
+    };
+    assert_eq!(shown(&thinker), ["a</think>b"]);
+    assert_eq!(shown(&chain), ["x", "a</think>b", "y"]);
+    assert_eq!(shown(&over), ["a</think>b!c"]);
+    let bytes = to_gguf(&thinker, "thinker").expect("written");
+    assert_eq!(from_gguf(&bytes, "thinker"), Ok(Some(thinker.clone())));
+
+    let long = "x".repeat(MAX_MARKER + 1);
+    for marker in ["", "a\0b", &long] {
+        let error = until(composition(&["a", "b"]), &[(0, marker)]).check("it").expect_err("no marker");
+        assert!(error.to_string().contains("the marker"), "{error}");
+    }
+    assert!(until(composition(&["a", "b"]), &[(1, "!")]).check("it").is_err(), "nothing after it");
+    let refused = |change: &dyn Fn(&mut Composition)| {
+        let mut c = thinker.clone();
+        change(&mut c);
+        resolve("it", &c, &lookup, &equally).expect_err("refused").to_string()
+    };
+    assert!(refused(&|c| c.stages[1].instruction = Some("Hi".into())).contains("stage 2 goes on"));
+    assert!(refused(&|c| c.stages[0].format = Some("yes-no".into())).contains("stage 1 ends at a marker"));
 }
 
 #[test]

@@ -4,10 +4,12 @@
 //! The marker is a byte string. It is found wherever it stands, across tokens and inside them, and also where the
 //! model has a control token of that spelling.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::error::MatcherError;
+use super::marker::Marker;
 use super::mask::TokenMask;
 use super::matcher::Matcher;
 use super::vocabulary::Vocabulary;
@@ -80,8 +82,10 @@ impl Trigger {
 pub(super) struct Deferred {
     vocabulary: Arc<Vocabulary>,
     trigger: Trigger,
-    /// Per length of a matched part of the marker, the longest shorter one that is also matched (Knuth, Morris, Pratt).
-    shorter: Vec<usize>,
+    /// What must come: the trigger's marker, perhaps after its message.
+    marker: Marker,
+    /// Whether a token is the marker; looked up when first needed, since it takes a search of all tokens.
+    one_token: OnceCell<bool>,
     /// Bytes of the marker that the text ends with.
     matched: usize,
     /// The marker is complete: the inner matcher decides.
@@ -118,13 +122,14 @@ impl Deferred {
         if trigger.inside {
             inner.accept_bytes(&trigger.marker)?;
         }
-        let shorter = shorter(&trigger.marker);
-        let begun = trigger.marker.is_empty();
-        let completing = vec![None; trigger.marker.len()];
+        let marker = Marker::new(trigger.marker.as_slice());
+        let begun = marker.bytes().is_empty();
+        let completing = vec![None; marker.bytes().len()];
         let mut new = Deferred {
             vocabulary,
             trigger,
-            shorter,
+            marker,
+            one_token: OnceCell::new(),
             matched: 0,
             begun,
             waited: 0,
@@ -152,10 +157,10 @@ impl Deferred {
         // Where part of the marker is there, the rest of it follows; else the message goes first.
         if self.matched == 0 && !self.trigger.message.is_empty() {
             let mut marker = std::mem::take(&mut self.trigger.message);
-            marker.append(&mut self.trigger.marker);
-            self.shorter = shorter(&marker);
+            marker.extend_from_slice(&self.trigger.marker);
             self.completing = vec![None; marker.len()];
-            self.trigger.marker = marker;
+            self.marker = Marker::new(marker);
+            self.one_token = OnceCell::new();
         }
     }
 
@@ -294,7 +299,7 @@ impl Deferred {
         if self.free() || !self.must() {
             return Ok(Vec::new());
         }
-        let mut forced = self.trigger.marker[self.matched..].to_vec();
+        let mut forced = self.marker.bytes()[self.matched..].to_vec();
         forced.extend(self.inner.forced_bytes()?);
         Ok(forced)
     }
@@ -312,7 +317,7 @@ impl Deferred {
             true => self.inner.least_bytes_to_finish(),
             false if self.finished => None,
             false if !self.must() => Some(0),
-            false => Some(self.trigger.marker.len() - self.matched + self.inner.least_bytes_to_finish()?),
+            false => Some(self.marker.bytes().len() - self.matched + self.inner.least_bytes_to_finish()?),
         }
     }
 
@@ -338,30 +343,35 @@ impl Deferred {
         if !self.must() || self.vocabulary.is_end(token) {
             return Ok(true);
         }
-        let Some(inner) = self.inner.tokens_to_finish()? else {
-            return Ok(true);
-        };
+        let inner = self.inner.tokens_to_finish()?;
+        Ok(inner.is_none_or(|inner| self.closes(token, budget, inner)))
+    }
+
+    /// Whether the text can still be completed after an allowed token, where `inner` tokens are enough after the marker.
+    fn closes(&self, token: u32, budget: usize, inner: usize) -> bool {
         let bytes = self.vocabulary.piece(token);
-        Ok(match self.lead(self.matched, bytes) {
+        match self.lead(self.matched, bytes) {
             Led::Astray => false,
             Led::Waiting(matched) => self.front(matched) + inner < budget,
             // What stands after the marker may open more; only the marker itself is certain.
-            Led::Begun(at) => at == bytes.len() && inner < budget || budget > inner + self.trigger.marker.len() + 64,
-        })
+            Led::Begun(at) => at == bytes.len() && inner < budget || budget > inner + self.marker.bytes().len() + 64,
+        }
     }
 
     pub fn mask_closing(&mut self, budget: usize) -> Result<&TokenMask, MatcherError> {
         if self.begun {
             return self.inner.mask_closing(budget);
         }
-        let far = self.trigger.marker.len() + 64;
+        let far = self.marker.bytes().len() + 64;
         match self.tokens_to_finish()? {
             Some(needed) if self.must() && budget <= needed + far => {}
             _ => return self.mask(),
         }
         let mut mask = TokenMask::empty(self.vocabulary.len());
+        let inner = self.inner.tokens_to_finish()?;
         for token in 0..self.vocabulary.len() as u32 {
-            if self.allows_closing(token, budget)? {
+            let closes = |inner| self.vocabulary.is_end(token) || self.closes(token, budget, inner);
+            if inner.is_none_or(closes) && self.allows(token)? {
                 mask.insert(token);
             }
         }
@@ -407,29 +417,27 @@ impl Deferred {
     fn front(&self, matched: usize) -> usize {
         // A message may still have to go first; it is empty once it is part of the marker.
         let message = if matched == 0 { self.trigger.message.len() } else { 0 };
-        match matched == 0 && self.vocabulary.find(&self.trigger.marker).is_some() {
+        let one_token = || *self.one_token.get_or_init(|| self.vocabulary.find(self.marker.bytes()).is_some());
+        match matched == 0 && one_token() {
             true => 1 + message,
-            false => self.trigger.marker.len() - matched + message,
+            false => self.marker.bytes().len() - matched + message,
         }
     }
 
     fn lead(&self, matched: usize, bytes: &[u8]) -> Led {
-        let marker = &self.trigger.marker;
-        let mut matched = matched;
-        for (at, byte) in bytes.iter().enumerate() {
-            while matched > 0 && marker[matched] != *byte && self.free() {
-                matched = self.shorter[matched - 1];
-            }
-            if marker[matched] == *byte {
-                matched += 1;
-            } else if !self.free() {
-                return Led::Astray;
-            }
-            if matched == marker.len() {
-                return Led::Begun(at + 1);
-            }
+        if self.free() {
+            return match self.marker.find(matched, bytes) {
+                Ok(taken) => Led::Begun(taken),
+                Err(matched) => Led::Waiting(matched),
+            };
         }
-        Led::Waiting(matched)
+        // Nothing else may stand here: the rest of the marker begins with these bytes, or they begin with it.
+        let rest = &self.marker.bytes()[matched..];
+        match bytes.iter().zip(rest).all(|(byte, wanted)| byte == wanted) {
+            false => Led::Astray,
+            true if bytes.len() >= rest.len() => Led::Begun(rest.len()),
+            true => Led::Waiting(matched + bytes.len()),
+        }
     }
 
     /// The tokens that complete the marker when `matched` bytes of it are there.
@@ -444,20 +452,4 @@ impl Deferred {
         }
         tokens
     }
-}
-
-/// Per matched length less one, the longest proper prefix of the marker that the matched part ends with.
-fn shorter(marker: &[u8]) -> Vec<usize> {
-    let mut shorter = vec![0; marker.len()];
-    let mut matched = 0;
-    for at in 1..marker.len() {
-        while matched > 0 && marker[matched] != marker[at] {
-            matched = shorter[matched - 1];
-        }
-        if marker[matched] == marker[at] {
-            matched += 1;
-        }
-        shorter[at] = matched;
-    }
-    shorter
 }

@@ -1,7 +1,7 @@
 //! Libraries made up for measuring: adapters of 1,000 to 10,000 parameters with real GGUF content, each another.
 
 use super::{AdapterName, Card, Kind, Library, LibraryError, Measured, Metadata, OnConflict, Specialization, Tier};
-use crate::gguf::{GgufError, GgufWriter, TensorType};
+use crate::gguf::{AdapterFacts, AdapterKind, GgufError, GgufWriter, TensorType};
 
 /// Width of the network the adapters pretend to be for (that of SmolLM2-135M).
 const WIDTH: u64 = 576;
@@ -65,6 +65,27 @@ pub fn name(index: u64, seed: u64) -> Result<AdapterName, LibraryError> {
     let mut numbers = Numbers::new(seed ^ index.rotate_left(32));
     let (domain, task) = (numbers.pick(&DOMAINS), numbers.pick(&TASKS));
     Ok(AdapterName::new(format!("{domain}-{task}-{index:07}"))?)
+}
+
+/// What the check of an adapter file against its base would give, for adapters whose base is made up.
+pub fn facts(rank: u32) -> AdapterFacts {
+    AdapterFacts {
+        kind: AdapterKind::Lora,
+        architecture: "llama".into(),
+        name: None,
+        task_name: None,
+        prompt_prefix: None,
+        alpha: rank as f32,
+        rank_min: rank,
+        rank_max: rank,
+        targets: Vec::new(),
+        pairs: Vec::new(),
+        gains: Vec::new(),
+        parameter_count: 1,
+        weight_bytes: 1,
+        all_zero: false,
+        invocation_tokens: Vec::new(),
+    }
 }
 
 /// Adapter `index`: a whole GGUF file, of 1,152 to 9,216 parameters in half precision, and its metadata.

@@ -141,7 +141,7 @@ fn planted_twins_are_found_merged_and_undone() {
     let bytes = merged.deltas.to_gguf("merged").expect("written");
     let names: Vec<AdapterName> = entries.iter().map(|e| e.name.clone()).collect();
     let before: Vec<Vec<u8>> = names.iter().map(|n| library.pin(n).expect("there").bytes().to_vec()).collect();
-    let facts = facts(&bytes);
+    let facts = synthetic::facts(Deltas::read_alone(&bytes).expect("read").rank() as u32);
     let number = apply_merge(&library, &entries, &bytes, (&facts, merged.error), "a test").expect("applied");
     for name in &names {
         let pinned = library.pin(name).expect("there");
@@ -162,26 +162,4 @@ fn planted_twins_are_found_merged_and_undone() {
     assert_eq!(library.find(&names[0]).expect("back").digest, gone.digest);
     assert!(library.verify().expect("looked").is_clean());
     assert_eq!(library.list(&Filter::default(), &Page::first(1000)).expect("listed").len(), 420);
-}
-
-/// Facts as a check against a base model would give them; the made-up base has no file.
-fn facts(bytes: &[u8]) -> crate::gguf::AdapterFacts {
-    let deltas = Deltas::read_alone(bytes).expect("read");
-    crate::gguf::AdapterFacts {
-        kind: crate::gguf::AdapterKind::Lora,
-        architecture: "llama".into(),
-        name: None,
-        task_name: None,
-        prompt_prefix: None,
-        alpha: deltas.rank() as f32,
-        rank_min: deltas.rank() as u32,
-        rank_max: deltas.rank() as u32,
-        targets: Vec::new(),
-        pairs: Vec::new(),
-        gains: Vec::new(),
-        parameter_count: 1,
-        weight_bytes: 1,
-        all_zero: false,
-        invocation_tokens: Vec::new(),
-    }
 }

@@ -1,12 +1,16 @@
 //! Requests that name compositions: mixes give way to their adapters, chains run stage after stage.
 
+use std::cell::RefCell;
+
 use super::Pipeline;
+use super::text::read_by_router;
+use super::ticket::Weighed;
 use crate::adapter::AdapterDigest;
-use crate::compose::{self, ComposeError, Stage};
+use crate::compose::{self, ComposeError, Part, Stage};
 use crate::error::{Code, Failure};
 use crate::grammar::Source;
 use crate::prompt::Role;
-use crate::request::{AdapterChoice, AdapterSource, Input, Request};
+use crate::request::{AdapterChoice, AdapterSource, Input, Request, Then};
 
 /// What chosen adapters come to.
 pub(super) struct Composed {
@@ -16,15 +20,41 @@ pub(super) struct Composed {
     pub plain: Vec<AdapterChoice>,
     /// The compositions themselves, whose use is counted too.
     pub digests: Vec<AdapterDigest>,
+    /// What the router made of those that are weighed by it.
+    pub weighed: Vec<Weighed>,
+}
+
+/// A request whose compositions have given way.
+pub(super) struct Flat {
+    /// Of a chain, the last stage.
+    pub request: Request,
+    /// The compositions.
+    pub composed: Vec<AdapterDigest>,
+    /// What the router made of those that are weighed by it.
+    pub weighed: Vec<Weighed>,
+}
+
+impl Flat {
+    fn plain(request: Request) -> Self {
+        Self { request, composed: Vec::new(), weighed: Vec::new() }
+    }
 }
 
 impl Pipeline {
-    /// What the compositions among the choices come to; none when there are none.
+    /// What the compositions among the choices come to for a request of which the router reads `text`; none when there
+    /// are none.
     ///
     /// # Errors
     /// A part is missing, a cycle, too many adapters, a chain inside a mix.
-    pub(super) fn composed(&self, choices: &[AdapterChoice]) -> Result<Option<Composed>, Failure> {
-        let mut found = Composed { stages: Vec::new(), plain: Vec::new(), digests: Vec::new() };
+    pub(super) fn composed(&self, choices: &[AdapterChoice], text: Option<&str>) -> Result<Option<Composed>, Failure> {
+        let mut found = Composed { stages: Vec::new(), plain: Vec::new(), digests: Vec::new(), weighed: Vec::new() };
+        let weighed = RefCell::new(Vec::new());
+        let shares = |composition: &str, parts: &[Part]| {
+            let one = self.weigh(composition, parts, text);
+            let shares = one.parts.iter().map(|(_, share)| *share).collect();
+            weighed.borrow_mut().push(one);
+            shares
+        };
         for choice in choices {
             let AdapterSource::Name(name) = &choice.source else {
                 found.plain.push(choice.clone());
@@ -39,14 +69,35 @@ impl Pipeline {
                 Ok(known) => Ok(known.map(|(composition, _)| composition)),
                 Err(failure) => Err(failure.message),
             };
-            let stages = compose::resolve(name, &composition, &lookup).map_err(|e| refused(name, &e))?;
+            let stages = compose::resolve(name, &composition, &lookup, &shares).map_err(|e| refused(name, &e))?;
             if stages.len() > 1 && (choices.len() > 1 || choice.scale != 1.0) {
                 return Err(refused(name, &ComposeError::Staged(name.clone())));
             }
             found.digests.push(digest);
-            found.stages.extend(stages.into_iter().map(|stage| weighed(stage, choice.scale)));
+            found.stages.extend(stages.into_iter().map(|stage| scaled(stage, choice.scale)));
         }
+        found.weighed = weighed.into_inner();
         Ok((!found.digests.is_empty()).then_some(found))
+    }
+
+    /// The shares of a stage's parts by the router; equal ones where it cannot tell.
+    fn weigh(&self, composition: &str, parts: &[Part], text: Option<&str>) -> Weighed {
+        let names: Vec<&str> = parts.iter().map(|part| part.name.as_str()).collect();
+        let found = match text {
+            None => Err("a prompt of token ids has no text to weigh them by".to_owned()),
+            Some(text) if text.trim().is_empty() => Err("the request has no text to weigh them by".to_owned()),
+            Some(text) => match self.shelf.shares(text, &names) {
+                Ok(Some(shares)) => Ok(shares),
+                Ok(None) => Err("the router knows none of them".to_owned()),
+                Err(failure) => Err(failure.message),
+            },
+        };
+        let (shares, equally) = match found {
+            Ok(shares) => (shares, None),
+            Err(why) => (compose::equally(composition, parts), Some(why)),
+        };
+        let parts = names.into_iter().map(str::to_owned).zip(shares).collect();
+        Weighed { composition: composition.to_owned(), parts, equally }
     }
 
     /// The request that is left when its compositions have given way: of a chain, the last stage, after the others have
@@ -54,9 +105,11 @@ impl Pipeline {
     ///
     /// # Errors
     /// As [`Pipeline::submit`], for any stage; a chain for a prompt of tokens.
-    pub(super) fn compose(&self, request: Request) -> Result<(Request, Vec<AdapterDigest>), Failure> {
-        let Some(Composed { stages, plain, digests }) = self.composed(&request.adapters)? else {
-            return Ok((request, Vec::new()));
+    pub(super) fn compose(&self, request: Request) -> Result<Flat, Failure> {
+        let text = read_by_router(&request.input);
+        let Some(Composed { stages, plain, digests, weighed }) = self.composed(&request.adapters, text.as_deref())?
+        else {
+            return Ok(Flat::plain(request));
         };
         // What its card says of its answers; of several adapters, that of their own.
         let own = match request.adapters.as_slice() {
@@ -64,45 +117,52 @@ impl Pipeline {
             _ => None,
         };
         if stages.len() > 1 && digests.len() == 1 {
-            let request = self.chain(request, &stages)?;
-            return Ok((Request { format: request.format.or(own), ..request }, digests));
+            let request = self.chain(request, &compose::answers(&stages).collect::<Vec<_>>())?;
+            let request = Request { format: request.format.or(own), ..request };
+            return Ok(Flat { request, composed: digests, weighed });
         }
         let mut request = Request { adapters: side_by_side(&plain, &stages), ..request };
         if let ([stage], true) = (stages.as_slice(), plain.is_empty()) {
             request.format = request.format.or_else(|| stage.format.clone().map(Source::Named)).or(own);
             request.input = instructed(request.input, stage.instruction.as_deref())?;
         }
-        Ok((request, digests))
+        Ok(Flat { request, composed: digests, weighed })
     }
 
-    /// Lets all stages but the last answer.
-    fn chain(&self, request: Request, stages: &[Stage]) -> Result<Request, Failure> {
-        let Some((last, earlier)) = stages.split_last() else { return Ok(request) };
+    /// Lets all but the last answer be given, each by its stages.
+    fn chain(&self, request: Request, answers: &[&[Stage]]) -> Result<Request, Failure> {
+        let Some((last, earlier)) = answers.split_last() else { return Ok(request) };
         let mut input = request.input.clone();
-        for (at, stage) in earlier.iter().enumerate() {
-            let asked = Request {
-                input: instructed(input.clone(), stage.instruction.as_deref())?,
-                adapters: choices(stage).collect(),
-                format: stage.format.clone().map(Source::Named),
-                n_probs: 0,
-                after: None,
-                ..request.clone()
-            };
-            let answer = self.submit(asked)?.wait(|_| ())?;
+        for (at, stages) in earlier.iter().enumerate() {
+            let asked = Request { input: input.clone(), format: None, n_probs: 0, after: None, ..request.clone() };
+            let answer = self.submit(one_answer(asked, stages)?)?.wait(|_| ())?;
             if answer.text.trim().is_empty() {
-                let message =
-                    format!("stage {} of {} answered nothing that the next could be given", at + 1, stages.len());
+                let message = format!(
+                    "answer {} of {} is empty: there is nothing the next could be given",
+                    at + 1,
+                    answers.len()
+                );
                 return Err(Failure::new(Code::Other, message));
             }
             input = answered(input, answer.text);
         }
-        Ok(Request {
-            input: instructed(input, last.instruction.as_deref())?,
-            adapters: choices(last).collect(),
-            format: request.format.clone().or_else(|| last.format.clone().map(Source::Named)),
-            ..request
-        })
+        one_answer(Request { input, ..request }, last)
     }
+}
+
+/// The request for an answer of these stages, which take over from each other at markers.
+fn one_answer(request: Request, stages: &[Stage]) -> Result<Request, Failure> {
+    let (Some(first), Some(last)) = (stages.first(), stages.last()) else { return Ok(request) };
+    let then = stages
+        .windows(2)
+        .map(|pair| Then { marker: pair[0].until.clone().unwrap_or_default(), adapters: choices(&pair[1]).collect() });
+    Ok(Request {
+        input: instructed(request.input, first.instruction.as_deref())?,
+        adapters: choices(first).collect(),
+        then: then.collect(),
+        format: request.format.or_else(|| last.format.clone().map(Source::Named)),
+        ..request
+    })
 }
 
 /// Choices and the parts of mixes as one set; what is named several times has its weights added.
@@ -121,7 +181,7 @@ pub(super) fn choices(stage: &Stage) -> impl Iterator<Item = AdapterChoice> + '_
     stage.parts.iter().map(|part| AdapterChoice::named(part.name.as_str(), part.weight))
 }
 
-fn weighed(mut stage: Stage, by: f32) -> Stage {
+fn scaled(mut stage: Stage, by: f32) -> Stage {
     stage.parts.iter_mut().for_each(|part| part.weight *= by);
     stage
 }
@@ -188,6 +248,28 @@ mod tests {
         assert_eq!(contents(answered(Input::Raw("Q".into()), "A".into())), ["A"]);
         assert!(instructed(Input::Tokens(vec![1]), Some("I")).is_err());
         assert_eq!(instructed(Input::Tokens(vec![1]), None), Ok(Input::Tokens(vec![1])));
+    }
+
+    #[test]
+    fn stages_of_one_answer_become_one_request() {
+        let stage = |name: &str, until: Option<&str>| Stage {
+            parts: vec![Part { name: name.to_owned(), weight: 1.0 }],
+            until: until.map(str::to_owned),
+            ..Stage::default()
+        };
+        let mut stages = [stage("a", Some("!")), stage("b", Some("?")), stage("c", None)];
+        stages[0].instruction = Some("I".into());
+        stages[2].format = Some("yes-no".into());
+        let request = one_answer(Request::new(Input::Raw("Q".into())), &stages).expect("made");
+        assert_eq!(
+            (request.input, request.adapters),
+            (Input::Raw("I\n\nQ".into()), vec![AdapterChoice::named("a", 1.0)])
+        );
+        let then = |marker: &str, name| Then { marker: marker.into(), adapters: vec![AdapterChoice::named(name, 1.0)] };
+        assert_eq!(request.then, [then("!", "b"), then("?", "c")]);
+        assert_eq!(request.format, Some(Source::Named("yes-no".into())));
+        let asked = Request { format: Some(Source::Named("none".into())), ..Request::new(Input::Raw("Q".into())) };
+        assert_eq!(one_answer(asked, &stages).expect("made").format, Some(Source::Named("none".into())), "its own");
     }
 
     #[test]

@@ -27,6 +27,15 @@ impl Tuning {
         self.calibrations.get(&strategy).copied().unwrap_or_else(|| default_calibration(strategy))
     }
 
+    /// What an adapter gets by a strategy that looks at one adapter at a time.
+    pub fn score(&self, strategy: Strategy, e: &Evidence) -> f32 {
+        let standing = match strategy {
+            Strategy::Learned => self.standing.get(&e.digest).map_or(0.0, |said| self.weights.rerank.standing * said),
+            _ => 0.0,
+        };
+        self.weights.score(strategy, e) + standing
+    }
+
     /// What the curves of a strategy say of its ranking, best first.
     pub fn judge(&self, strategy: Strategy, ranking: &[(f32, Evidence)]) -> Judgement {
         let (curve, signals) = (self.calibration(strategy), Signals::of(ranking));
@@ -96,11 +105,7 @@ pub fn rank(
     evidence: &[Evidence],
     catalogue: &dyn Catalogue,
 ) -> (Vec<(f32, Evidence)>, Vec<Facts>) {
-    let standing = |e: &Evidence| match policy.strategy {
-        Strategy::Learned => tuning.standing.get(&e.digest).map_or(0.0, |said| tuning.weights.rerank.standing * said),
-        _ => 0.0,
-    };
-    let score = |e: &Evidence| (tuning.weights.score(policy.strategy, e) + standing(e), *e);
+    let score = |e: &Evidence| (tuning.score(policy.strategy, e), *e);
     let mut ranking: Vec<(f32, Evidence)> = evidence.iter().map(score).collect();
     sort(&mut ranking);
     let ranking = match policy.strategy {

@@ -3,7 +3,7 @@
 use crate::adapter::AdapterDigest;
 
 use super::Strategy;
-use super::index::CLOSE;
+use super::index::{CLOSE, Candidate};
 
 /// What the index (and, for some strategies, the head) says of one adapter for one request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,6 +27,12 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    /// What the index says, with the log probability that a head gives.
+    pub fn of(candidate: Candidate, learned: Option<f32>) -> Self {
+        let Candidate { digest, semantic, centroid, name_similarity: name, keyword, vectors, close } = candidate;
+        Self { digest, semantic, centroid, name, keyword, vectors, learned, close }
+    }
+
     /// The mean cosine of its nearest example prompts.
     pub fn nearest(&self) -> f32 {
         let known = self.close.iter().filter(|cosine| **cosine > -1.0);

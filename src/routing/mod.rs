@@ -13,6 +13,7 @@
 
 mod error;
 pub mod evaluate;
+mod mix;
 mod profile;
 mod rerank;
 #[cfg(test)]
@@ -290,8 +291,7 @@ impl Router {
 
     fn decide_alone(&self, ask: &Ask) -> Route {
         let tuned = self.tuned();
-        let usual = if tuned.head.is_some() { Strategy::Learned } else { Strategy::Hybrid };
-        let policy = ask.policy(usual);
+        let policy = ask.policy(self.usual());
         let gate = ask.gate();
         let head = tuned.head.as_deref().filter(|_| policy.strategy == Strategy::Learned);
         let vector = self.embedder.embed(&ask.text);
@@ -418,28 +418,20 @@ pub fn follow_if_used(dir: &Path, embedders: impl FnOnce() -> Option<Embedders>)
 
 /// How much nearer the best candidate's centroid is than any other's.
 fn margin(route: &Route) -> f32 {
-    let centroids = || route.candidates.iter().map(|c| c.evidence.centroid);
-    let rival = centroids().skip(1).fold(f32::NEG_INFINITY, f32::max);
-    centroids().next().map_or(f32::INFINITY, |best| best - rival)
+    margin_of(route.candidates.iter().map(|c| c.evidence.centroid))
+}
+
+/// How much greater the first of some numbers is than any other.
+fn margin_of(mut numbers: impl Iterator<Item = f32>) -> f32 {
+    let best = numbers.next();
+    best.map_or(f32::INFINITY, |best| best - numbers.fold(f32::NEG_INFINITY, f32::max))
 }
 
 /// Candidates of the index, with what a head says of them; and the head's own favourites.
 fn gather(index: &Index, vector: &[f32], text: &str, gate: &Gate, head: Option<&Head>) -> Vec<Evidence> {
     let mut logs = head.map(|head| head.by_digest(vector, text)).unwrap_or_default();
     let found = index.search(&Query { vector, text, gate, limit: LIMIT });
-    let mut evidence: Vec<Evidence> = found
-        .into_iter()
-        .map(|c| Evidence {
-            digest: c.digest,
-            semantic: c.semantic,
-            centroid: c.centroid,
-            name: c.name_similarity,
-            keyword: c.keyword,
-            vectors: c.vectors,
-            close: c.close,
-            learned: logs.remove(&c.digest),
-        })
-        .collect();
+    let mut evidence: Vec<Evidence> = found.into_iter().map(|c| Evidence::of(c, logs.remove(&c.digest))).collect();
     // The least of what was found stands for what was not.
     let least = |of: fn(&Evidence) -> f32| evidence.iter().map(of).fold(f32::INFINITY, f32::min);
     let (semantic, centroid, name) = (least(|e| e.semantic), least(|e| e.centroid), least(|e| e.name));

@@ -252,3 +252,40 @@ fn hostile_texts_are_routed_in_bounded_time() {
     let route = none.router().decide(&ask("anything"));
     assert!(route.adapters.is_empty() && route.reason.contains("base model"), "{}", route.reason);
 }
+
+#[test]
+fn parts_of_a_mix_get_shares_by_how_well_they_fit() {
+    let home = home().filled();
+    let router = home.router();
+    let digest = |text: &str| home.library.find(&name(text)).expect("there").digest;
+    let all = ["alarm", "weather", "lost_card"].map(digest);
+    let shares = |text: &str, parts: &[AdapterDigest]| router.shares(text, parts).expect("read");
+    let found = shares("will it rain in Paris tomorrow", &all).expect("known");
+    assert!(found[1] > found[0] && found[1] > found[2] && found.iter().all(|share| *share <= 1.0), "{found:?}");
+    assert_eq!(shares("will it rain in Paris tomorrow", &all).expect("known"), found, "the same each time");
+    let turned = shares("will it rain in Paris tomorrow", &[all[1], all[0], all[2]]).expect("known");
+    assert_eq!([turned[1], turned[0], turned[2]], found[..]);
+    // Only those that were asked about count.
+    let two = shares("will it rain in Paris tomorrow", &all[..1]);
+    assert_eq!(two, Some(vec![1.0]));
+    let unknown = AdapterDigest::of(b"never added");
+    assert_eq!(shares("rain", &[unknown]), None);
+    assert_eq!(shares("rain", &[unknown, all[1]]), Some(vec![0.0, 1.0]));
+    // The same numbers as a search gives, sealed or not.
+    let text = "someone stole my card";
+    let before = shares(text, &all);
+    let route = router.route(&ask(text)).expect("routed");
+    let index = router.index.read().expect("whole");
+    let vector = router.embedder.embed(text);
+    let query = Query { vector: &vector, text, gate: &Gate::open(), limit: 8 };
+    let looked_up: Vec<Evidence> =
+        index.look_up(&query, &all).into_iter().flatten().map(|c| Evidence::of(c, None)).collect();
+    for candidate in &route.candidates {
+        assert!(looked_up.contains(&candidate.evidence), "{candidate:?}");
+    }
+    index.compact().expect("sealed");
+    drop(index);
+    let after = shares(text, &all).expect("known");
+    let apart = |(a, b): (&f32, &f32)| (a - b).abs();
+    assert!(before.expect("known").iter().zip(&after).map(apart).all(|d| d < 0.02), "numbers are rounded anew");
+}

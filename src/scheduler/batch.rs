@@ -282,8 +282,9 @@ impl<E: Engine> Batch<E> {
 
     /// Digests that running requests still need.
     fn adapters_in_use(&self) -> HashSet<AdapterDigest> {
-        let running = self.slots.iter().filter(|s| s.running.is_some());
-        running.flat_map(|s| s.sets.last().members().iter().map(|(digest, _)| *digest)).collect()
+        let running = self.slots.iter().filter_map(|s| s.running.as_ref());
+        let sets = running.flat_map(|r| r.job.lease.all_sets());
+        sets.flat_map(|set| set.members().iter().map(|(digest, _)| *digest)).collect()
     }
 
     fn waiting(&self) -> Vec<Waiting<Party>> {
@@ -366,12 +367,12 @@ impl<E: Engine> Batch<E> {
         for (slot, n) in &plan.rows {
             row += n;
             let s = &mut self.slots[*slot];
-            let Some(running) = &mut s.running else { continue };
-            if s.cached.len() < running.tokens.len() {
+            let Slot { running: Some(running), cached, sets, .. } = s else { continue };
+            if cached.len() < running.tokens.len() {
                 continue;
             }
             let next = match self.engine.logits(row - 1) {
-                Ok(logits) => running.advance(logits, &*self.tokenizer, context, can_shift),
+                Ok(logits) => running.advance(logits, &*self.tokenizer, context, can_shift, sets),
                 Err(e) => running.fail(Failure::new(Code::Other, e.to_string())),
             };
             if matches!(next, Next::Ended) {

@@ -1,9 +1,10 @@
 //! Many requests, one engine: the thread that owns the engine, its queue, and the handle front ends hold.
 //!
 //! Policy is in [`plan`] (which rows next, under which adapters) and [`prefix`] (where a request goes and what it
-//! may reuse), both pure; [`batch`] carries decisions out; [`sequence`] is one request's way to its last token.
+//! may reuse), both pure, as is [`borders`] (where the adapters of an answer change); [`batch`] carries decisions out; [`sequence`] is one request's way to its last token.
 
 mod batch;
+pub mod borders;
 mod command;
 pub mod counts;
 pub mod parked;
@@ -17,10 +18,11 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use self::borders::Border;
 use self::command::Command;
 use self::counts::Counts;
 use self::parked::{Parked, ParkedCounters};
-use crate::adapter::{AdapterFile, Timeline};
+use crate::adapter::{AdapterFile, AdapterSet, Timeline};
 use crate::engine::encoder::Encoder;
 use crate::engine::lanes::{LaneAdapter, Residents};
 use crate::engine::saved::Saved;
@@ -39,11 +41,20 @@ const STACK_BYTES: usize = 16 << 20;
 pub struct Lease {
     /// The weighted set of each position.
     pub sets: Timeline,
-    /// The files of its members.
+    /// Where the set changes inside the answer, in order.
+    pub borders: Vec<Border>,
+    /// The files of the members of all sets.
     pub files: Vec<Arc<AdapterFile>>,
     /// Those that were laid out for mixed batches when the request was submitted: held, so that none has to be laid out
     /// again on the engine's thread.
     pub ready: Vec<Arc<LaneAdapter>>,
+}
+
+impl Lease {
+    /// All sets that may apply.
+    pub fn all_sets(&self) -> impl Iterator<Item = &AdapterSet> {
+        self.sets.sets().chain(self.borders.iter().map(|border| &border.set))
+    }
 }
 
 /// A request as the decode loop sees it: nothing left to check but the engine's own limits.

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::borders::Borders;
 use super::{Job, Shift};
+use crate::adapter::Timeline;
 use crate::decode::TextStream;
 use crate::engine::{EngineError, Sampler, Token, Tokenizer, VIRTUAL};
 use crate::error::{Code, Failure};
@@ -24,6 +26,8 @@ pub(super) struct Running {
     /// Set aside until another request ends, because the cache had no room for both.
     pub(super) paused: bool,
     sampler: Box<dyn Sampler>,
+    /// Where its adapters change.
+    borders: Borders,
     text: TextStream,
     prompt_len: usize,
     reused: usize,
@@ -47,6 +51,7 @@ impl Running {
         // Penalties count the prompt too, as llama-server's do.
         tokens.iter().filter(|t| **t < VIRTUAL).for_each(|t| sampler.accept(*t));
         Self {
+            borders: Borders::new(&job.lease.borders),
             text: TextStream::new(&job.limits.stop),
             prompt_len: tokens.len(),
             reused,
@@ -74,13 +79,15 @@ impl Running {
         self.started.get_or_insert_with(Instant::now);
     }
 
-    /// Chooses the next token from `logits` and says what follows. `context` is the most tokens a sequence can hold.
+    /// Chooses the next token from `logits` and says what follows. `context` is the most tokens a sequence can hold. `sets`
+    /// are those of the sequence's positions: they change where a border is crossed.
     pub(super) fn advance(
         &mut self,
         logits: &[f32],
         tokenizer: &dyn Tokenizer,
         context: usize,
         can_shift: bool,
+        sets: &mut Timeline,
     ) -> Next {
         if self.job.limits.max_tokens == Some(0) {
             // Only the cache was to be filled.
@@ -122,6 +129,7 @@ impl Running {
             Ok(None) => (),
             Err(failure) => return self.fail(failure),
         }
+        self.cross_borders(&tokens, tokenizer, sets);
         self.generated += tokens.len();
         for token in &tokens {
             self.tokens.push(*token);
@@ -139,6 +147,20 @@ impl Running {
             self.job.cancel.cancel();
         }
         Next::Continue
+    }
+
+    /// Notes where in these tokens, which come next and are not evaluated yet, another set begins to apply.
+    fn cross_borders(&mut self, tokens: &[Token], tokenizer: &dyn Tokenizer, sets: &mut Timeline) {
+        if self.borders.is_done() {
+            return;
+        }
+        // The bytes that formats after markers see too: those of control tokens are among them.
+        let vocabulary = tokenizer.vocabulary();
+        for (at, token) in tokens.iter().enumerate() {
+            if let Some(set) = self.borders.cross(self.generated + at, vocabulary.piece(*token)) {
+                sets.change(self.tokens.len() + at, set);
+            }
+        }
     }
 
     /// Tokens that may still be generated; `None` without a limit.
@@ -220,7 +242,8 @@ impl Running {
         }
         let format_complete = self.job.matcher.as_mut().map(Matcher::may_stop);
         let stopping_text = stop.map(|index| self.job.limits.stop[index].clone());
-        let finished = Finished { reason, stopping_text, format_complete, timings: self.timings() };
+        let crossed = self.borders.crossed();
+        let finished = Finished { reason, stopping_text, format_complete, crossed, timings: self.timings() };
         let _ = self.job.events.send(Event::Token(last));
         let _ = self.job.events.send(Event::Finished(finished));
         Next::Ended

@@ -7,12 +7,13 @@ use std::time::Instant;
 use proptest::prelude::*;
 
 use super::batch::Batch;
+use super::borders::Border;
 use super::command::Command;
 use super::*;
 use crate::adapter::{AdapterDigest, AdapterSet, Scale};
 use crate::engine::fake::FakeEngine;
 use crate::event::{FinishReason, Finished};
-use crate::grammar::{Compiler, Source};
+use crate::grammar::{Compiler, Marker, Source, Trigger};
 
 fn set(members: &[(u8, f32)]) -> AdapterSet {
     let member = |(n, s): &(u8, f32)| (AdapterDigest::of(&[*n]), Scale::new(*s).expect("in range"));
@@ -354,18 +355,198 @@ fn an_engine_that_cannot_be_made_is_reported() {
     assert_eq!(refused.err().expect("refused").message, "no such model");
 }
 
+/// A job whose set changes inside its answer.
+fn changing(
+    prompt: &str,
+    first: AdapterSet,
+    borders: &[(&str, AdapterSet)],
+    max_tokens: usize,
+) -> (Job, Receiver<Event>) {
+    let (mut job, events) = job(prompt, first, max_tokens);
+    let border = |(marker, set): &(&str, AdapterSet)| Border { marker: Marker::new(*marker), set: set.clone() };
+    job.lease.borders = borders.iter().map(border).collect();
+    (job, events)
+}
+
+/// The answer of a fresh engine to this request alone, the part before the change read as a prompt: nothing of it depends
+/// on how sets change inside answers.
+fn cold_rest(prompt: &str, said: &str, sets: Timeline, max_tokens: usize) -> String {
+    let mut batch = Batch::new(FakeEngine::new(4096, 1));
+    let (mut job, events) = job(&format!("{prompt}{said}"), AdapterSet::base(), max_tokens);
+    job.lease.sets = sets;
+    batch.enqueue(job);
+    run(&mut batch);
+    finished(&events).0
+}
+
+/// What an answer with changes ought to be, and which tokens cross the borders, put together from answers without any.
+fn pieced(prompt: &str, first: AdapterSet, borders: &[(&str, AdapterSet)], max: usize) -> (String, Vec<Option<usize>>) {
+    let mut sets = Timeline::always(first);
+    let (mut said, mut crossed, mut from) = (String::new(), Vec::new(), 0);
+    for (marker, set) in borders {
+        let on = cold_rest(prompt, &said, sets.clone(), max - said.len());
+        said += &on;
+        let Some(at) = said[from..].find(marker) else { break };
+        from += at + marker.len();
+        said.truncate(from);
+        crossed.push(Some(from - 1));
+        sets.change(prompt.len() + from - 1, set.clone());
+    }
+    if said.len() < max {
+        said += &cold_rest(prompt, &said, sets, max - said.len());
+    }
+    crossed.resize(borders.len(), None);
+    (said, crossed)
+}
+
+#[test]
+fn an_answer_goes_on_under_another_set_from_the_token_that_completes_the_marker() {
+    let [a, b, c] = [1, 2, 3].map(|n| set(&[(n, 1.0)]));
+    let prompt = "think first";
+    let plain = cold(prompt, a.clone(), 40);
+    // A marker of two tokens that comes, and one that does not.
+    let marker = &plain[9..11];
+    for (borders, most) in [
+        (vec![(marker, b.clone())], 40),
+        (vec![("#", b.clone())], 40),
+        (vec![(marker, AdapterSet::base()), ("e", c.clone())], 120),
+        (vec![(marker, b.clone())], plain.find(marker).expect("there") + 2),
+    ] {
+        for alone in
+            [(|_| false) as fn(&AdapterSet) -> bool, |set| set.members().iter().any(|m| m.0 == AdapterDigest::of(&[2]))]
+        {
+            let mut batch = Batch::new(FakeEngine::new(4096, 3).alone(alone));
+            let (other, others) = job("somebody else", c.clone(), 60);
+            batch.enqueue(other);
+            let (asked, events) = changing(prompt, a.clone(), &borders, most);
+            batch.enqueue(asked);
+            run(&mut batch);
+            let (text, end) = finished(&events);
+            assert_eq!((text, end.crossed), pieced(prompt, a.clone(), &borders, most), "{borders:?}");
+            assert_eq!(finished(&others).0, cold("somebody else", c.clone(), 60));
+        }
+    }
+    let (text, crossed) = pieced(prompt, a.clone(), &[(marker, b)], 40);
+    assert!(text != plain && text[..11] == plain[..11] && crossed[0] <= Some(10), "the sets differ: {text} {plain}");
+}
+
+#[test]
+fn a_prefix_with_a_change_is_reused_as_far_as_its_sets_are_the_same() {
+    let [a, b] = [1, 2].map(|n| set(&[(n, 1.0)]));
+    let prompt = "think first";
+    let marker = &cold(prompt, a.clone(), 40)[9..11];
+    let borders = [(marker, b.clone())];
+    let (answer, crossed) = pieced(prompt, a.clone(), &borders, 30);
+    let change = prompt.len() + crossed[0].expect("it comes");
+    let all = format!("{prompt}{answer} and?");
+    let switching = Timeline::switching(a.clone(), change, b.clone());
+    for (sets, cached) in [
+        (switching.clone(), prompt.len() + 29), // the last token of an answer is never evaluated
+        (Timeline::always(a.clone()), change),
+        (Timeline::always(b.clone()), 0),
+        (Timeline::switching(a.clone(), change + 3, b.clone()), change),
+        (Timeline::switching(a.clone(), change - 2, b.clone()), change - 2),
+    ] {
+        let mut batch = Batch::new(FakeEngine::new(4096, 1));
+        let (first, _events) = changing(prompt, a.clone(), &borders, 30);
+        batch.enqueue(first);
+        run(&mut batch);
+        let (mut next, events) = job(&all, AdapterSet::base(), 6);
+        next.lease.sets = sets.clone();
+        batch.enqueue(next);
+        run(&mut batch);
+        let (text, end) = finished(&events);
+        assert_eq!((end.timings.cache_n, text), (cached, cold_rest(&all, "", sets.clone(), 6)), "{sets:?}");
+    }
+    // Cancelled before a token was evaluated under the later set: what stays is the earlier one's.
+    let mut batch = Batch::new(FakeEngine::new(4096, 1));
+    let (first, events) = changing(prompt, a.clone(), &borders, 30);
+    let cancel = first.cancel.clone();
+    batch.enqueue(first);
+    let crossing = crossed[0].expect("it comes") + 1;
+    let mut tokens = 0;
+    while tokens < crossing {
+        batch.step();
+        tokens += events.try_iter().filter(|e| matches!(e, Event::Token(_))).count();
+    }
+    cancel.cancel();
+    run(&mut batch);
+    let (next, events) = job(&all, a.clone(), 6);
+    batch.enqueue(next);
+    run(&mut batch);
+    let (text, end) = finished(&events);
+    assert_eq!((end.timings.cache_n, text), (change, cold(&all, a, 6)));
+}
+
+#[test]
+fn changes_outlive_shifts_and_being_read_again() {
+    let [a, b] = [1, 2].map(|n| set(&[(n, 1.0)]));
+    let mut batch = Batch::new(FakeEngine::new(40, 1));
+    let (mut shifting, events) = changing("0123456789", a.clone(), &[("e", b.clone())], 200);
+    shifting.limits.shift = Some(Shift { keep: 4, discard: None });
+    batch.enqueue(shifting);
+    run(&mut batch);
+    let (text, end) = finished(&events);
+    assert_eq!((text.len(), end.reason), (200, FinishReason::Length));
+    assert_eq!(end.crossed, [Some(text.find('e').expect("one letter of 26, 200 times"))]);
+
+    // Two that do not fit together: the younger one steps back and is read again, before and after its change.
+    let mut batch = Batch::new(FakeEngine::new(120, 2));
+    let prompts = ["p".repeat(30), "q".repeat(30)];
+    let asked: Vec<_> = prompts.iter().map(|p| changing(p, a.clone(), &[("e", b.clone())], 60)).collect();
+    let mut receivers = Vec::new();
+    for (job, events) in asked {
+        batch.enqueue(job);
+        receivers.push(events);
+    }
+    run(&mut batch);
+    for (prompt, events) in prompts.iter().zip(&receivers) {
+        let (text, end) = finished(events);
+        assert_eq!((text, end.crossed), pieced(prompt, a.clone(), &[("e", b.clone())], 60));
+    }
+}
+
+#[test]
+fn a_format_holds_after_the_marker_and_under_the_later_set() {
+    let [a, b] = [1, 2].map(|n| set(&[(n, 1.0)]));
+    let engine = FakeEngine::new(256, 1);
+    let vocabulary = engine.tokenizer().vocabulary();
+    let compiled = Compiler::new(vocabulary.clone()).compile(&Source::Gbnf("root ::= \"(yes)\" | \"(no)\"".into()));
+    let compiled = compiled.expect("compiled");
+    let marked = |marker: &str, most: usize| {
+        let mut batch = Batch::new(FakeEngine::new(256, 1));
+        let (mut asked, events) = changing("say:", a.clone(), &[(marker, b.clone())], most);
+        let matcher = compiled.matcher().after(Trigger::answer_after(marker), &vocabulary);
+        asked.matcher = Some(matcher.expect("it can wait"));
+        batch.enqueue(asked);
+        run(&mut batch);
+        let (text, end) = finished(&events);
+        let under: Vec<AdapterSet> = batch.engine.steps.iter().flat_map(|(_, sets)| sets.clone()).collect();
+        (text, end, under)
+    };
+    // One that the model writes; one that it would never write, and has to before its limit.
+    let free = cold("say:", a.clone(), 100);
+    for (marker, most) in [(&free[4..6], 100), ("#!", 40)] {
+        let (text, end, under) = marked(marker, most);
+        let (thoughts, answer) = text.split_once(marker).expect("the marker");
+        assert!(["(yes)", "(no)"].contains(&answer) && free.starts_with(thoughts), "{text}");
+        assert_eq!((end.format_complete, end.crossed), (Some(true), vec![Some(thoughts.len() + marker.len() - 1)]));
+        assert!(under.contains(&b) && under[0] == a, "{under:?}");
+    }
+}
+
 /// One thing that happens to the loop.
 #[derive(Clone, Debug)]
 enum Act {
-    Submit { prompt: u8, length: usize, set: u8, tokens: usize },
+    Submit { prompt: u8, length: usize, set: u8, then: Option<u8>, tokens: usize },
     Cancel(usize),
     Steps(usize),
 }
 
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
-        4 => (0u8..3, prop_oneof![1usize..60, 60usize..140], 0u8..6, 1usize..12)
-            .prop_map(|(prompt, length, set, tokens)| Act::Submit { prompt, length, set, tokens }),
+        4 => (0u8..3, prop_oneof![1usize..60, 60usize..140], 0u8..6, proptest::option::of(0u8..6), 1usize..12)
+            .prop_map(|(prompt, length, set, then, tokens)| Act::Submit { prompt, length, set, then, tokens }),
         1 => (0usize..40).prop_map(Act::Cancel),
         3 => (1usize..6).prop_map(Act::Steps),
     ]
@@ -404,21 +585,23 @@ proptest! {
         let mut asked = Vec::new();
         for act in acts {
             match act {
-                Act::Submit { prompt, length, set, tokens } => {
+                Act::Submit { prompt, length, set, then, tokens } => {
                     let text: String = (0..length).map(|i| char::from(b'a' + prompt * (u8::from(i > 20)) + (i % 5) as u8)).collect();
-                    let (job, events) = job(&text, numbered(set), tokens);
+                    // One letter of four is a marker, so that most answers change.
+                    let borders: Vec<_> = then.map(|then| (["e", "a", "t", "o"][usize::from(then) % 4], numbered(then))).into_iter().collect();
+                    let (job, events) = changing(&text, numbered(set), &borders, tokens);
                     let cancel = job.cancel.clone();
                     batch.enqueue(job);
-                    asked.push((text, numbered(set), tokens, events, cancel));
+                    asked.push((text, numbered(set), borders, tokens, events, cancel));
                 }
                 Act::Cancel(n) => if let Some((.., cancel)) = asked.get(n) { cancel.cancel() },
                 Act::Steps(n) => (0..n).for_each(|_| batch.step()),
             }
         }
         run(&mut batch);
-        for (text, set, tokens, events, cancel) in asked {
+        for (text, set, borders, tokens, events, cancel) in asked {
             let (answer, end) = outcome(&events);
-            let expected = cold(&text, set, tokens);
+            let (expected, _) = pieced(&text, set, &borders, tokens);
             match end {
                 Ok(Finished { reason: FinishReason::Length | FinishReason::Stop, .. }) => prop_assert_eq!(answer, expected),
                 _ => {

@@ -187,6 +187,7 @@ impl Work {
             fingerprint: self.state.fingerprint(),
             adapters: leading.adapters.clone(),
             route: leading.route.clone(),
+            compositions: leading.compositions.clone(),
             warnings: leading.warnings.clone(),
         });
         let names = leading.adapters.iter().map(|a| a.name.clone()).collect();

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::asked::Telling;
 use super::deltas::{Delta, Parts, Splitter};
 use super::fields::{FieldError, expected};
-use super::shape::{Frame, Head, Shape, adapters_value};
+use super::shape::{Frame, Head, Shape};
 use crate::error::Failure;
 use crate::event::{FinishReason, Finished, Timings, TokenEvent};
 use crate::pipeline::Answer;
@@ -275,9 +275,12 @@ impl Shape for Messages {
         let reason = stop_reason(finished.reason, self.calls > 0);
         let delta = json!({"stop_reason": reason, "stop_sequence": finished.stopping_text});
         let usage = json!({"output_tokens": finished.timings.predicted_n});
-        let adapters = adapters_value(&self.head.adapters);
-        let value = json!({"type": "message_delta", "delta": delta, "usage": usage, "adapters": adapters});
-        frames.push(Frame::Named("message_delta", value));
+        let mut body = Map::new();
+        body.insert("type".into(), "message_delta".into());
+        body.insert("delta".into(), delta);
+        body.insert("usage".into(), usage);
+        self.head.tell(&mut body, Some(finished));
+        frames.push(Frame::Named("message_delta", body.into()));
         frames
     }
 
@@ -306,11 +309,15 @@ impl Shape for Messages {
             content.push(json!({"type": "tool_use", "id": id, "name": name, "input": input}));
         }
         let f = &answer.finished;
-        Ok(json!({
+        let mut message = json!({
             "id": format!("msg_{}", self.head.nonce), "type": "message", "role": "assistant", "content": content,
             "model": self.head.model, "stop_reason": stop_reason(f.reason, !parts.calls.is_empty()),
-            "stop_sequence": f.stopping_text, "usage": usage(&f.timings), "adapters": adapters_value(&self.head.adapters),
-        }))
+            "stop_sequence": f.stopping_text, "usage": usage(&f.timings),
+        });
+        if let Value::Object(body) = &mut message {
+            self.head.tell(body, Some(f));
+        }
+        Ok(message)
     }
 }
 
@@ -380,7 +387,13 @@ mod tests {
             frames.extend(m.token(0, &event(text)));
         }
         let timings = Timings { predicted_n: 9, ..Timings::default() };
-        let end = Finished { reason: FinishReason::Stop, stopping_text: None, format_complete: None, timings };
+        let end = Finished {
+            reason: FinishReason::Stop,
+            stopping_text: None,
+            format_complete: None,
+            crossed: Vec::new(),
+            timings,
+        };
         frames.extend(m.finished(0, &end));
         frames.extend(m.end());
         let mut open = None;

@@ -32,6 +32,6 @@ pub use openai::{Chat, Completions};
 pub use parse::{Asked, LineError, metadata, parse, parse_object};
 pub use problem::{Problem, anthropic_error, context_error};
 pub use responses::{Responses, responses_to_chat};
-pub use result::{cut, error_value, result_value, route_value, with_route};
+pub use result::{cut, error_value, result_value, route_value, with_compositions, with_route};
 pub use shape::{Frame, Head, Shape, adapters_value};
 pub use strict::strict_object;

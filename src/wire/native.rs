@@ -175,7 +175,7 @@ impl Native {
             "timings": timings(t),
         });
         let Value::Object(mut object) = value else { return Map::new() };
-        self.head.tell(&mut object);
+        self.head.tell(&mut object, Some(finished));
         if let Some(complete) = finished.format_complete {
             object.insert("format_complete".into(), complete.into());
         }
@@ -311,6 +311,7 @@ mod tests {
             reason: FinishReason::Stop,
             stopping_text: None,
             format_complete: None,
+            crossed: Vec::new(),
             timings: Default::default(),
         };
         let answer = Answer { text: "hi".into(), tokens: vec![], probabilities: vec![], finished };

@@ -202,7 +202,7 @@ impl Ollama {
         body.insert("done".into(), true.into());
         body.insert("done_reason".into(), reason.into());
         numbers.into_iter().for_each(|(name, n)| drop(body.insert(name.into(), n.into())));
-        self.head.tell(body);
+        self.head.tell(body, Some(finished));
     }
 }
 

@@ -111,7 +111,7 @@ impl Shape for Chat {
         self.finished.push(finished.timings);
         let is_last = self.finished.len() == self.answers.len();
         if is_last {
-            self.head.tell(&mut last);
+            self.head.tell(&mut last, (self.answers.len() == 1).then_some(finished));
         }
         if is_last && !self.telling.include_usage {
             last.insert("timings".into(), timings(&finished.timings));
@@ -188,7 +188,8 @@ fn whole(head: &Head, object: &str, choices: Vec<Value>, answers: &[Answer], pro
     if let Some(t) = all.last() {
         body.insert("timings".into(), timings(t));
     }
-    head.tell(&mut body);
+    let only = if let [answer] = answers { Some(&answer.finished) } else { None };
+    head.tell(&mut body, only);
     if let Some(complete) = answers.iter().find_map(|a| a.finished.format_complete) {
         body.insert("format_complete".into(), complete.into());
     }
@@ -244,7 +245,7 @@ impl Shape for Completions {
         if self.finished.len() == self.answers {
             last.insert("usage".into(), usage(&self.finished, self.prompts));
             last.insert("timings".into(), timings(&finished.timings));
-            self.head.tell(&mut last);
+            self.head.tell(&mut last, (self.answers == 1).then_some(finished));
         }
         vec![Frame::Data(last.into())]
     }
@@ -275,7 +276,13 @@ mod tests {
 
     fn finished() -> Finished {
         let timings = Timings { prompt_n: 5, predicted_n: 2, ..Timings::default() };
-        Finished { reason: FinishReason::Stop, stopping_text: None, format_complete: None, timings }
+        Finished {
+            reason: FinishReason::Stop,
+            stopping_text: None,
+            format_complete: None,
+            crossed: Vec::new(),
+            timings,
+        }
     }
 
     fn text(text: &str) -> TokenEvent {

@@ -192,7 +192,7 @@ impl Responses {
         r.extend(self.echo.clone());
         r.insert("previous_response_id".into(), Value::Null);
         r.insert("store".into(), false.into());
-        self.head.tell(&mut r);
+        self.head.tell(&mut r, finished);
         let usage = finished.map(|f| {
             let t = &f.timings;
             let read = t.cache_n + t.prompt_n;
@@ -449,6 +449,7 @@ mod tests {
             reason: FinishReason::Stop,
             stopping_text: None,
             format_complete: None,
+            crossed: Vec::new(),
             timings: Timings::default(),
         };
         frames.extend(r.finished(0, &end));

@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
+use super::shape::adapters_value;
 use crate::error::{Code, Failure};
-use crate::event::{Candidate, Timings, TokenProbability};
-use crate::pipeline::{Answer, Applied};
+use crate::event::{Candidate, Finished, Timings, TokenProbability};
+use crate::pipeline::{Answer, AnswerStage, Applied, Compositions, Weighed};
 use crate::router::Route;
 
 /// The result of a request. An answer that ended before its format was complete carries an `error` beside what
@@ -16,9 +17,7 @@ pub fn result_value(id: Option<&Value>, answer: &Answer, adapters: &[Applied], r
         object.insert("id".into(), id.clone());
     }
     object.insert("content".into(), answer.text.clone().into());
-    let adapters: Vec<Value> =
-        adapters.iter().map(|a| json!({"name": a.name, "digest": a.digest.to_hex(), "scale": a.scale})).collect();
-    object.insert("adapters".into(), adapters.into());
+    object.insert("adapters".into(), adapters_value(adapters));
     object.insert("finish_reason".into(), f.reason.name().into());
     if let Some(text) = &f.stopping_text {
         object.insert("stopping_word".into(), text.clone().into());
@@ -47,6 +46,43 @@ pub fn with_route(mut result: Value, route: Option<&Route>) -> Value {
         object.insert("route".into(), route_value(route));
     }
     result
+}
+
+/// A result with what the compositions of its request came to.
+pub fn with_compositions(mut result: Value, compositions: &Compositions, finished: &Finished) -> Value {
+    if let Value::Object(object) = &mut result {
+        tell_compositions(object, compositions, Some(finished));
+    }
+    result
+}
+
+/// Adds what compositions came to; nothing where there is nothing to tell. Where stages begin is known of an answer that has
+/// ended; null for one that did not begin.
+pub fn tell_compositions(body: &mut Map<String, Value>, compositions: &Compositions, finished: Option<&Finished>) {
+    let rounded = |x: f32| (f64::from(x) * 1e4).round() / 1e4;
+    let part = |(name, share): &(String, f32)| json!({"name": name, "share": rounded(*share)});
+    let weighed = |w: &Weighed| {
+        let parts: Vec<Value> = w.parts.iter().map(part).collect();
+        json!({"composition": w.composition, "parts": parts, "equal_because": w.equally})
+    };
+    if !compositions.weighed.is_empty() {
+        body.insert("weights".into(), compositions.weighed.iter().map(weighed).collect());
+    }
+    let stage = |(at, s): (usize, &AnswerStage)| {
+        let mut object = Map::new();
+        object.insert("adapters".into(), adapters_value(&s.adapters));
+        if let Some(marker) = &s.marker {
+            object.insert("marker".into(), marker.clone().into());
+        }
+        if let Some(finished) = finished {
+            let from = if at == 0 { Some(0) } else { finished.crossed.get(at - 1).copied().flatten() };
+            object.insert("from_token".into(), from.into());
+        }
+        Value::Object(object)
+    };
+    if !compositions.stages.is_empty() {
+        body.insert("stages".into(), compositions.stages.iter().enumerate().map(stage).collect());
+    }
 }
 
 /// A decision of the router.

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::result::route_value;
+use super::result::{route_value, tell_compositions};
 use crate::error::Failure;
 use crate::event::{Candidate, FinishReason, Finished, Timings, TokenEvent, TokenProbability};
-use crate::pipeline::{Answer, Applied};
+use crate::pipeline::{Answer, Applied, Compositions};
 use crate::router::Route;
 
 /// One piece of a streamed response, before it is spelled as bytes.
@@ -50,17 +50,21 @@ pub struct Head {
     pub adapters: Vec<Applied>,
     /// How they were chosen, when the router chose them.
     pub route: Option<Arc<Route>>,
+    /// What its compositions came to.
+    pub compositions: Compositions,
     /// What the caller should know, one line each.
     pub warnings: Vec<String>,
 }
 
 impl Head {
     /// Adds to the body of an answer which adapters it ran under, and how they were chosen.
-    pub fn tell(&self, body: &mut Map<String, Value>) {
+    /// `finished`: the end of the answer, where it is one and it has ended.
+    pub fn tell(&self, body: &mut Map<String, Value>, finished: Option<&Finished>) {
         body.insert("adapters".into(), adapters_value(&self.adapters));
         if let Some(route) = &self.route {
             body.insert("route".into(), route_value(route));
         }
+        tell_compositions(body, &self.compositions, finished);
     }
 }
 

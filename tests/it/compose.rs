@@ -1,5 +1,7 @@
 //! Compositions end to end: mixes, mixes of mixes, chains; what is refused.
 
+use serde_json::{Value, json};
+
 use crate::support::{App, Run, model, random_lora};
 
 impl App {
@@ -94,6 +96,172 @@ fn compositions_that_cannot_be_are_refused() {
     app.composing(&["rm", "a"]).ok();
     let gone = app.said("Hi", &["two"], &[]);
     assert!(gone.code == Some(3) && gone.stderr.contains("'a'"), "{gone:?}");
+}
+
+#[test]
+fn weights_by_route_follow_the_request() {
+    let app = App::new();
+    let starter = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/adapters").display().to_string();
+    app.composing(&["add", &starter]).ok();
+    let made = app.composing(&["compose", "support", "sql+json-extract", "--by", "route"]).ok();
+    assert!(made.text().contains("by route"), "{made:?}");
+    let shares = |told: &Value| -> Vec<(String, f64)> {
+        let parts = told["weights"][0]["parts"].as_array().unwrap_or_else(|| panic!("{told:#}"));
+        parts
+            .iter()
+            .map(|p| (p["name"].as_str().expect("a name").to_owned(), p["share"].as_f64().expect("a share")))
+            .collect()
+    };
+    let question = "SELECT the names of all singers older than 40 from the table singer; write the SQL query";
+    let told = app.said(question, &["support"], &["--output", "json"]).ok().json();
+    let found = shares(&told);
+    assert!(found[0].0 == "sql" && found[0].1 > 0.6 && (found[0].1 + found[1].1 - 1.0).abs() < 1e-6, "{told:#}");
+    assert_eq!(told["weights"][0]["equal_because"], Value::Null);
+    // The answer is that of the same adapters with these weights, and each time the same.
+    let given: Vec<String> = found.iter().filter(|(_, s)| *s > 0.0).map(|(name, s)| format!("{name}={s}")).collect();
+    let given: Vec<&str> = given.iter().map(String::as_str).collect();
+    let plain = app.said(question, &given, &[]).ok();
+    assert_eq!(app.said(question, &["support"], &[]).ok().stdout, plain.stdout);
+    assert_eq!(shares(&app.said(question, &["support"], &["--output", "json"]).ok().json()), found);
+
+    // Other requests, other weights; without a text they are equal, and that is told.
+    let library = app.path("library").display().to_string();
+    let lines = [
+        json!({"id": 1, "prompt": "Extract the intent and its slots as JSON: play some jazz", "n_predict": 2, "format": "none", "adapters": [{"name": "support"}]}),
+        json!({"id": 2, "prompt": [1, 2, 3], "n_predict": 2, "format": "none", "adapters": [{"name": "support"}]}),
+        json!({"id": 3, "prompt": [1, 2, 3], "n_predict": 2, "format": "none", "adapters": [{"name": "json-extract", "scale": 0.5}, {"name": "sql", "scale": 0.5}]}),
+    ];
+    let told = app.lines(&["--library", &library], &lines).ok().json_lines();
+    assert!(shares(&told[0])[1].1 > shares(&told[0])[0].1, "{:#}", told[0]);
+    assert_eq!(shares(&told[1]).iter().map(|(_, share)| *share).collect::<Vec<_>>(), [0.5, 0.5]);
+    assert!(
+        told[1]["weights"][0]["equal_because"].as_str().is_some_and(|why| why.contains("token ids")),
+        "{}",
+        told[1]
+    );
+    assert_eq!(told[1]["adapters"], told[2]["adapters"]);
+    assert_eq!(told[1]["content"], told[2]["content"]);
+
+    // The server tells them in each API's answers, and a task file is answered with the weights of each row.
+    let s = app.serve(&["--library", &library]);
+    let ask = json!({"messages": [{"role": "user", "content": question}], "model": "support", "max_tokens": 2});
+    for path in ["/v1/chat/completions", "/v1/messages", "/v1/responses"] {
+        let mut ask = ask.clone();
+        if path.ends_with("responses") {
+            ask["input"] = ask["messages"].take();
+        }
+        assert_eq!(shares(&s.post(path, &ask).ok()), found, "{path}");
+    }
+    let task = app.task("task.jsonl", &[(question, "?", json!({})), ("play some jazz", "?", json!({}))]);
+    let args = ["--task", &task, "--metric", "exact", "--adapter", "support", "-n", "2", "--json", "-"];
+    let told = app.eval(&args).ok().json();
+    let rows = told["runs"][0]["rows"].as_array().unwrap_or_else(|| panic!("{told:#}"));
+    assert!(
+        rows[0]["adapters"].as_str().is_some_and(|a| a.contains("sql")) && rows[0]["adapters"] != rows[1]["adapters"]
+    );
+
+    // A fixed weight multiplies; inside another mix too.
+    app.composing(&["compose", "outer", "support=0.5+classify=0.1"]).ok();
+    let told = app.said(question, &["outer"], &["--output", "json"]).ok().json();
+    assert_eq!(shares(&told), found);
+    let scales = told["adapters"].as_array().expect("adapters").iter();
+    let sum: f64 = scales.filter(|a| a["name"] != "classify").map(|a| a["scale"].as_f64().expect("a scale")).sum();
+    assert!((sum - 0.5).abs() < 1e-5, "{told:#}");
+}
+
+#[test]
+fn adapters_change_at_a_marker_inside_one_answer() {
+    let app = App::new();
+    for (seed, name) in [(11, "a"), (12, "b")] {
+        let file = app.write(&format!("{name}.gguf"), random_lora(seed, 4, 0.04)).display().to_string();
+        app.composing(&["add", &file, "--name", name]).ok();
+    }
+    let prompt = "A day at the sea";
+    let long = ["-n", "32", "--output", "json"];
+    let plain = app.said(prompt, &["a"], &long).ok().json();
+    let plain = plain["content"].as_str().expect("text");
+    // Some text that the answer has.
+    let from = plain.char_indices().nth(plain.chars().count() / 3).expect("a long answer").0;
+    let marker: String = plain[from..].chars().take(6).collect();
+    let border = plain.find(&marker).expect("there") + marker.len();
+
+    let made = app.composing(&["compose", "both", "a", "b", "--at", &marker]).ok();
+    assert!(made.text().contains("-> b"), "{made:?}");
+    let told = app.said(prompt, &["both"], &long).ok().json();
+    let text = told["content"].as_str().expect("text");
+    assert!(text.starts_with(&plain[..border]) && text != plain, "{text:?} after {plain:?}");
+    let stages = told["stages"].as_array().expect("stages");
+    assert_eq!((&stages[0]["adapters"][0]["name"], &stages[1]["adapters"][0]["name"]), (&json!("a"), &json!("b")));
+    assert_eq!((&stages[0]["from_token"], &stages[1]["marker"]), (&json!(0), &json!(marker)));
+    assert!(stages[1]["from_token"].as_u64().is_some_and(|n| n > 0 && n < 32), "{told:#}");
+    assert_eq!(told["adapters"].as_array().map(Vec::len), Some(2), "{told:#}");
+    let streamed = app.said(prompt, &["both"], &["-n", "32"]).ok();
+    assert_eq!(streamed.text().trim_end(), text.trim_end());
+
+    // A marker that never comes: all of it is the first one's.
+    app.composing(&["compose", "never", "a", "b", "--at", "\u{2603}\u{2603}"]).ok();
+    let told = app.said(prompt, &["never"], &long).ok().json();
+    assert_eq!((&told["content"], &told["stages"][1]["from_token"]), (&json!(plain), &Value::Null));
+
+    // A format holds after the marker, which comes in time.
+    app.composing(&["compose", "formed", "a", "b", "--at", "\nANSWER:", "--stage-format", "2=yes-no"]).ok();
+    let told = app.said(prompt, &["formed"], &long).ok().json();
+    let (_, answer) = told["content"].as_str().and_then(|text| text.split_once("\nANSWER:")).expect("the marker");
+    assert!(["yes", "no"].contains(&answer.trim().to_lowercase().as_str()), "{told:#}");
+    assert!(told["format_complete"] == true && told["stages"][1]["from_token"].is_u64(), "{told:#}");
+
+    // As a stage of a chain; and in a batch with others, each line with its own.
+    app.composing(&["compose", "chained", "both", "none", "--instruction", "2=Repeat:"]).ok();
+    let chained = app.said(prompt, &["chained"], &["-n", "32"]).ok();
+    assert_eq!(chained.stdout, app.said(&format!("Repeat:\n\n{text}"), &[], &["-n", "32"]).ok().stdout);
+    let library = app.path("library").display().to_string();
+    let line = |id: u64, name: &str| json!({"id": id, "prompt": prompt, "n_predict": 32, "adapters": [{"name": name}]});
+    let lines = [line(1, "both"), line(2, "a"), line(3, "formed"), line(4, "b"), line(5, "never")];
+    let told = app.lines(&["--library", &library], &lines).ok().json_lines();
+    for (told, stages) in told.iter().zip([2, 0, 2, 0, 2]) {
+        assert_eq!(told["stages"].as_array().map_or(0, Vec::len), stages, "{told:#}");
+    }
+
+    // The server tells it in the last event of a stream.
+    let s = app.serve(&["-np", "2", "--library", &library]);
+    let ask =
+        json!({"messages": [{"role": "user", "content": prompt}], "model": "both", "max_tokens": 32, "temperature": 0});
+    let whole = s.post("/v1/chat/completions", &ask).ok();
+    assert_eq!(whole["choices"][0]["message"]["content"].as_str(), Some(text));
+    let mut streaming = ask.clone();
+    streaming["stream"] = true.into();
+    let (events, _) = s.post("/v1/chat/completions", &streaming).events();
+    let joined: String = events.iter().filter_map(|e| e["choices"][0]["delta"]["content"].as_str()).collect();
+    let last = events.iter().rev().find(|e| e["stages"].is_array()).unwrap_or_else(|| panic!("{events:#?}"));
+    assert_eq!((joined.as_str(), &last["stages"]), (text, &whole["stages"]));
+    assert_eq!(whole["stages"][1]["from_token"], stages[1]["from_token"]);
+
+    for (args, words) in [
+        (&["compose", "x", "a", "b", "--at", "!", "--at", "?"][..], "2 given, 1 needed"),
+        (&["compose", "x", "a", "--at", "!"], "1 given, 0 needed"),
+        (&["compose", "x", "a", "b", "--at", ""], "1 to 256 bytes"),
+        (&["compose", "x", "a", "b", "--at", "!", "--instruction", "2=Hi"], "stage 2 goes on"),
+        (&["compose", "x", "a", "b", "--at", "!", "--stage-format", "1=yes-no"], "stage 1 ends at a marker"),
+        (&["compose", "x", "both=0.5+a"], "several stages"),
+    ] {
+        let run = app.composing(args);
+        assert_eq!(run.code, Some(2), "{args:?}: {run:?}");
+        assert!(run.stderr.contains(words) && run.stderr.lines().count() == 1, "{args:?}: {run:?}");
+    }
+}
+
+#[test]
+fn starter_adapters_share_an_answer() {
+    let app = App::new();
+    let starter = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/adapters").display().to_string();
+    app.composing(&["add", &starter]).ok();
+    app.composing(&["compose", "both", "json-extract", "classify", "--at", "}\n"]).ok();
+    let ask = "Extract the intent and its slots from the request. Answer with one line of JSON. Intents: \
+        BookRestaurant, GetWeather, PlayMusic.\n\nwill it snow in Oslo tomorrow";
+    // The format of the one that has the last word would hold after the marker; here the text is free.
+    let told = app.said(ask, &["both"], &["-n", "48", "--output", "json", "--format", "none"]).ok().json();
+    assert!(told["content"].as_str().is_some_and(|text| text.contains("GetWeather")), "{told:#}");
+    assert_eq!(told["stages"].as_array().map(Vec::len), Some(2), "{told:#}");
 }
 
 #[test]

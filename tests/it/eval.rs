@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::{App, Run, model, random_lora};
 
 impl App {
-    fn eval(&self, args: &[&str]) -> Run {
+    pub fn eval(&self, args: &[&str]) -> Run {
         let model = model();
         let library = self.path("library").display().to_string();
         let mut all = vec!["eval", "-m", model.to_str().expect("UTF-8 path"), "-t", "2", "-c", "2048"];
@@ -14,7 +14,7 @@ impl App {
         self.run(&all, "")
     }
 
-    fn task(&self, name: &str, rows: &[(&str, &str, Value)]) -> String {
+    pub fn task(&self, name: &str, rows: &[(&str, &str, Value)]) -> String {
         let line = |(user, answer, meta): &(&str, &str, Value)| {
             let messages = [json!({"role": "user", "content": user}), json!({"role": "assistant", "content": answer})];
             format!("{}\n", json!({"messages": messages, "meta": meta}))

@@ -26,7 +26,7 @@ const CONTENTS: usize = 4;
 const NAMES: usize = 3;
 
 /// A model or an adapter with its half floats as 32-bit ones: then no activation is rounded to half floats on the way.
-fn exact(bytes: &[u8]) -> Vec<u8> {
+pub fn exact(bytes: &[u8]) -> Vec<u8> {
     let halves = Gguf::read(bytes).expect("sound");
     let mut exact = GgufWriter::new();
     for (key, value) in halves.keys().iter().filter(|(key, _)| *key != "general.alignment") {
@@ -46,19 +46,15 @@ fn exact(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// The tiny llama of the PEFT corpus: fast, and exact, so that a wrong entry of the cache stands out from the noise.
-fn tiny(app: &App) -> (PathBuf, ModelFacts) {
+pub fn tiny(app: &App) -> (PathBuf, ModelFacts) {
     let halves = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/peft/base.gguf");
     let path = app.write("tiny.gguf", exact(&std::fs::read(halves).expect("read")));
     let facts = smoa::model_file::check(&path).expect("a sound model");
     (path, facts)
 }
 
-fn pipeline(
-    (path, facts): (PathBuf, ModelFacts),
-    batching: AdapterBatching,
-    sequences: u32,
-    cache: CacheType,
-) -> Pipeline {
+/// Options under which a mixed step and a step alone sum in the same order.
+pub fn options(path: PathBuf, batching: AdapterBatching, sequences: u32, cache: CacheType) -> EngineOptions {
     let mut options = EngineOptions::new(path);
     (options.cache_type_k, options.cache_type_v) = (cache, cache);
     if cache == CacheType::F32 {
@@ -70,6 +66,16 @@ fn pipeline(
     (options.context, options.batch, options.micro_batch) = (256, 48, 48);
     (options.sequences, options.threads, options.threads_batch) = (sequences, 2, 2);
     (options.adapter_batching, options.adapter_slots) = (batching, 3);
+    options
+}
+
+pub fn pipeline(
+    (path, facts): (PathBuf, ModelFacts),
+    batching: AdapterBatching,
+    sequences: u32,
+    cache: CacheType,
+) -> Pipeline {
+    let options = options(path, batching, sequences, cache);
     let template = |_: &dyn smoa::engine::Tokenizer, _: &ModelFacts| {
         let tokens = SpecialTokens { bos: String::new(), eos: String::new(), control: Vec::new() };
         Ok(ChatTemplate::named("chatml", tokens).expect("there is one"))
@@ -79,7 +85,7 @@ fn pipeline(
     Pipeline::start(facts, 64, Shelf::default(), make, template).expect("started")
 }
 
-fn request(prompt: &[u32], adapters: Vec<AdapterChoice>, tokens: usize) -> Request {
+pub fn request(prompt: &[u32], adapters: Vec<AdapterChoice>, tokens: usize) -> Request {
     let mut request = Request { adapters, n_probs: 2, ..Request::new(Input::Tokens(prompt.to_vec())) };
     request.sampling.temperature = 0.0;
     request.sampling.ignore_eos = true;
@@ -108,7 +114,7 @@ fn compare(found: &Answer, cold: &Answer, noise: f32) -> Result<f32, String> {
 /// Differences of log probabilities that sums in another order make in the tiny model of 32-bit floats (2e-4 in
 /// 6,000 acts), and roundings of
 /// activations to 8 bits in the default one. Another adapter makes far greater ones, which the tests show too.
-const NOISE: f32 = 1e-3;
+pub const NOISE: f32 = 1e-3;
 const NOISE_OF_8_BITS: f32 = 0.5;
 
 /// A weighted choice out of files: `(file, scale)`.

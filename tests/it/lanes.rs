@@ -13,7 +13,7 @@ use smoa::import::{BaseWeights, GgufWeights};
 
 use crate::support::{facts, model, random_lora};
 
-struct Held(Vec<u8>);
+pub struct Held(pub Vec<u8>);
 
 impl HeldBytes for Held {
     fn bytes(&self) -> &[u8] {

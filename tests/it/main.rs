@@ -26,6 +26,7 @@ mod answers;
 mod bad_inputs;
 mod batch;
 mod catalogue;
+mod changes;
 mod compose;
 mod eval;
 mod families;

@@ -3,19 +3,18 @@
 use clap::Args;
 
 use super::super::Context;
-use super::super::args::LibraryArgs;
 use super::super::exit::Outcome;
-use super::add::Conflict;
-use super::{CardArgs, parsed};
-use crate::compose::{Composition, Part, Stage, from_gguf, resolve, to_gguf};
+use super::parsed;
+use super::store::StoreArgs;
+use crate::compose::{Composition, Part, Stage, equally, from_gguf, resolve, to_gguf};
 use crate::error::{Code, Failure, printable};
-use crate::library::{AdapterName, Card, Kind, Library, LibraryError, Measured, Metadata, limits};
+use crate::library::{AdapterName, Card, Kind, Library, LibraryError, Measured, limits};
 use crate::shelf::library_failure;
 
 /// Store a mix or a chain of adapters under a name, to be used wherever a name is
 ///
 /// A stage is a mix, as sql=0.7+json=0.3; `none` is the plain base. Several stages are a chain: each is given the answer of the one
-/// before as its message. Parts may be compositions themselves; weights multiply, and a composition that contains itself
+/// before as its message; or, with --at, they share one answer, in which the adapters change at a marker. Parts may be compositions themselves; weights multiply, and a composition that contains itself
 /// is refused. Parts are names: replace one, and it is replaced here too.
 #[derive(Args, Debug)]
 pub struct ComposeArgs {
@@ -30,17 +29,19 @@ pub struct ComposeArgs {
     /// The ready format of stage N's answer; may be repeated
     #[arg(long, value_name = "N=NAME")]
     stage_format: Vec<String>,
-    /// Weigh the parts of each stage by this figure of their cards' evaluations, to add up to 1
-    #[arg(long, value_name = "FIGURE")]
+    /// Let the next stage take over inside the same answer where TEXT is complete; give one for each stage but the last
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    at: Vec<String>,
+    /// Weigh the parts of each stage by this figure of their cards' evaluations, to add up to 1; or, with `route`, for each
+    /// request anew by how well they fit it
+    #[arg(long, value_name = "FIGURE|route")]
     by: Option<String>,
-    /// What to do when the name is taken
-    #[arg(long, value_name = "WHAT", default_value = "refuse")]
-    on_conflict: Conflict,
     #[command(flatten)]
-    card: CardArgs,
-    #[command(flatten)]
-    library: LibraryArgs,
+    store: StoreArgs,
 }
+
+/// The value of --by that leaves the weights to the router.
+const BY_ROUTE: &str = "route";
 
 /// Runs `smoa adapter compose`.
 ///
@@ -48,10 +49,12 @@ pub struct ComposeArgs {
 /// A part is not there, a weight is out of bounds, a cycle, a name that is taken.
 pub fn run(args: &ComposeArgs, context: &Context) -> Result<(), Outcome> {
     let name = parsed(&args.name)?;
-    let library = Library::create(&args.library.folder()?).map_err(|e| library_failure(&e))?;
+    let library = args.store.open()?;
     let mut composition = Composition { stages: args.stages.iter().map(|s| stage(s)).collect::<Result<_, _>>()? };
-    if let Some(figure) = &args.by {
-        weigh(&mut composition, figure, &library)?;
+    match args.by.as_deref() {
+        Some(BY_ROUTE) => composition.stages.iter_mut().for_each(|stage| stage.by_route = stage.parts.len() > 1),
+        Some(figure) => weigh(&mut composition, figure, &library)?,
+        None => (),
     }
     for (at, text) in numbered("--instruction", &args.instruction, composition.stages.len())? {
         composition.stages[at].instruction = Some(text);
@@ -59,6 +62,14 @@ pub fn run(args: &ComposeArgs, context: &Context) -> Result<(), Outcome> {
     for (at, text) in numbered("--stage-format", &args.stage_format, composition.stages.len())? {
         crate::grammar::format_text(&text).map_err(|e| Failure::usage(format!("--stage-format: {e}")))?;
         composition.stages[at].format = Some(text);
+    }
+    let borders = composition.stages.len() - 1;
+    if !args.at.is_empty() && args.at.len() != borders {
+        let message = format!("--at: {} given, {borders} needed: one for each stage but the last", args.at.len());
+        return Err(Failure::usage(message).into());
+    }
+    for (stage, marker) in composition.stages.iter_mut().zip(&args.at) {
+        stage.until = Some(marker.clone());
     }
     // What stands under the name now does not count: it is what the new one replaces.
     let look_up = |part: &str| match part == name.as_str() {
@@ -70,7 +81,7 @@ pub fn run(args: &ComposeArgs, context: &Context) -> Result<(), Outcome> {
         Failure::new(if missing { Code::NotFound } else { Code::Usage }, format!("composition '{name}': {e}"))
     };
     composition.check(name.as_str()).map_err(refused)?;
-    let flat = resolve(name.as_str(), &composition, &look_up).map_err(refused)?;
+    let flat = resolve(name.as_str(), &composition, &look_up, &equally).map_err(refused)?;
     let bytes = to_gguf(&composition, name.as_str()).map_err(|e| Failure::usage(format!("composition: {e}")))?;
     let card = Card {
         parents: composition.names().map(str::to_owned).take(limits::TAGS).collect(),
@@ -78,11 +89,11 @@ pub fn run(args: &ComposeArgs, context: &Context) -> Result<(), Outcome> {
         ..Card::default()
     };
     let measured = Measured { kind: Some(Kind::Composition), ..Measured::default() };
-    let metadata = Metadata { card: args.card.card()?.over(card), measured };
-    let added = library.add(&name, &bytes, &metadata, args.on_conflict.rule()).map_err(|e| library_failure(&e))?;
-    let line = format!("{name} {} = {} ({:?})", added.digest, shown(&flat), added.outcome);
+    let added = args.store.keep(&library, &name, &bytes, card, measured)?;
+    let by = if args.by.as_deref() == Some(BY_ROUTE) { " by route" } else { "" };
+    let line = format!("{name} {} = {}{by} ({:?})", added.digest, shown(&flat), added.outcome);
     context.printer.line(&printable(&line))?;
-    super::follow(&args.library, context);
+    super::follow(&args.store.library, context);
     Ok(())
 }
 
@@ -146,9 +157,17 @@ fn weigh(composition: &mut Composition, figure: &str, library: &Library) -> Resu
 /// Stages for people.
 fn shown(stages: &[Stage]) -> String {
     let part = |p: &Part| if p.weight == 1.0 { p.name.clone() } else { format!("{}={}", p.name, p.weight) };
-    let stage = |s: &Stage| match s.parts.as_slice() {
-        [] => "none".to_owned(),
-        parts => parts.iter().map(part).collect::<Vec<_>>().join("+"),
-    };
-    stages.iter().map(stage).collect::<Vec<_>>().join(" -> ")
+    let mut text = String::new();
+    for (at, stage) in stages.iter().enumerate() {
+        match stages[..at].last().map(|before| &before.until) {
+            None => (),
+            Some(None) => text += " -> ",
+            Some(Some(marker)) => text += &format!(" -'{}'-> ", marker.escape_debug()),
+        }
+        text += &match stage.parts.as_slice() {
+            [] => "none".to_owned(),
+            parts => parts.iter().map(part).collect::<Vec<_>>().join("+"),
+        };
+    }
+    text
 }

@@ -6,20 +6,19 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::super::Context;
-use super::super::args::{LibraryArgs, ModelArgs, read_text};
+use super::super::args::{ModelArgs, read_text};
 use super::super::exit::Outcome;
 use super::super::signals::Signals;
 use super::super::start::{self, model_path};
-use super::add::Conflict;
-use super::{CardArgs, parsed, write_new};
+use super::store::StoreArgs;
+use super::{parsed, write_new};
 use crate::adapter::{AdapterDigest, AdapterFile};
 use crate::engine::saved::{Saved, Stamp};
 use crate::error::{Code, Failure};
 use crate::gguf::{self, ModelFacts, PrefixMessage, PrefixState};
 use crate::import;
-use crate::library::{AdapterName, Card, Library, Measured, Metadata, base_fingerprint, limits};
+use crate::library::{AdapterName, Card, Measured, base_fingerprint, limits};
 use crate::model_file;
-use crate::shelf::library_failure;
 
 /// Make an adapter of examples, without training: JSON lines of messages, of input and output, or of pairs of texts
 #[derive(Args, Debug)]
@@ -32,9 +31,6 @@ pub struct ExampleArgs {
     /// A system message before the examples
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
-    /// What to do when the name is taken
-    #[arg(long, value_name = "WHAT", default_value = "refuse")]
-    on_conflict: Conflict,
     /// Write the adapter to this file, which must not exist, and not to the library
     #[arg(short = 'o', long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -42,9 +38,7 @@ pub struct ExampleArgs {
     #[arg(long)]
     no_state: bool,
     #[command(flatten)]
-    card: CardArgs,
-    #[command(flatten)]
-    library: LibraryArgs,
+    store: StoreArgs,
     /// The base model the adapter is for: a file, or a name of `smoa model ls`
     #[arg(short = 'm', long, value_name = "FILE", env = "LLAMA_ARG_MODEL")]
     model: Option<PathBuf>,
@@ -80,9 +74,8 @@ pub fn run(args: &ExampleArgs, context: &Context) -> Result<(), Outcome> {
     }
     let facts = gguf::check_adapter(&bytes, &base).map_err(|e| refuse(e.to_string()))?;
     let measured = Measured::of(&facts, Some(base_fingerprint(&base)));
-    let library = Library::create(&args.library.folder()?).map_err(|e| library_failure(&e))?;
-    let metadata = Metadata { card: args.card.card()?.over(card), measured };
-    let added = library.add(&name, &bytes, &metadata, args.on_conflict.rule()).map_err(|e| library_failure(&e))?;
+    let library = args.store.open()?;
+    let added = args.store.keep(&library, &name, &bytes, card, measured)?;
     let line = format!("{name} {} ({} bytes, {:?})", added.digest, bytes.len(), added.outcome);
     context.printer.line(&line)?;
     if let Some((stamp, saved)) = read(&bytes) {
@@ -113,7 +106,7 @@ fn state(
         let tokens = u32::try_from(bytes.len() + 256).unwrap_or(u32::MAX).min(base.n_ctx_train.max(256));
         let model = ModelArgs { model: args.model.clone(), ctx_size: Some(tokens), ..Default::default() };
         let signals = Signals::watch(|| ()).map_err(|e| Failure::new(Code::Other, format!("signals: {e}")))?;
-        let pipeline = start::start(&model, &args.library, 1, &context.printer, &signals)?;
+        let pipeline = start::start(&model, &args.store.library, 1, &context.printer, &signals)?;
         pipeline.read_prefix(&Arc::new(file))
     };
     made().unwrap_or_else(|failure| {

@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use super::super::Context;
-use super::super::args::{LibraryArgs, ModelArgs};
+use super::super::args::ModelArgs;
 use super::super::exit::Outcome;
 use super::super::start::model_path;
-use super::add::{Conflict, StorageArg};
-use super::{CardArgs, parsed};
+use super::add::StorageArg;
+use super::parsed;
+use super::store::StoreArgs;
 use crate::error::{Code, Failure};
 use crate::gguf::{self, ModelFacts};
 use crate::import::{self, Storage};
-use crate::library::{Card, Library, Measured, Metadata, base_fingerprint, check_base, limits};
+use crate::library::{Card, Library, Measured, base_fingerprint, check_base, limits};
 use crate::mapped::Mapped;
 use crate::merge::{Deltas, MergeError, Method, merge};
 use crate::model_file;
@@ -53,13 +54,8 @@ pub struct MergeArgs {
     /// Store the numbers in this format [default: f16]
     #[arg(long, value_name = "TYPE")]
     quantize: Option<StorageArg>,
-    /// What to do when the name is taken
-    #[arg(long, value_name = "WHAT", default_value = "refuse")]
-    on_conflict: Conflict,
     #[command(flatten)]
-    card: CardArgs,
-    #[command(flatten)]
-    library: LibraryArgs,
+    store: StoreArgs,
     /// The base model the adapters are for: a file, or a name of `smoa model ls`
     #[arg(short = 'm', long, value_name = "FILE", env = "LLAMA_ARG_MODEL")]
     model: Option<PathBuf>,
@@ -90,7 +86,7 @@ pub fn run(args: &MergeArgs, context: &Context) -> Result<(), Outcome> {
     let name = parsed(&args.name)?;
     let weights = weights(args)?;
     let base = model_file::check(&model_path(&ModelArgs { model: args.model.clone(), ..Default::default() })?)?;
-    let library = Library::create(&args.library.folder()?).map_err(|e| library_failure(&e))?;
+    let library = args.store.open()?;
     let parts: Vec<Part> = args.parts.iter().map(|part| read(part, &library, &base)).collect::<Result<_, _>>()?;
     let weighed: Vec<(&Deltas, f32)> = parts.iter().map(|part| &part.deltas).zip(weights.iter().copied()).collect();
     let method = method(args);
@@ -103,9 +99,7 @@ pub fn run(args: &MergeArgs, context: &Context) -> Result<(), Outcome> {
     let facts = gguf::check_adapter(&bytes, &base).map_err(|e| broken(e.to_string()))?;
     let mut measured = Measured::of(&facts, Some(base_fingerprint(&base)));
     measured.relative_error = Some(merged.error.hypot(f64::from(rounding)));
-    let card = args.card.card()?.over(joined(&parts, method, &weights));
-    let metadata = Metadata { card, measured };
-    let added = library.add(&name, &bytes, &metadata, args.on_conflict.rule()).map_err(|e| library_failure(&e))?;
+    let added = args.store.keep(&library, &name, &bytes, joined(&parts, method, &weights), measured)?;
     let line = format!(
         "{name} {} ({} of {} adapters, rank {}, {} bytes, cut error {:.6}, rounding error {rounding:.6}, {:?})",
         added.digest,
@@ -117,7 +111,7 @@ pub fn run(args: &MergeArgs, context: &Context) -> Result<(), Outcome> {
         added.outcome
     );
     context.printer.line(&line)?;
-    super::follow(&args.library, context);
+    super::follow(&args.store.library, context);
     Ok(())
 }
 

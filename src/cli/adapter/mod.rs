@@ -10,6 +10,7 @@ mod optimize;
 pub(super) mod probe;
 mod pull;
 mod stats;
+mod store;
 mod train;
 
 use std::path::{Path, PathBuf};

@@ -16,7 +16,7 @@ use crate::adapter::AdapterDigest;
 use crate::error::{Code, Failure};
 use crate::event::FinishReason;
 use crate::grammar::Source;
-use crate::pipeline::{Answer, Applied, Pipeline, Question};
+use crate::pipeline::{Answer, Applied, Compositions, Pipeline, Question};
 use crate::request::{AdapterChoice, AdapterSource, Input, Request, Routing};
 use crate::router::Route;
 use crate::scheduler::CancelToken;
@@ -218,7 +218,7 @@ impl<'a> Talk<'a> {
         }
         ticket.warnings.iter().for_each(|warning| self.warn_once(warning));
         self.last_route = ticket.route.clone();
-        let question = ticket.question.clone();
+        let (question, compositions) = (ticket.question.clone(), ticket.compositions.clone());
         let (adapters, cancel, printer) = (ticket.adapters.clone(), ticket.cancel.clone(), self.printer);
         let mut broken = None;
         let mut printed = false;
@@ -242,7 +242,7 @@ impl<'a> Talk<'a> {
             printer.line("")?;
         }
         let answer = answer?;
-        self.remark(&answer, &adapters);
+        self.remark(&answer, &adapters, &compositions);
         if answer.text.is_empty() && answer.finished.reason == FinishReason::Cancelled {
             return Ok(Said::Nothing);
         }
@@ -269,12 +269,13 @@ impl<'a> Talk<'a> {
     }
 
     /// The dim lines after an answer.
-    fn remark(&mut self, answer: &Answer, adapters: &[Applied]) {
+    fn remark(&mut self, answer: &Answer, adapters: &[Applied], compositions: &Compositions) {
         let finished = &answer.finished;
         self.totals.add(&finished.timings);
         if let Some(route) = &self.last_route {
             self.printer.note(&summary::route(route));
         }
+        summary::compositions(compositions, finished).iter().for_each(|line| self.printer.note(line));
         self.printer.note(&summary::line(answer, adapters));
         let ended = match finished.reason {
             FinishReason::Stop | FinishReason::StopString => None,

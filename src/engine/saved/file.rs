@@ -63,6 +63,9 @@ struct Header {
     /// The position from which `then` applies instead of `first`.
     from: u64,
     then: Vec<Member>,
+    /// What applies later instead, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    more: Vec<Change>,
     /// Whose cache it is part of; 0 for nobody's.
     #[serde(default, skip_serializing_if = "is_nobody")]
     owner: u64,
@@ -70,6 +73,13 @@ struct Header {
 
 fn is_nobody(owner: &u64) -> bool {
     *owner == 0
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Change {
+    from: u64,
+    then: Vec<Member>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -90,7 +100,9 @@ impl Saved {
             };
             set.members().iter().map(of).collect()
         };
-        let (first, from, then) = self.sets.parts();
+        let (first, changes) = self.sets.parts();
+        let (from, then) = changes.first().map_or((0, first), |(from, then)| (*from, then));
+        let more = changes.iter().skip(1);
         let header = Header {
             stamp: stamp.clone(),
             tokens: self.tokens.len() as u64,
@@ -98,6 +110,7 @@ impl Saved {
             first: members(first),
             from: from as u64,
             then: members(then),
+            more: more.map(|(from, then)| Change { from: *from as u64, then: members(then) }).collect(),
             owner: self.sets.owner(),
         };
         // Texts and numbers only: this cannot fail.
@@ -187,9 +200,16 @@ fn parse(bytes: &[u8]) -> Result<(Stamp, Saved), SavedError> {
         let members: Option<Vec<_>> = members.iter().map(of).collect();
         members.and_then(|members| AdapterSet::new(members).ok()).ok_or_else(|| damaged("its adapters are no set"))
     };
-    let from = size(header.from).ok_or_else(|| damaged("its adapters begin nowhere"))?;
-    let sets = Timeline::switching(set(&header.first)?, from, set(&header.then)?);
-    let sets = sets.owned(header.owner);
+    let from = |n: u64| size(n).ok_or_else(|| damaged("its adapters begin nowhere"));
+    let mut sets = Timeline::switching(set(&header.first)?, from(header.from)?, set(&header.then)?).owned(header.owner);
+    let mut last = header.from;
+    for change in &header.more {
+        if change.from <= last {
+            return Err(damaged("its adapters change in no order"));
+        }
+        last = change.from;
+        sets.change(from(change.from)?, set(&change.then)?);
+    }
     let saved = Saved { tokens, sets, range: state..end, held: Box::new(Vec::new()) };
     Ok((header.stamp, saved))
 }
@@ -211,6 +231,13 @@ mod tests {
         Saved::new(vec![7, 8, crate::engine::VIRTUAL], sets, (0..100).collect())
     }
 
+    /// The base, then these sets from these positions on.
+    fn changing(changes: &[(usize, u8)]) -> Timeline {
+        let mut sets = Timeline::default();
+        changes.iter().for_each(|(from, n)| sets.change(*from, set(*n, 1.0)));
+        sets
+    }
+
     fn read(file: &[u8]) -> Result<Saved, SavedError> {
         Saved::from_file(Box::new(file.to_vec()), &stamp(), 10)
     }
@@ -230,6 +257,7 @@ mod tests {
             Timeline::switching(set(1, 0.1), usize::MAX, set(2, 1.0)),
             sample().sets,
             sample().sets.owned(u64::MAX),
+            changing(&[(1, 2), (2, 3), (9, 1)]),
         ] {
             let saved = Saved { sets, ..sample() };
             let back = read(&saved.to_file(&stamp())).expect("sound");

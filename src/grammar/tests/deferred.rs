@@ -167,3 +167,41 @@ fn free_text_can_be_ended_from_outside() {
     matcher.accept(token("ab")).unwrap();
     assert!(matcher.must_stop());
 }
+
+#[test]
+fn a_marker_is_brought_in_time_in_a_large_vocabulary_without_a_search_for_each_token() {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use super::super::{Compiler, Vocabulary};
+
+    let mut pieces: Vec<Vec<u8>> = (0..=255_u8).map(|byte| vec![byte]).collect();
+    pieces.extend((0..50_000_u32).map(|n| format!("word{n}").into_bytes()));
+    let mut control = vec![false; pieces.len()];
+    pieces.push(Vec::new());
+    control.push(true);
+    let end = pieces.len() as u32 - 1;
+    let vocabulary = Arc::new(Vocabulary::new(pieces, control, vec![end]));
+    let compiled =
+        Compiler::new(vocabulary.clone()).compile(&Source::Gbnf("root ::= \"yes\" | \"no\"".into())).unwrap();
+    let mut matcher = compiled.matcher().after(Trigger::answer_after("\nANSWER:"), &vocabulary).unwrap();
+    let began = Instant::now();
+    let mut text = Vec::new();
+    for left in (1..=16).rev() {
+        if matcher.must_stop() {
+            break;
+        }
+        // It would go on writing words.
+        let wish = 300 + left as u32;
+        let next = match matcher.allows_closing(wish, left).unwrap() {
+            true => wish,
+            false => matcher.mask_closing(left).unwrap().iter().next().unwrap(),
+        };
+        text.extend_from_slice(vocabulary.piece(next));
+        matcher.accept(next).unwrap();
+    }
+    let text = String::from_utf8(text).unwrap();
+    assert!(matcher.may_stop() && text.contains("\nANSWER:"), "{text}");
+    // A search of all tokens for each token takes minutes here.
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}

@@ -54,6 +54,8 @@ pub use types::{CLOSE, Candidate, Change, IndexStats, Profile, Query};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock};
 
+use crate::adapter::AdapterDigest;
+
 use manifest::Manifest;
 use search::Scratch;
 use segment::Section;
@@ -116,6 +118,13 @@ impl Index {
             pool.push(scratch);
         }
         found
+    }
+
+    /// What a search would say of these adapters, whether or not they are among the best; `None` for one that is not here.
+    /// The query's gate and limit are not looked at.
+    pub fn look_up(&self, query: &Query<'_>, digests: &[AdapterDigest]) -> Vec<Option<Candidate>> {
+        let _ = self.renew();
+        self.reading(|state| search::look_up(state, query, digests))
     }
 
     /// Whether so much was added or removed that [`compact`](Self::compact) is worth its time.

@@ -12,6 +12,7 @@ use super::rotation::Rotation;
 use super::segment::Segment;
 use super::state::{Open, State};
 use super::{CLOSE, Candidate, Query};
+use crate::adapter::AdapterDigest;
 
 /// Vectors kept by the search in a graph, and scored again: at least so many, and so many times the limit. Measured in
 /// docs/routing-index.md.
@@ -62,13 +63,8 @@ impl Probes<'_> {
 
 /// The best candidates, as [`super::Index::search`] promises.
 pub(super) fn search(state: &State, query: &Query<'_>, scratch: &mut Scratch) -> Vec<Candidate> {
-    let having = |word: &str| {
-        let sealed: usize = state.segments.iter().map(|open| keywords::having(&open.segment, word)).sum();
-        sealed + keywords::draft_having(&state.tail, word)
-    };
-    let asked = Asked::new(query.text, state.len(), having);
-    let fits = query.vector.len() == state.tail.dim && query.vector.iter().all(|x| x.is_finite());
-    let fits = fits && query.vector.iter().any(|x| *x != 0.0);
+    let asked = asked(state, query);
+    let fits = fits(state, query);
     let zeros = vec![0.0; if fits { 0 } else { state.tail.dim }];
     let mut probes = Probes { vector: if fits { query.vector } else { &zeros }, made: Vec::new() };
     let mut found = Vec::new();
@@ -78,6 +74,40 @@ pub(super) fn search(state: &State, query: &Query<'_>, scratch: &mut Scratch) ->
     }
     in_tail(state, query, &asked, probes.in_axes(state.tail.rotation.as_ref()), &mut found);
     best_of_both(found, if fits { query.limit } else { 0 }, query.limit)
+}
+
+/// What is known of adapters, as [`super::Index::look_up`] promises.
+pub(super) fn look_up(state: &State, query: &Query<'_>, digests: &[AdapterDigest]) -> Vec<Option<Candidate>> {
+    let asked = asked(state, query);
+    let zeros = vec![0.0; if fits(state, query) { 0 } else { state.tail.dim }];
+    let mut probes = Probes { vector: if zeros.is_empty() { query.vector } else { &zeros }, made: Vec::new() };
+    let numbers = keywords::draft_numbers(&state.tail, &asked);
+    let mut one = |digest: &AdapterDigest| {
+        if let Some(entry) = state.latest.get(digest) {
+            return Some(of_tail(&state.tail, *entry, &numbers, probes.in_axes(state.tail.rotation.as_ref())));
+        }
+        let here = |open: &Open| open.segment.find(digest).filter(|entry| !open.dead.has(*entry));
+        let (segment, entry) = state.segments.iter().find_map(|open| Some((&*open.segment, here(open)?)))?;
+        let mut words = keywords::numbers(segment, &asked);
+        words.sort_unstable_by_key(|(number, _)| *number);
+        of_segment(segment, entry, &words, probes.in_axes(segment.axes.as_ref()))
+    };
+    digests.iter().map(&mut one).collect()
+}
+
+/// The words of a query, weighed by how many adapters have them.
+fn asked(state: &State, query: &Query<'_>) -> Asked {
+    let having = |word: &str| {
+        let sealed: usize = state.segments.iter().map(|open| keywords::having(&open.segment, word)).sum();
+        sealed + keywords::draft_having(&state.tail, word)
+    };
+    Asked::new(query.text, state.len(), having)
+}
+
+/// Whether a query's vector says anything here.
+fn fits(state: &State, query: &Query<'_>) -> bool {
+    let vector = query.vector;
+    vector.len() == state.tail.dim && vector.iter().all(|x| x.is_finite()) && vector.iter().any(|x| *x != 0.0)
 }
 
 /// The best `near` by meaning and the best `worded` by words.
@@ -118,14 +148,24 @@ fn in_segment(
     let rows = segment.rows();
     rows.touch_whole(entries.iter().filter_map(|entry| segment.vectors_of(*entry).next()));
     keywords::touch(segment, &entries);
-    for entry in entries {
-        let Some(digest) = segment.digest(entry) else { continue };
-        let cosines = segment.vectors_of(entry).map(|node| rows.cosine(probe, node));
-        found.push(candidate(digest, cosines, keywords::score(segment, entry, &words)));
-    }
+    found.extend(entries.into_iter().filter_map(|entry| of_segment(segment, entry, &words, probe)));
 }
 
-fn candidate(digest: crate::adapter::AdapterDigest, cosines: impl Iterator<Item = f32>, keyword: f32) -> Candidate {
+/// An adapter of a segment. The words are sorted by their numbers.
+fn of_segment(segment: &Segment, entry: u32, words: &[(u32, f32)], probe: &Probe) -> Option<Candidate> {
+    let (digest, rows) = (segment.digest(entry)?, segment.rows());
+    let cosines = segment.vectors_of(entry).map(|node| rows.cosine(probe, node));
+    Some(candidate(digest, cosines, keywords::score(segment, entry, words)))
+}
+
+/// An adapter of the tail.
+fn of_tail(tail: &Draft, entry: u32, words: &[(u32, f32)], probe: &Probe) -> Candidate {
+    let vectors = tail.scales.range(entry).zip(tail.scales.get(entry));
+    let cosines = vectors.map(|(vector, scale)| probe.with_codes(tail.row(vector)) as f32 * scale * probe.scale());
+    candidate(tail.digests[entry as usize], cosines, keywords::draft_score(tail, entry, words))
+}
+
+fn candidate(digest: AdapterDigest, cosines: impl Iterator<Item = f32>, keyword: f32) -> Candidate {
     let (name_similarity, centroid, close) = (0.0, 0.0, [-1.0; CLOSE]);
     let mut candidate = Candidate { digest, semantic: -1.0, centroid, name_similarity, keyword, vectors: 0, close };
     for cosine in cosines {
@@ -205,8 +245,6 @@ fn in_tail(state: &State, query: &Query<'_>, asked: &Asked, probe: &Probe, found
     let tail: &Draft = &state.tail;
     let (gate, numbers) = (DraftGate::new(tail, query.gate), keywords::draft_numbers(tail, asked));
     for entry in state.latest.values().copied().filter(|entry| gate.allows(tail, *entry)) {
-        let vectors = tail.scales.range(entry).zip(tail.scales.get(entry));
-        let cosines = vectors.map(|(vector, scale)| probe.with_codes(tail.row(vector)) as f32 * scale * probe.scale());
-        found.push(candidate(tail.digests[entry as usize], cosines, keywords::draft_score(tail, entry, &numbers)));
+        found.push(of_tail(tail, entry, &numbers, probe));
     }
 }
