@@ -36,6 +36,9 @@ use crate::shelf::{Shelf, UseNote};
 /// The name that asks for no format where an adapter brings one.
 pub const NO_FORMAT: &str = "none";
 
+/// The variable of a conversation that says whether an assistant's last words are continued.
+pub const CONTINUE: &str = "continue_final_message";
+
 /// A loaded model, ready for requests from any thread.
 pub struct Pipeline {
     worker: Worker,
@@ -243,6 +246,7 @@ impl Pipeline {
             saved,
             keep: None,
             n_probs: request.n_probs,
+            special: request.special,
             events: sender,
             cancel: cancel.clone(),
             submitted,
@@ -444,7 +448,8 @@ impl Pipeline {
     }
 
     /// Puts a conversation through the chat template. One that ends with an assistant's words is continued there.
-    /// `add_generation_prompt` among the variables says whether the prompt ends with the opening of an answer.
+    /// `add_generation_prompt` among the variables says whether the prompt ends with the opening of an answer, and
+    /// `continue_final_message` set to false that an assistant's last words are a whole message.
     ///
     /// # Errors
     /// The template refuses it.
@@ -455,8 +460,9 @@ impl Pipeline {
         mut kwargs: serde_json::Map<String, serde_json::Value>,
     ) -> Result<Prompt, Failure> {
         let add_generation_prompt = kwargs.remove("add_generation_prompt").and_then(|v| v.as_bool()).unwrap_or(true);
+        let prefill = kwargs.remove(CONTINUE).is_none_or(|v| v == true);
         let begun = |m: &Message| m.role == Role::Assistant && !m.extras.contains_key("tool_calls");
-        let begun = match messages.len() > 1 && add_generation_prompt && messages.last().is_some_and(begun) {
+        let begun = match prefill && messages.len() > 1 && add_generation_prompt && messages.last().is_some_and(begun) {
             true => messages.pop().map(|m| m.content),
             false => None,
         };

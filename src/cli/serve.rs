@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::adapter::improve::Rules;
 use super::args::{AdapterArgs, FormatArgs, ModelArgs, SamplingArgs, read_text};
+use super::compat_args::CompatArgs;
 use super::exit::Outcome;
 use super::optimizing::Optimizing;
 use super::signals::Signals;
@@ -209,7 +210,7 @@ pub struct ServeArgs {
     #[arg(long, requires = "optimize_every")]
     optimize_apply: bool,
     #[command(flatten)]
-    only: OnlyArgs,
+    compat: CompatArgs,
     #[command(flatten)]
     logs: logs::LogArgs,
     #[command(flatten)]
@@ -220,25 +221,6 @@ pub struct ServeArgs {
     model: ModelArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
-}
-
-/// Flags of which only the values are taken that ask for what is so here.
-#[derive(Args, Clone, Debug, Default)]
-#[allow(dead_code)]
-struct OnlyArgs {
-    /// Nothing is downloaded, so it is not needed.
-    #[arg(long, hide = true)]
-    hf_token: Option<String>,
-    #[arg(long, hide = true, env = "LLAMA_ARG_FIT", value_parser = ["off"])]
-    fit: Option<String>,
-    #[arg(long, hide = true, env = "LLAMA_ARG_SPEC_TYPE", value_parser = ["none"])]
-    spec_type: Option<String>,
-    #[arg(long, hide = true, env = "LLAMA_ARG_CACHE_REUSE", value_parser = ["0"])]
-    cache_reuse: Option<String>,
-    #[arg(long, hide = true, env = "LLAMA_ARG_CTX_CHECKPOINTS", value_parser = ["0"])]
-    ctx_checkpoints: Option<String>,
-    #[arg(long, hide = true, value_parser = ["-1"], allow_negative_numbers = true)]
-    sleep_idle_seconds: Option<String>,
 }
 
 /// Values of --metrics-compat.
@@ -260,6 +242,9 @@ enum Thinking {
 /// # Errors
 /// With the flag or file at fault; [`Code::Busy`] when the port is taken.
 pub fn run(args: ServeArgs, context: &Context) -> Result<(), Outcome> {
+    if args.compat.completion_bash {
+        return meta::bash(context);
+    }
     if args.model.list_devices {
         return super::doctor::list_devices(context);
     }
@@ -375,8 +360,9 @@ fn options(args: &ServeArgs) -> Result<Options, Failure> {
             route: args.adapters.routing()?,
             format: args.format.source()?,
             sampling: args.sampling.sampling()?,
-            limits: args.sampling.limits(),
+            limits: args.sampling.limits()?,
             cache_prompt: !args.no_cache_prompt,
+            special: args.compat.special,
             ..Request::new(Input::Raw(String::new()))
         },
         chat_defaults: chat_defaults(args)?,
@@ -386,6 +372,7 @@ fn options(args: &ServeArgs) -> Result<Options, Failure> {
         model: model_path(&args.model)?,
         version: meta::VERSION.to_string(),
         steering: steering(args)?,
+        prefill: args.compat.prefill(),
         plain_answers: args.skip_chat_parsing && !args.no_skip_chat_parsing,
         suffix_first: args.spm_infill,
         slot_files: args.slot_save_path.clone().map(|path| folder("--slot-save-path", path)).transpose()?,

@@ -85,6 +85,7 @@ impl Pipeline {
                 adapters: choices(stage).collect(),
                 format: stage.format.clone().map(Source::Named),
                 n_probs: 0,
+                special: false,
                 after: None,
                 ..request.clone()
             };

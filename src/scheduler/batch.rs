@@ -52,6 +52,8 @@ pub(super) struct Batch<E> {
     parked: Parked,
     /// A cached prefix that is a smaller part of a prompt is not used.
     pub(super) least_share: Share,
+    /// Whether prompts are read while answers are generated.
+    pub(super) continuous: bool,
     turn: Option<Turn<Party>>,
     /// Counts steps and admissions.
     clock: u64,
@@ -72,6 +74,7 @@ impl<E: Engine> Batch<E> {
             orders: Vec::new(),
             parked: Parked::new(0),
             least_share: Share::default(),
+            continuous: true,
             turn: None,
             clock: 0,
             families: 0,
@@ -300,7 +303,11 @@ impl<E: Engine> Batch<E> {
                 served: r.served,
             })
         };
-        self.slots.iter().enumerate().filter_map(of).collect()
+        let mut all: Vec<Waiting<Party>> = self.slots.iter().enumerate().filter_map(of).collect();
+        if !self.continuous && all.iter().any(|w| !w.prefill) {
+            all.retain(|w| !w.prefill);
+        }
+        all
     }
 
     fn in_flight(&self) -> Vec<InFlight<'_>> {

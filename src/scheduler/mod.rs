@@ -69,6 +69,8 @@ pub struct Job {
     pub keep: Option<Sender<Saved>>,
     /// How many alternatives to report for each token; 0 for none.
     pub n_probs: usize,
+    /// Show control tokens in the text, as the vocabulary spells them.
+    pub special: bool,
     /// Where events go. A receiver that is gone cancels the request.
     pub events: Sender<Event>,
     /// Cancels the request.
@@ -91,6 +93,7 @@ impl Job {
             saved: self.saved.clone(),
             keep: None,
             n_probs: self.n_probs,
+            special: self.special,
             events,
             cancel: self.cancel.clone(),
             submitted: Instant::now(),
@@ -169,6 +172,8 @@ pub struct Limits {
     pub cache_ram: u64,
     /// A cached prefix that is a smaller part of a prompt is not used.
     pub least_share: Share,
+    /// Whether prompts are read while answers are generated.
+    pub continuous: bool,
 }
 
 /// A part of a prompt, from nothing to all of it.
@@ -190,7 +195,7 @@ impl Share {
 impl From<usize> for Limits {
     /// A queue, and nothing in RAM.
     fn from(queue: usize) -> Self {
-        Self { queue, cache_ram: 0, least_share: Share::default() }
+        Self { queue, cache_ram: 0, least_share: Share::default(), continuous: true }
     }
 }
 
@@ -212,7 +217,7 @@ impl Worker {
         E: Engine,
         F: FnOnce() -> Result<E, Failure> + Send + 'static,
     {
-        let Limits { queue, cache_ram, least_share } = limits.into();
+        let Limits { queue, cache_ram, least_share, continuous } = limits.into();
         let parked = Parked::new(cache_ram);
         let counters = parked.counters().clone();
         let (jobs, inbox) = sync_channel(queue);
@@ -241,6 +246,7 @@ impl Worker {
                     let mut batch = batch::Batch::new(engine).with_parked(parked);
                     batch.counts = counts;
                     batch.least_share = least_share;
+                    batch.continuous = continuous;
                     serve(batch, &inbox, &orders, &stopping);
                 }
             })

@@ -32,6 +32,7 @@ fn job(prompt: &str, set: AdapterSet, max_tokens: usize) -> (Job, Receiver<Event
         saved: None,
         keep: None,
         n_probs: 0,
+        special: false,
         events,
         cancel: CancelToken::default(),
         submitted: Instant::now(),
@@ -86,6 +87,44 @@ fn the_script_is_answered() {
     let (text, end) = finished(&events);
     assert_eq!((text.as_str(), end.reason), ("4", FinishReason::Stop));
     assert_eq!((end.timings.prompt_n, end.timings.cache_n, end.timings.predicted_n), (12, 0, 1));
+}
+
+#[test]
+fn control_tokens_are_shown_where_this_is_asked() {
+    for (special, stop, text, reason) in [
+        (false, "", "4", FinishReason::Stop),
+        (true, "", "4<end>", FinishReason::Stop),
+        (true, "<end", "4", FinishReason::StopString),
+    ] {
+        let mut batch = Batch::new(FakeEngine::new(256, 1).scripted([("2+2=", "4")]));
+        let (mut job, events) = job("what is 2+2=", AdapterSet::base(), 50);
+        (job.special, job.limits.stop) = (special, vec![stop.to_string()]);
+        batch.enqueue(job);
+        run(&mut batch);
+        let (shown, end) = finished(&events);
+        assert_eq!((shown.as_str(), end.reason), (text, reason), "{special} {stop}");
+    }
+}
+
+#[test]
+fn without_continuous_batching_prompts_wait_for_answers() {
+    for continuous in [true, false] {
+        let mut batch = Batch::new(FakeEngine::new(1024, 2));
+        batch.continuous = continuous;
+        let (first, first_events) = job("one", AdapterSet::base(), 20);
+        batch.enqueue(first);
+        batch.step();
+        let (second, second_events) = job("two", AdapterSet::base(), 2);
+        batch.enqueue(second);
+        batch.step();
+        let began = second_events.try_iter().any(|e| matches!(e, Event::Prefilled { .. }));
+        assert_eq!(began, continuous);
+        while !first_events.try_iter().any(|e| matches!(e, Event::Finished(_))) {
+            batch.step();
+        }
+        run(&mut batch);
+        assert!(second_events.try_iter().any(|e| matches!(e, Event::Finished(_))), "none waits for ever");
+    }
 }
 
 #[test]

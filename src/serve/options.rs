@@ -147,6 +147,8 @@ pub struct Options {
     pub threads: usize,
     /// Control vectors that act on every answer (`--control-vector`).
     pub steering: Vec<AdapterChoice>,
+    /// Continue a last message of the assistant where a request does not say (`--prefill-assistant`).
+    pub prefill: bool,
     /// Give answers as they are: no thoughts and no calls are taken out (`--skip-chat-parsing`).
     pub plain_answers: bool,
     /// Infilling with the suffix first (`--spm-infill`).

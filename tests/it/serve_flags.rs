@@ -101,7 +101,7 @@ fn variables_cannot_switch_off_what_is_always_so() {
     let app = App::new();
     let model = model().display().to_string();
     for (variable, value, expected) in
-        [("LLAMA_ARG_JINJA", "0", "LLAMA_ARG_JINJA"), ("LLAMA_ARG_CONT_BATCHING", "off", "LLAMA_ARG_CONT_BATCHING")]
+        [("LLAMA_ARG_JINJA", "0", "LLAMA_ARG_JINJA"), ("LLAMA_ARG_REPACK", "off", "LLAMA_ARG_REPACK")]
     {
         let mut command = app.command(&["serve", "-m", &model, "--port", "0"]);
         let out = command.env(variable, value).output().expect("ran");
@@ -111,4 +111,91 @@ fn variables_cannot_switch_off_what_is_always_so() {
     let address = ["serve", "-mu", "https://example.org/a/none.gguf", "--port", "0"];
     let run = app.run(&address, "");
     assert!(run.code == Some(3) && run.stderr.contains("nothing is downloaded"), "{run:?}");
+}
+
+#[test]
+fn control_tokens_stand_in_answers_where_this_is_asked() {
+    let app = App::new();
+    let chat = json!({"messages": [{"role": "user", "content": "Say hi."}], "max_tokens": 60, "temperature": 0});
+    let said = |s: &Server| {
+        let answer = s.post("/v1/chat/completions", &chat).ok();
+        let choice = &answer["choices"][0];
+        let text = choice["message"]["content"].as_str().unwrap_or_default().to_string();
+        (text, choice["finish_reason"].as_str().unwrap_or_default().to_string())
+    };
+    let (plain, why) = said(&app.serve(&[]));
+    assert_eq!(why, "stop", "the model ends: {plain}");
+    let (special, why) = said(&app.serve(&["-sp"]));
+    assert_eq!((special, why.as_str()), (format!("{plain}<|im_end|>"), "stop"));
+}
+
+#[test]
+fn texts_that_end_answers_are_read_with_escapes_or_as_they_are() {
+    let app = App::new();
+    let stops = |more: &[&str]| {
+        let s = app.serve(&[&["-r", r"a\nb", "--dry-sequence-breaker", r"\x0a"], more].concat());
+        let params = s.get("/props").ok()["default_generation_settings"]["params"].clone();
+        (params["stop"].clone(), params["dry_sequence_breakers"].clone())
+    };
+    assert_eq!(stops(&[]), (json!(["a\nb"]), json!(["\n"])));
+    assert_eq!(stops(&["--no-escape"]), (json!([r"a\nb"]), json!([r"\x0a"])));
+    assert_eq!(stops(&["--no-escape", "-e"]).0, json!(["a\nb"]), "the last one counts");
+}
+
+#[test]
+fn a_last_message_of_the_assistant_is_whole_where_this_is_asked() {
+    let app = App::new();
+    let prompt = |s: &Server, more: Value| {
+        let mut body =
+            json!({"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "begun"}]});
+        more.as_object().into_iter().flatten().for_each(|(k, v)| body[k] = v.clone());
+        s.post("/apply-template", &body).ok()["prompt"].as_str().unwrap_or_default().to_string()
+    };
+    let whole = "begun<|im_end|>\n<|im_start|>assistant\n";
+    for (args, by_default) in [(&[][..], false), (&["--no-prefill-assistant"][..], true)] {
+        let s = app.serve(args);
+        assert_eq!(prompt(&s, json!({})).ends_with(whole), by_default, "{args:?}");
+        assert_eq!(prompt(&s, json!({"continue_final_message": false})).ends_with(whole), by_default);
+        assert!(prompt(&s, json!({"continue_final_message": true})).ends_with("assistant\nbegun"), "{args:?}");
+    }
+}
+
+#[test]
+fn sequences_have_equal_parts_and_prompts_wait_where_this_is_asked() {
+    let app = App::new();
+    let s = app.serve(&["-np", "4", "-no-kvu", "--no-cont-batching"]);
+    let props = s.get("/props").ok();
+    assert_eq!(props["default_generation_settings"]["n_ctx"], json!(512));
+    let long = s.post("/completion", &json!({"prompt": "word ".repeat(600), "n_predict": 2}));
+    assert_eq!((long.status, long.json()["error"]["n_ctx"].as_u64()), (400, Some(512)), "{}", long.text());
+    let ask = |n: u64| json!({"prompt": format!("number {n}"), "n_predict": 24, "temperature": 0, "ignore_eos": true});
+    std::thread::scope(|scope| {
+        let answers: Vec<_> = (0..4)
+            .map(|n| {
+                scope.spawn({
+                    let s = &s;
+                    move || s.post("/completion", &ask(n)).ok()
+                })
+            })
+            .collect();
+        for answer in answers {
+            assert_eq!(answer.join().expect("answered")["tokens_predicted"], json!(24));
+        }
+    });
+}
+
+#[test]
+fn a_script_for_bash_is_printed() {
+    let app = App::new();
+    let run = app.run(&["serve", "--completion-bash"], "").ok();
+    for expected in ["complete -F _smoa", "bashdefault -o default llama-server", "--cont-batching"] {
+        assert!(run.text().contains(expected), "{expected}");
+    }
+    let mut bash = std::process::Command::new("bash");
+    let status = bash.args(["-n"]).stdin(std::process::Stdio::piped()).spawn().and_then(|mut child| {
+        use std::io::Write;
+        child.stdin.take().expect("piped").write_all(&run.stdout)?;
+        child.wait()
+    });
+    assert!(status.expect("bash runs").success(), "the script is bash's");
 }

@@ -13,7 +13,7 @@ use super::super::state::State;
 use super::{Shared, completion, read};
 use crate::error::Failure;
 use crate::grammar::{Hurry, Source, Trigger};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{CONTINUE, Pipeline};
 use crate::request::{Input, Request};
 use crate::wire::{self, Call, Problem};
 
@@ -81,6 +81,7 @@ pub fn understand(
             _ => (),
         }
     }
+    let asked = body.get(CONTINUE).is_some_and(|v| !v.is_null() && *v != false);
     let (model, defaults) = naming::resolve(state, &mut body)?;
     let slot = completion::slot(pipeline, &mut body)?;
     let lora = body.remove("lora").filter(|v| !v.is_null());
@@ -88,6 +89,12 @@ pub fn understand(
     let caps = state.caps(pipeline);
     let mut call = wire::chat(body, &defaults, caps)?;
     call.request.slot = slot;
+    if !state.options.prefill
+        && !asked
+        && let Input::Chat { kwargs, .. } = &mut call.request.input
+    {
+        kwargs.insert(CONTINUE.into(), false.into());
+    }
     with_loose(state, &mut call.request, lora.as_ref(), named)?;
     naming::permit(state, grant, &mut call.request)?;
     naming::steer(state, &mut call.request)?;

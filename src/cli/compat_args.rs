@@ -1,0 +1,51 @@
+//! Flags of `smoa serve` that people have in their command lines for llama-server, and few look for by themselves.
+
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args};
+
+/// See the module.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "As in llama-server")]
+pub struct CompatArgs {
+    /// Show control tokens in answers, as the vocabulary spells them [short: -sp]
+    #[arg(long)]
+    pub special: bool,
+    /// Continue a last message of the assistant (it is)
+    #[arg(long, env = "LLAMA_ARG_PREFILL_ASSISTANT", value_parser = BoolishValueParser::new(), num_args = 0..=1,
+        require_equals = true, default_missing_value = "true", overrides_with = "no_prefill_assistant")]
+    prefill_assistant: Option<bool>,
+    /// Take a last message of the assistant as a whole one, unless a request says continue_final_message
+    #[arg(long, env = "LLAMA_ARG_NO_PREFILL_ASSISTANT", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    no_prefill_assistant: bool,
+    /// Print a script for bash that completes the flags, and exit
+    #[arg(long)]
+    pub completion_bash: bool,
+    #[command(flatten)]
+    only: OnlyArgs,
+}
+
+impl CompatArgs {
+    /// Whether a last message of the assistant is continued.
+    pub fn prefill(&self) -> bool {
+        !self.no_prefill_assistant && self.prefill_assistant != Some(false)
+    }
+}
+
+/// Flags of which only the values are taken that ask for what is so here.
+#[derive(Args, Clone, Debug, Default)]
+#[allow(dead_code)]
+struct OnlyArgs {
+    /// Nothing is downloaded, so it is not needed.
+    #[arg(long, hide = true)]
+    hf_token: Option<String>,
+    #[arg(long, hide = true, env = "LLAMA_ARG_FIT", value_parser = ["off"])]
+    fit: Option<String>,
+    #[arg(long, hide = true, env = "LLAMA_ARG_SPEC_TYPE", value_parser = ["none"])]
+    spec_type: Option<String>,
+    #[arg(long, hide = true, env = "LLAMA_ARG_CACHE_REUSE", value_parser = ["0"])]
+    cache_reuse: Option<String>,
+    #[arg(long, hide = true, env = "LLAMA_ARG_CTX_CHECKPOINTS", value_parser = ["0"])]
+    ctx_checkpoints: Option<String>,
+    #[arg(long, hide = true, value_parser = ["-1"], allow_negative_numbers = true)]
+    sleep_idle_seconds: Option<String>,
+}
