@@ -1,5 +1,7 @@
 //! Flags of `smoa serve` that people have in their command lines for llama-server, and few look for by themselves.
 
+use std::time::Duration;
+
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 
@@ -20,6 +22,9 @@ pub struct CompatArgs {
     /// Print a script for bash that completes the flags, and exit
     #[arg(long)]
     pub completion_bash: bool,
+    /// Free model, context and caches after so many seconds without work, until a request needs them; -1 never
+    #[arg(long, value_name = "SECONDS", default_value = "-1", allow_negative_numbers = true, value_parser = idle)]
+    sleep_idle_seconds: i64,
     #[command(flatten)]
     only: OnlyArgs,
 }
@@ -29,6 +34,16 @@ impl CompatArgs {
     pub fn prefill(&self) -> bool {
         !self.no_prefill_assistant && self.prefill_assistant != Some(false)
     }
+
+    /// How long the server may be idle before it sleeps.
+    pub fn sleep(&self) -> Option<Duration> {
+        u64::try_from(self.sleep_idle_seconds).ok().filter(|n| *n > 0).map(Duration::from_secs)
+    }
+}
+
+fn idle(text: &str) -> Result<i64, String> {
+    let seconds = text.parse().ok().filter(|n| *n == -1 || *n > 0);
+    seconds.ok_or_else(|| "give seconds, 1 or more, or -1".to_owned())
 }
 
 /// Flags of which only the values are taken that ask for what is so here.
@@ -46,6 +61,4 @@ struct OnlyArgs {
     cache_reuse: Option<String>,
     #[arg(long, hide = true, env = "LLAMA_ARG_CTX_CHECKPOINTS", value_parser = ["0"])]
     ctx_checkpoints: Option<String>,
-    #[arg(long, hide = true, value_parser = ["-1"], allow_negative_numbers = true)]
-    sleep_idle_seconds: Option<String>,
 }

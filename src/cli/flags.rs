@@ -250,7 +250,7 @@ pub const FLAGS: &[(&[&str], &str, Meaning)] = &[
     (&["--no-prefill-assistant"], "", Same),
     (&["-sps", "--slot-prompt-similarity"], "", Better("of any cached prefix, not only that of a slot; shared, not moved")),
     (&["--lora-init-without-apply"], "", Same),
-    (&["--sleep-idle-seconds"], "", Partly("-1: the model stays loaded")),
+    (&["--sleep-idle-seconds"], "", Better("neither /slots nor the page's dashboard wakes it; a model that cannot be loaded again is a 503, not the end")),
     (&["--log-prompts-dir"], "", Same),
     (&["--spec-draft-hf", "-hfd", "-hfrd", "--hf-repo-draft"], "LLAMA_ARG_SPEC_DRAFT_HF_REPO", Refused(DRAFTS)),
     (&["--spec-draft-threads", "-td", "--threads-draft"], "", Refused(DRAFTS)),

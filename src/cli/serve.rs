@@ -281,7 +281,12 @@ pub fn run(args: ServeArgs, context: &Context) -> Result<(), Outcome> {
     let rules = Rules { apply: args.optimize_apply, ..Rules::default() };
     let every = args.optimize_every.map(|every| Ok::<_, Failure>((every, library.folder()?))).transpose()?;
     serve::run(options, sockets, &stop, load, |pipeline| {
-        optimizing = every.map(|(every, folder)| Optimizing::start(every, rules, folder, pipeline));
+        if let Some(Ok(running)) = &optimizing {
+            Optimizing::renew(running, pipeline);
+            tracing::info!("awake");
+            return;
+        }
+        optimizing = every.clone().map(|(every, folder)| Optimizing::start(every, rules.clone(), folder, pipeline));
         let facts = pipeline.facts();
         let what = format!("{}: {} sequences, context {}", facts.model, facts.sequences, facts.context);
         printer.told(&format!("ready: {what}"));
@@ -386,6 +391,7 @@ fn options(args: &ServeArgs) -> Result<Options, Failure> {
         threads: args.threads_http.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(2),
         shared_port: args.reuse_port,
         prompt_files: args.log_prompts_dir.clone().map(made).transpose()?,
+        sleep: args.compat.sleep(),
         bounds: Bounds {
             reader: Duration::from_secs(args.timeout.max(1)),
             drain: Duration::from_secs(args.drain_seconds),

@@ -165,6 +165,8 @@ pub struct Options {
     pub shared_port: bool,
     /// The folder that every prompt is written to, for finding faults (`--log-prompts-dir`).
     pub prompt_files: Option<PathBuf>,
+    /// Without work for so long, model, context and caches are freed until they are needed (`--sleep-idle-seconds`).
+    pub sleep: Option<Duration>,
     /// Bounds.
     pub bounds: Bounds,
 }

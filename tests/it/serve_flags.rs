@@ -199,3 +199,79 @@ fn a_script_for_bash_is_printed() {
     });
     assert!(status.expect("bash runs").success(), "the script is bash's");
 }
+
+/// Waits until the server says that it sleeps, or that it does not.
+fn until_sleeping(s: &Server, sleeping: bool) {
+    let started = std::time::Instant::now();
+    while s.get("/props").ok()["is_sleeping"] != json!(sleeping) {
+        assert!(started.elapsed().as_secs() < 20, "sleeping: {sleeping} does not come");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+/// Resident memory of the server, KiB.
+fn resident(s: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", s.pid())).unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+    line.and_then(|l| l.split_whitespace().next()).and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+#[test]
+fn an_idle_server_sleeps_and_wakes_with_its_adapters() {
+    let app = App::new();
+    let lora = app.write("a.gguf", crate::support::random_lora(1, 8, 0.05));
+    let library = app.path("library").display().to_string();
+    app.run(&["adapter", "add", &lora.display().to_string(), "--name", "tone", "--library", &library], "").ok();
+    let s = app.serve(&["--sleep-idle-seconds", "1", "--metrics", "--library", &library, "--pin-adapter", "tone"]);
+    let ask = json!({"prompt": "The sea is", "n_predict": 8, "temperature": 0, "adapters": [{"name": "tone"}]});
+    let (first, awake) = (s.post("/completion", &ask).ok(), resident(&s));
+    until_sleeping(&s, true);
+    let asleep = resident(&s);
+    assert!(asleep < awake / 2, "{asleep} KiB of {awake}");
+    let told = s.get("/metrics");
+    for path in ["/health", "/v1/models", "/metrics", "/slots", "/v1/dashboard", "/api/ps"] {
+        assert_eq!(s.get(path).status, 200, "{path}");
+    }
+    assert_eq!(s.get("/v1/models").ok()["data"].as_array().map(Vec::len), Some(2), "the model and its adapter");
+    let number = |text: &str, name: &str| {
+        text.lines().find_map(|l| l.strip_prefix(name)).and_then(|n| n.trim().parse::<f64>().ok()).unwrap_or(-1.0)
+    };
+    assert_eq!(number(told.text(), "llamacpp:tokens_predicted_total "), 8.0);
+    let rows = number(told.text(), "smoa_rows_total ");
+    until_sleeping(&s, true);
+    let again = s.post("/completion", &ask).ok();
+    assert_eq!((&again["content"], &again["timings"]["cache_n"]), (&first["content"], &json!(0)), "caches are freed");
+    until_sleeping(&s, false);
+    assert!(number(s.get("/metrics").text(), "smoa_rows_total ") >= rows + 8.0, "counters go on");
+    // What only counts tokens wakes it too; many at once wake it once.
+    until_sleeping(&s, true);
+    std::thread::scope(|scope| {
+        let ask = || s.post("/tokenize", &json!({"content": "hello"})).status;
+        let all: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
+        assert!(all.into_iter().all(|t| t.join().expect("answered") == 200));
+    });
+    until_sleeping(&s, false);
+    // A long stream is work: it does not fall asleep under it.
+    let long = json!({"prompt": "x", "n_predict": 400, "ignore_eos": true, "stream": true});
+    let (events, _) = s.post("/completion", &long).events();
+    assert_eq!(events.last().map(|e| &e["tokens_predicted"]), Some(&json!(400)));
+}
+
+#[test]
+fn a_server_that_cannot_load_its_model_again_says_so_and_lives() {
+    let app = App::new();
+    let copy = app.path("copy.gguf");
+    std::fs::copy(model(), &copy).expect("copied");
+    let s = app.serve(&["--sleep-idle-seconds", "1", "-m", &copy.display().to_string()]);
+    until_sleeping(&s, true);
+    let away = app.path("away.gguf");
+    std::fs::rename(&copy, &away).expect("moved");
+    let refused = s.post("/tokenize", &json!({"content": "x"}));
+    assert!(refused.status == 503 && refused.message().contains("copy.gguf"), "{}", refused.text());
+    assert_eq!(s.get("/health").status, 200);
+    std::fs::rename(&away, &copy).expect("moved back");
+    assert_eq!(s.post("/tokenize", &json!({"content": "x"})).status, 200);
+    until_sleeping(&s, true);
+    s.signal("TERM");
+    assert_eq!(s.ended(std::time::Duration::from_secs(10)), Some(0), "it stops asleep");
+}

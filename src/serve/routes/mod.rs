@@ -28,6 +28,7 @@ use super::reply::Refusal;
 use super::state::State;
 use crate::wire::Problem;
 
+pub use info::properties;
 pub use text::bytes as spelled;
 
 /// Everything a route gets.
