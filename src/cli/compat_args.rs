@@ -1,9 +1,14 @@
 //! Flags of `smoa serve` that people have in their command lines for llama-server, and few look for by themselves.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
+use serde_json::{Map, Value};
+
+use super::args::read_text;
+use crate::error::Failure;
 
 /// See the module.
 #[derive(Args, Clone, Debug, Default)]
@@ -25,6 +30,18 @@ pub struct CompatArgs {
     /// Free model, context and caches after so many seconds without work, until a request needs them; -1 never
     #[arg(long, value_name = "SECONDS", default_value = "-1", allow_negative_numbers = true, value_parser = idle)]
     sleep_idle_seconds: i64,
+    /// What the page begins with, as a JSON object: systemMessage, temperature, max_tokens, adapter, format
+    #[arg(long, alias = "webui-config", value_name = "JSON", env = "LLAMA_ARG_UI_CONFIG")]
+    ui_config: Option<String>,
+    /// A file with that
+    #[arg(
+        long,
+        alias = "webui-config-file",
+        value_name = "FILE",
+        env = "LLAMA_ARG_UI_CONFIG_FILE",
+        conflicts_with = "ui_config"
+    )]
+    ui_config_file: Option<PathBuf>,
     #[command(flatten)]
     only: OnlyArgs,
 }
@@ -33,6 +50,36 @@ impl CompatArgs {
     /// Whether a last message of the assistant is continued.
     pub fn prefill(&self) -> bool {
         !self.no_prefill_assistant && self.prefill_assistant != Some(false)
+    }
+
+    /// What the page begins with.
+    ///
+    /// # Errors
+    /// It is no JSON object, or a setting is unknown or has a wrong type.
+    pub fn page_settings(&self) -> Result<Map<String, Value>, Failure> {
+        let (flag, text) = match (&self.ui_config, &self.ui_config_file) {
+            (Some(text), _) => ("--ui-config", text.clone()),
+            (None, Some(path)) => ("--ui-config-file", read_text(path, "--ui-config-file")?),
+            (None, None) => return Ok(Map::new()),
+        };
+        let wrong = |what: String| Failure::usage(format!("{flag}: {what}"));
+        let settings: Map<String, Value> =
+            serde_json::from_str(&text).map_err(|e| wrong(format!("must be a JSON object: {e}")))?;
+        for (name, value) in &settings {
+            let good = match name.as_str() {
+                "systemMessage" | "adapter" | "format" => value.is_string(),
+                "temperature" => value.as_f64().is_some_and(|t| (0.0..=2.0).contains(&t)),
+                "max_tokens" => value.as_u64().is_some_and(|n| n > 0),
+                _ => {
+                    let known = "systemMessage, temperature, max_tokens, adapter and format";
+                    return Err(wrong(format!("the page has no setting '{name}'; it has {known}")));
+                }
+            };
+            if !good {
+                return Err(wrong(format!("{name}: {value} is not a value for it")));
+            }
+        }
+        Ok(settings)
     }
 
     /// How long the server may be idle before it sleeps.
@@ -57,8 +104,27 @@ struct OnlyArgs {
     fit: Option<String>,
     #[arg(long, hide = true, env = "LLAMA_ARG_SPEC_TYPE", value_parser = ["none"])]
     spec_type: Option<String>,
-    #[arg(long, hide = true, env = "LLAMA_ARG_CACHE_REUSE", value_parser = ["0"])]
-    cache_reuse: Option<String>,
     #[arg(long, hide = true, env = "LLAMA_ARG_CTX_CHECKPOINTS", value_parser = ["0"])]
     ctx_checkpoints: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_the_page_are_known_and_of_their_types() {
+        let read = |text: &str| CompatArgs { ui_config: Some(text.into()), ..CompatArgs::default() }.page_settings();
+        let good = r#"{"systemMessage": "Be brief", "temperature": 0.2, "max_tokens": 64, "adapter": "sql", "format": "json"}"#;
+        assert_eq!(read(good).expect("read").len(), 5);
+        assert!(CompatArgs::default().page_settings().expect("none").is_empty());
+        for (text, expected) in [
+            ("[]", "JSON object"),
+            (r#"{"theme": "dark"}"#, "no setting 'theme'"),
+            (r#"{"temperature": "hot"}"#, "temperature"),
+            (r#"{"max_tokens": 0}"#, "max_tokens"),
+        ] {
+            assert!(read(text).expect_err(text).message.contains(expected), "{text}");
+        }
+    }
 }

@@ -357,6 +357,7 @@ fn options(args: &ServeArgs) -> Result<Options, Failure> {
         slots: !args.no_slots,
         props: args.props,
         page: !args.no_ui,
+        page_settings: args.compat.page_settings()?,
         tls: tls.map(|(certificate, key)| TlsFiles { certificate, key }),
         origins: args.cors_origins.clone(),
         ping: u64::try_from(args.sse_ping_interval).ok().filter(|n| *n > 0).map(Duration::from_secs),

@@ -106,7 +106,7 @@ fn start_checked(
     let shelf = library.shelf().with_cache_bytes(args.adapter_cache_bytes).keeping_judged(args.keep_judged);
     let pinned = shelf.keep(&args.pin_adapter, &facts)?;
     let template = |tokenizer: &dyn Tokenizer, facts: &ModelFacts| chat_template(args, tokenizer, facts, printer);
-    let limits = args.cache.limits(QUEUE);
+    let limits = args.cache.limits(QUEUE)?;
     let started = match only_vectors {
         true => {
             let make = move || EncodingEngine::load(&options, &base, pooling, &mut on_progress);

@@ -174,6 +174,10 @@ pub struct Limits {
     pub least_share: Share,
     /// Whether prompts are read while answers are generated.
     pub continuous: bool,
+    /// Prefixes of idle slots go to RAM when a request begins, so that the context is free.
+    pub idle_to_ram: bool,
+    /// Parts of a cached prompt that stand elsewhere in a new one are moved there, if they have so many tokens; 0 for none.
+    pub least_chunk: usize,
 }
 
 /// A part of a prompt, from nothing to all of it.
@@ -195,7 +199,14 @@ impl Share {
 impl From<usize> for Limits {
     /// A queue, and nothing in RAM.
     fn from(queue: usize) -> Self {
-        Self { queue, cache_ram: 0, least_share: Share::default(), continuous: true }
+        Self {
+            queue,
+            cache_ram: 0,
+            least_share: Share::default(),
+            continuous: true,
+            idle_to_ram: false,
+            least_chunk: 0,
+        }
     }
 }
 
@@ -217,7 +228,8 @@ impl Worker {
         E: Engine,
         F: FnOnce() -> Result<E, Failure> + Send + 'static,
     {
-        let Limits { queue, cache_ram, least_share, continuous } = limits.into();
+        let limits: Limits = limits.into();
+        let Limits { queue, cache_ram, .. } = limits;
         let parked = Parked::new(cache_ram);
         let counters = parked.counters().clone();
         let (jobs, inbox) = sync_channel(queue);
@@ -245,8 +257,7 @@ impl Worker {
                 if ready_out.send(Ok(ready)).is_ok() {
                     let mut batch = batch::Batch::new(engine).with_parked(parked);
                     batch.counts = counts;
-                    batch.least_share = least_share;
-                    batch.continuous = continuous;
+                    batch.limits = limits;
                     serve(batch, &inbox, &orders, &stopping);
                 }
             })

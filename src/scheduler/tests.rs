@@ -110,7 +110,7 @@ fn control_tokens_are_shown_where_this_is_asked() {
 fn without_continuous_batching_prompts_wait_for_answers() {
     for continuous in [true, false] {
         let mut batch = Batch::new(FakeEngine::new(1024, 2));
-        batch.continuous = continuous;
+        batch.limits.continuous = continuous;
         let (first, first_events) = job("one", AdapterSet::base(), 20);
         batch.enqueue(first);
         batch.step();
@@ -173,6 +173,36 @@ fn a_prefix_that_left_its_slot_comes_back_from_ram_under_its_own_set_only() {
         answers_as_cold(&mut batch, prompt, &members, cached);
     }
     assert_eq!(counters.read().restores, 2);
+}
+
+#[test]
+fn prefixes_of_idle_slots_go_to_ram_where_this_is_asked() {
+    let mut batch = Batch::new(FakeEngine::new(1024, 3)).with_parked(Parked::new(1 << 20));
+    batch.limits.idle_to_ram = true;
+    let counters = batch.parked_counters();
+    let (p, q) = ("p".repeat(100), "q".repeat(100));
+    answers_as_cold(&mut batch, &p, &[(1, 1.0)], 0);
+    answers_as_cold(&mut batch, &q, &[], 0);
+    assert_eq!((counters.read().saves, batch.slots_in_use()), (1, 1), "only the last one is in the context");
+    answers_as_cold(&mut batch, &p, &[(2, 1.0)], 0);
+    answers_as_cold(&mut batch, &p, &[(1, 1.0)], 99);
+    answers_as_cold(&mut batch, &q, &[], 99);
+}
+
+#[test]
+fn parts_of_a_prompt_are_moved_where_this_is_asked() {
+    for (least, cached) in [(0, 10), (20, 51)] {
+        let mut batch = Batch::new(FakeEngine::new(1024, 1));
+        batch.limits.least_chunk = least;
+        let part: String = ('!'..'I').collect();
+        let (long, short) = (format!("0123456789{}{part}?", "x".repeat(30)), format!("0123456789{part}?."));
+        for (prompt, members, expected) in [(&long, 1, 0), (&short, 1, cached), (&long, 2, 0), (&short, 1, 0)] {
+            let (job, events) = job(prompt, set(&[(members, 1.0)]), 1);
+            batch.enqueue(job);
+            run(&mut batch);
+            assert_eq!(finished(&events).1.timings.cache_n, expected, "{least} {prompt} {members}");
+        }
+    }
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn is_public(path: &str, prefix: &str) -> bool {
 fn may_sleep(path: &str, prefix: &str, method: &Method) -> bool {
     let path = path.strip_prefix(prefix).unwrap_or(path);
     is_public(path, "")
-        || path == "/props"
+        || matches!(path, "/props" | "/v1/stream" | "/v1/streams/lookup")
         || (*method == Method::GET
             && (matches!(path, "/metrics" | "/slots" | "/v1/dashboard" | "/api/tags" | "/api/ps" | "/api/version")
                 || ["/models", "/v1/models"]

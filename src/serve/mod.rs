@@ -10,6 +10,7 @@
 
 mod abort;
 mod body;
+mod conversations;
 mod engine_numbers;
 mod generate;
 mod guard;

@@ -123,6 +123,8 @@ pub struct Options {
     pub props: bool,
     /// The web page.
     pub page: bool,
+    /// What the page begins with (`--ui-config`), told in `/props`.
+    pub page_settings: Map<String, Value>,
     /// TLS.
     pub tls: Option<TlsFiles>,
     /// Origins of web pages that may ask, besides those of this machine.

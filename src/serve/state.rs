@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, json};
 
+use super::conversations::Conversations;
 use super::metrics::Metrics;
 use super::options::Options;
 use super::seats::Seats;
@@ -39,6 +40,8 @@ pub struct State {
     pub seats: Arc<Seats>,
     /// Answers whose thoughts can be ended.
     pub thoughts: Arc<Thoughts>,
+    /// Streams that outlive their readers.
+    pub conversations: Conversations,
     /// The weights of the loose adapters, as they are now.
     scales: Mutex<Vec<f32>>,
     /// How far the model is.
@@ -81,6 +84,7 @@ impl State {
             metrics: Metrics::default(),
             seats: Arc::default(),
             thoughts: Arc::default(),
+            conversations: Conversations::default(),
             scales: Mutex::new(scales),
             stages: Stages::default(),
             caps: OnceLock::new(),

@@ -221,7 +221,8 @@ fn an_idle_server_sleeps_and_wakes_with_its_adapters() {
     let app = App::new();
     let lora = app.write("a.gguf", crate::support::random_lora(1, 8, 0.05));
     let library = app.path("library").display().to_string();
-    app.run(&["adapter", "add", &lora.display().to_string(), "--name", "tone", "--library", &library], "").ok();
+    let (lora, base) = (lora.display().to_string(), model().display().to_string());
+    app.run(&["adapter", "add", &lora, "--name", "tone", "--library", &library, "-m", &base], "").ok();
     let s = app.serve(&["--sleep-idle-seconds", "1", "--metrics", "--library", &library, "--pin-adapter", "tone"]);
     let ask = json!({"prompt": "The sea is", "n_predict": 8, "temperature": 0, "adapters": [{"name": "tone"}]});
     let (first, awake) = (s.post("/completion", &ask).ok(), resident(&s));

@@ -51,6 +51,7 @@ pub fn properties(state: &State, pipeline: &Pipeline, sleeping: bool) -> Value {
         "endpoint_props": o.props,
         "endpoint_metrics": o.metrics,
         "ui": o.page,
+        "ui_settings": o.page_settings,
         "chat_template": base.chat_template,
         "chat_template_caps": {
             "supports_tools": caps.tools,

@@ -12,6 +12,7 @@ mod ollama;
 mod page;
 mod route;
 mod slots;
+mod stream;
 mod text;
 
 use std::sync::Arc;
@@ -60,6 +61,8 @@ pub fn app(state: Arc<State>) -> Router {
     add(&["/v1/completions"], post(completion::openai));
     add(&["/infill"], post(completion::infill));
     add(&["/chat/completions", "/v1/chat/completions"], post(chat::chat));
+    add(&["/v1/stream"], get(stream::replay).delete(stream::stop));
+    add(&["/v1/streams/lookup"], post(stream::look_up));
     add(&["/v1/chat/completions/control"], post(chat::control));
     add(&["/responses", "/v1/responses"], post(chat::responses));
     add(&["/v1/messages"], post(anthropic::messages));
