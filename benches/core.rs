@@ -79,6 +79,7 @@ fn decode_loop(c: &mut Criterion) {
                             saved: None,
                             keep: None,
                             n_probs: 0,
+                            special: false,
                             events,
                             cancel: CancelToken::default(),
                             submitted: Instant::now(),

@@ -39,6 +39,9 @@ use crate::shelf::Shelf;
 /// The name that asks for no format where an adapter brings one.
 pub const NO_FORMAT: &str = "none";
 
+/// The variable of a conversation that says whether an assistant's last words are continued.
+pub const CONTINUE: &str = "continue_final_message";
+
 /// A loaded model, ready for requests from any thread.
 pub struct Pipeline {
     worker: Worker,
@@ -197,6 +200,7 @@ impl Pipeline {
             saved,
             keep: None,
             n_probs: request.n_probs,
+            special: request.special,
             events: sender,
             cancel: cancel.clone(),
             submitted,

@@ -141,6 +141,8 @@ pub struct Request {
     pub slot: Option<usize>,
     /// Alternatives reported for each token.
     pub n_probs: usize,
+    /// Show control tokens in the text, as the vocabulary spells them.
+    pub special: bool,
     /// Whose cached prefixes it may go on from, and leaves; 0 for a cache that all share.
     pub owner: u64,
 }
@@ -160,6 +162,7 @@ impl Request {
             cache_prompt: true,
             slot: None,
             n_probs: 0,
+            special: false,
             owner: 0,
         }
     }

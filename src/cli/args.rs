@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
+use super::cache_args::CacheArgs;
 use super::engine_args::EngineArgs;
 use crate::engine::options::{
     AdapterBatching, CacheType, EngineOptions, FlashAttention, GpuLayers, Rope, RopeScaling, SplitMode,
@@ -18,7 +19,7 @@ use crate::router::Strategy;
 use crate::router::embed::{Embedder, StaticEmbedder};
 use crate::routing::Embedders;
 use crate::sampling::{BiasTarget, LogitBias, Mirostat, SamplerKind, Sampling};
-use crate::scheduler::{JobLimits, Share, Shift};
+use crate::scheduler::{JobLimits, Shift};
 use crate::shelf::{MakeEmbedders, Shelf};
 
 /// Model, hardware and context.
@@ -127,19 +128,15 @@ pub struct ModelArgs {
     /// How requests with different adapters share the engine: in one batch, in turns, or whichever is right
     #[arg(long, value_enum, value_name = "HOW", default_value_t = AdapterBatchingArg::Auto)]
     pub adapter_batching: AdapterBatchingArg,
-    /// Most MiB of RAM for prefixes that have to leave the context (0: none, -1: no limit; llama-server's default is 8192)
-    #[arg(long, value_name = "MIB", env = "LLAMA_ARG_CACHE_RAM", default_value_t = 0,
-          allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..))]
-    pub cache_ram: i64,
-    /// A cached prefix that is a smaller part of a prompt than this is not used, 0 to 1 [short: -sps]
-    #[arg(long, value_name = "SIMILARITY", default_value = "0", value_parser = share)]
-    pub slot_prompt_similarity: Share,
     /// Open an adapter of the library at the start and keep it open; may be repeated
     #[arg(long, value_name = "NAME")]
     pub pin_adapter: Vec<String>,
     /// Keep requests in the library when their answers are judged (/good, /bad, /v1/feedback), for train-router to learn from
     #[arg(long, env = "SMOA_KEEP_JUDGED", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub keep_judged: bool,
+    /// Cached prefixes.
+    #[command(flatten)]
+    pub cache: CacheArgs,
     /// Details.
     #[command(flatten)]
     pub engine: EngineArgs,
@@ -192,21 +189,12 @@ fn gpu_layers(text: &str) -> Result<GpuLayers, String> {
     }
 }
 
-fn share(text: &str) -> Result<Share, String> {
-    text.parse().ok().and_then(Share::new).ok_or_else(|| "give a number from 0 to 1".to_string())
-}
-
 fn cache_type(text: &str) -> Result<CacheType, String> {
     let found = CacheType::NAMES.iter().find(|(name, _)| *name == text).map(|(_, t)| *t);
     found.ok_or_else(|| format!("known are {}", CacheType::NAMES.map(|(name, _)| name).join(", ")))
 }
 
 impl ModelArgs {
-    /// Bytes of RAM for prefixes that have to leave the context.
-    pub fn cache_ram_bytes(&self) -> u64 {
-        u64::try_from(self.cache_ram).map_or(u64::MAX, |mib| mib.saturating_mul(1 << 20))
-    }
-
     /// The engine's options for the model at `path`, with `sequences` where no flag says otherwise.
     pub fn options(&self, path: &Path, sequences: u32) -> EngineOptions {
         let d = EngineOptions::new(path);
@@ -227,6 +215,7 @@ impl ModelArgs {
                 self.kv_unified_per_slot.map_or(d.context, |n| n.saturating_mul(sequences))
             }),
             sequence_context: self.kv_unified_per_slot,
+            equal_parts: self.cache.equal_parts(),
             batch: self.batch_size.unwrap_or(d.batch),
             micro_batch: self.ubatch_size.unwrap_or(d.micro_batch),
             sequences: self.parallel.unwrap_or(sequences),
@@ -628,6 +617,12 @@ pub struct SamplingArgs {
     /// A text that ends the answer; may be repeated
     #[arg(short = 'r', long, alias = "stop", value_name = "TEXT")]
     pub reverse_prompt: Vec<String>,
+    /// Read escapes such as \n and \x0A in -r and --dry-sequence-breaker (they are)
+    #[arg(short = 'e', long, overrides_with = "no_escape")]
+    pub escape: bool,
+    /// Take those texts as they are
+    #[arg(long)]
+    pub no_escape: bool,
     /// When the context is full, forget old tokens and go on
     #[arg(long, env = "LLAMA_ARG_CONTEXT_SHIFT", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub context_shift: bool,
@@ -645,7 +640,10 @@ impl SamplingArgs {
         let d = Sampling::default();
         let breakers = match self.dry_sequence_breaker.as_slice() {
             [] => d.dry_sequence_breakers,
-            given => given.iter().filter(|b| *b != "none").cloned().collect(),
+            given => {
+                let given = given.iter().filter(|b| *b != "none");
+                given.map(|text| self.unescaped("--dry-sequence-breaker", text)).collect::<Result<_, _>>()?
+            }
         };
         Ok(Sampling {
             seed: match self.seed {
@@ -691,14 +689,23 @@ impl SamplingArgs {
     }
 
     /// When an answer ends.
-    pub fn limits(&self) -> JobLimits {
+    ///
+    /// # Errors
+    /// A text that ends it is no text.
+    pub fn limits(&self) -> Result<JobLimits, Failure> {
         let keep = self.keep.map_or(0, |n| usize::try_from(n).unwrap_or(usize::MAX));
-        JobLimits {
+        let stop = self.reverse_prompt.iter().map(|text| self.unescaped("--reverse-prompt", text));
+        Ok(JobLimits {
             max_tokens: self.predict.and_then(|n| usize::try_from(n).ok()),
             max_time: None::<Duration>,
-            stop: self.reverse_prompt.clone(),
+            stop: stop.collect::<Result<_, _>>()?,
             shift: self.context_shift.then_some(Shift { keep, discard: None }),
-        }
+        })
+    }
+
+    /// A text of the command line with its escapes read, unless they are to stay.
+    fn unescaped(&self, flag: &str, text: &str) -> Result<String, Failure> {
+        if self.no_escape { Ok(text.to_owned()) } else { super::escapes::read(flag, text) }
     }
 
     fn order(&self) -> Result<Option<Vec<SamplerKind>>, Failure> {

@@ -24,8 +24,11 @@ pub struct LogArgs {
     log_file: Option<PathBuf>,
     /// One JSON object per line
     #[arg(long, env = "LLAMA_ARG_LOG_JSONL", action = clap::ArgAction::SetTrue,
-        value_parser = BoolishValueParser::new())]
+        value_parser = BoolishValueParser::new(), overrides_with = "no_log_jsonl")]
     log_jsonl: bool,
+    /// Lines for people (they are)
+    #[arg(long)]
+    no_log_jsonl: bool,
     /// 0 nothing, 1 errors, 2 warnings, 3 requests (default), 4 connections, 5 everything [short: -lv]
     #[arg(long, alias = "verbosity", value_name = "N", env = "LLAMA_ARG_LOG_VERBOSITY", default_value_t = 3)]
     log_verbosity: u8,
@@ -80,6 +83,7 @@ impl LogArgs {
             4 => LevelFilter::DEBUG,
             _ => LevelFilter::TRACE,
         };
+        let jsonl = self.log_jsonl && !self.no_log_jsonl;
         let terminal = self.log_file.is_none() && std::io::stderr().is_terminal();
         let colours = match self.log_colors {
             Some(Colours::On) => true,
@@ -88,7 +92,7 @@ impl LogArgs {
         };
         let builder = tracing_subscriber::fmt()
             .with_max_level(level)
-            .with_ansi(colours && !self.log_jsonl)
+            .with_ansi(colours && !jsonl)
             .with_target(false)
             .with_level(!self.no_log_prefix && self.log_prefix != Some(false))
             .with_timer(Clock(!self.no_log_timestamps && self.log_timestamps != Some(false)));
@@ -99,12 +103,12 @@ impl LogArgs {
                 let file =
                     file.map_err(|e| Failure::new(Code::Other, format!("--log-file '{}': {e}", path.display())))?;
                 let file = std::sync::Mutex::new(file);
-                match self.log_jsonl {
+                match jsonl {
                     true => builder.json().with_writer(file).try_init(),
                     false => builder.with_writer(file).try_init(),
                 }
             }
-            None if self.log_jsonl => builder.json().with_writer(std::io::stderr).try_init(),
+            None if jsonl => builder.json().with_writer(std::io::stderr).try_init(),
             None => builder.with_writer(std::io::stderr).try_init(),
         };
         Ok(())

@@ -54,6 +54,21 @@ pub fn completions(args: &CompletionsArgs, context: &Context) -> Result<(), Outc
     Ok(context.printer.answer(&String::from_utf8_lossy(&script))?)
 }
 
+/// Prints what `llama-server --completion-bash` prints: bash's script, for this program and for its other name.
+///
+/// # Errors
+/// Standard output takes no more.
+pub fn bash(context: &Context) -> Result<(), Outcome> {
+    let mut script = Vec::new();
+    clap_complete::generate(Shell::Bash, &mut Cli::command(), "smoa", &mut script);
+    let mut cli = Cli::command();
+    if let Some(serve) = cli.find_subcommand_mut("serve") {
+        let mut server = serve.clone().name("llama-server").bin_name("llama-server");
+        clap_complete::generate(Shell::Bash, &mut server, "llama-server", &mut script);
+    }
+    Ok(context.printer.answer(&String::from_utf8_lossy(&script))?)
+}
+
 /// Runs `smoa man`.
 ///
 /// # Errors

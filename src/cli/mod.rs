@@ -2,11 +2,14 @@
 
 mod adapter;
 mod args;
+mod cache_args;
 mod chat;
+mod compat_args;
 mod config;
 mod doctor;
 mod embedder;
 mod engine_args;
+mod escapes;
 mod eval;
 mod exit;
 mod fetch;

@@ -25,6 +25,8 @@ const FILE: &str = "optimize.jsonl";
 /// Optimizes now and then until it is dropped.
 pub struct Optimizing {
     stop: Arc<Stop>,
+    /// What answers now: it changes where the server has slept, and is gone while it sleeps.
+    pipeline: Arc<Mutex<Weak<Pipeline>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -53,19 +55,26 @@ impl Optimizing {
     /// # Errors
     /// No thread.
     pub fn start(every: Duration, rules: Rules, library: PathBuf, pipeline: &Arc<Pipeline>) -> Result<Self, Failure> {
-        let (stop, pipeline) = (Arc::<Stop>::default(), Arc::downgrade(pipeline));
-        let mine = stop.clone();
+        let stop = Arc::<Stop>::default();
+        let pipeline = Arc::new(Mutex::new(Arc::downgrade(pipeline)));
+        let (mine, current) = (stop.clone(), pipeline.clone());
         let work = move || {
             #[cfg(target_os = "linux")]
             // Of this thread alone; where it is refused, the system shares as usual.
             let _ = rustix::process::nice(19);
             while !mine.within(every) {
-                turn(&rules, &library, &pipeline, &mine);
+                let now = current.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                turn(&rules, &library, &now, &mine);
             }
         };
         let thread = std::thread::Builder::new().name("optimize".to_owned()).spawn(work);
         let thread = thread.map_err(|e| Failure::new(Code::Other, format!("--optimize-every: {e}")))?;
-        Ok(Self { stop, thread: Some(thread) })
+        Ok(Self { stop, pipeline, thread: Some(thread) })
+    }
+
+    /// Another pipeline answers from now on.
+    pub fn renew(&self, pipeline: &Arc<Pipeline>) {
+        *self.pipeline.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(pipeline);
     }
 }
 
@@ -80,7 +89,7 @@ impl Drop for Optimizing {
 }
 
 fn turn(rules: &Rules, folder: &Path, pipeline: &Weak<Pipeline>, stop: &Stop) {
-    // Without a library there is nothing to do yet.
+    // Without a library there is nothing to do yet; nor while the server sleeps.
     let (Some(pipeline), true) = (pipeline.upgrade(), folder.join("FORMAT").is_file()) else { return };
     match once(rules, folder, &pipeline, stop) {
         Ok(text) => tracing::info!(%text, "optimized"),

@@ -155,7 +155,7 @@ pub fn request_defaults(args: &RunArgs) -> Result<Request, Failure> {
         route: args.adapters.routing()?,
         format: args.format.source()?,
         sampling: args.sampling.sampling()?,
-        limits: args.sampling.limits(),
+        limits: args.sampling.limits()?,
         ..Request::new(Input::Raw(String::new()))
     })
 }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::adapter::improve::Rules;
 use super::args::{AdapterArgs, FormatArgs, ModelArgs, SamplingArgs, read_text};
+use super::compat_args::CompatArgs;
 use super::exit::Outcome;
 use super::optimizing::Optimizing;
 use super::signals::Signals;
@@ -209,7 +210,7 @@ pub struct ServeArgs {
     #[arg(long, requires = "optimize_every")]
     optimize_apply: bool,
     #[command(flatten)]
-    only: OnlyArgs,
+    compat: CompatArgs,
     #[command(flatten)]
     logs: logs::LogArgs,
     #[command(flatten)]
@@ -220,25 +221,6 @@ pub struct ServeArgs {
     model: ModelArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
-}
-
-/// Flags of which only the values are taken that ask for what is so here.
-#[derive(Args, Clone, Debug, Default)]
-#[allow(dead_code)]
-struct OnlyArgs {
-    /// Nothing is downloaded, so it is not needed.
-    #[arg(long, hide = true)]
-    hf_token: Option<String>,
-    #[arg(long, hide = true, env = "LLAMA_ARG_FIT", value_parser = ["off"])]
-    fit: Option<String>,
-    #[arg(long, hide = true, env = "LLAMA_ARG_SPEC_TYPE", value_parser = ["none"])]
-    spec_type: Option<String>,
-    #[arg(long, hide = true, env = "LLAMA_ARG_CACHE_REUSE", value_parser = ["0"])]
-    cache_reuse: Option<String>,
-    #[arg(long, hide = true, env = "LLAMA_ARG_CTX_CHECKPOINTS", value_parser = ["0"])]
-    ctx_checkpoints: Option<String>,
-    #[arg(long, hide = true, value_parser = ["-1"], allow_negative_numbers = true)]
-    sleep_idle_seconds: Option<String>,
 }
 
 /// Values of --metrics-compat.
@@ -260,6 +242,9 @@ enum Thinking {
 /// # Errors
 /// With the flag or file at fault; [`Code::Busy`] when the port is taken.
 pub fn run(args: ServeArgs, context: &Context) -> Result<(), Outcome> {
+    if args.compat.completion_bash {
+        return meta::bash(context);
+    }
     if args.model.list_devices {
         return super::doctor::list_devices(context);
     }
@@ -296,7 +281,12 @@ pub fn run(args: ServeArgs, context: &Context) -> Result<(), Outcome> {
     let rules = Rules { apply: args.optimize_apply, ..Rules::default() };
     let every = args.optimize_every.map(|every| Ok::<_, Failure>((every, library.folder()?))).transpose()?;
     serve::run(options, sockets, &stop, load, |pipeline| {
-        optimizing = every.map(|(every, folder)| Optimizing::start(every, rules, folder, pipeline));
+        if let Some(Ok(running)) = &optimizing {
+            Optimizing::renew(running, pipeline);
+            tracing::info!("awake");
+            return;
+        }
+        optimizing = every.clone().map(|(every, folder)| Optimizing::start(every, rules.clone(), folder, pipeline));
         let facts = pipeline.facts();
         let what = format!("{}: {} sequences, context {}", facts.model, facts.sequences, facts.context);
         printer.told(&format!("ready: {what}"));
@@ -367,6 +357,7 @@ fn options(args: &ServeArgs) -> Result<Options, Failure> {
         slots: !args.no_slots,
         props: args.props,
         page: !args.no_ui,
+        page_settings: args.compat.page_settings()?,
         tls: tls.map(|(certificate, key)| TlsFiles { certificate, key }),
         origins: args.cors_origins.clone(),
         ping: u64::try_from(args.sse_ping_interval).ok().filter(|n| *n > 0).map(Duration::from_secs),
@@ -375,8 +366,9 @@ fn options(args: &ServeArgs) -> Result<Options, Failure> {
             route: args.adapters.routing()?,
             format: args.format.source()?,
             sampling: args.sampling.sampling()?,
-            limits: args.sampling.limits(),
+            limits: args.sampling.limits()?,
             cache_prompt: !args.no_cache_prompt,
+            special: args.compat.special,
             ..Request::new(Input::Raw(String::new()))
         },
         chat_defaults: chat_defaults(args)?,
@@ -386,6 +378,7 @@ fn options(args: &ServeArgs) -> Result<Options, Failure> {
         model: model_path(&args.model)?,
         version: meta::VERSION.to_string(),
         steering: steering(args)?,
+        prefill: args.compat.prefill(),
         plain_answers: args.skip_chat_parsing && !args.no_skip_chat_parsing,
         suffix_first: args.spm_infill,
         slot_files: args.slot_save_path.clone().map(|path| folder("--slot-save-path", path)).transpose()?,
@@ -399,6 +392,7 @@ fn options(args: &ServeArgs) -> Result<Options, Failure> {
         threads: args.threads_http.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(2),
         shared_port: args.reuse_port,
         prompt_files: args.log_prompts_dir.clone().map(made).transpose()?,
+        sleep: args.compat.sleep(),
         bounds: Bounds {
             reader: Duration::from_secs(args.timeout.max(1)),
             drain: Duration::from_secs(args.drain_seconds),

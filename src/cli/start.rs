@@ -16,7 +16,6 @@ use crate::gguf::{ModelFacts, ModelKind};
 use crate::model_file;
 use crate::pipeline::Pipeline;
 use crate::prompt::{ChatTemplate, SpecialTokens};
-use crate::scheduler::Limits;
 
 /// Jobs that may wait for the engine.
 const QUEUE: usize = 64;
@@ -107,7 +106,7 @@ fn start_checked(
     let shelf = library.shelf().with_cache_bytes(args.adapter_cache_bytes).keeping_judged(args.keep_judged);
     let pinned = shelf.keep(&args.pin_adapter, &facts)?;
     let template = |tokenizer: &dyn Tokenizer, facts: &ModelFacts| chat_template(args, tokenizer, facts, printer);
-    let limits = Limits { queue: QUEUE, cache_ram: args.cache_ram_bytes(), least_share: args.slot_prompt_similarity };
+    let limits = args.cache.limits(QUEUE)?;
     let started = match only_vectors {
         true => {
             let make = move || EncodingEngine::load(&options, &base, pooling, &mut on_progress);

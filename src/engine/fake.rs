@@ -244,7 +244,7 @@ impl Tokenizer for FakeTokenizer {
     }
 
     fn spelling(&self, token: Token) -> String {
-        String::from_utf8_lossy(&self.piece(token)).into_owned()
+        if token == END { "<end>".into() } else { String::from_utf8_lossy(&self.piece(token)).into_owned() }
     }
 
     fn is_end(&self, token: Token) -> bool {

@@ -207,6 +207,8 @@ pub struct EngineOptions {
     pub context: u32,
     /// `--kv-unified-per-slot`: tokens that one sequence may hold; all of them when not given.
     pub sequence_context: Option<u32>,
+    /// `--no-kv-unified`: one sequence may hold no more than an equal part of the context.
+    pub equal_parts: bool,
     /// `-b`: most tokens of one step.
     pub batch: u32,
     /// `-ub`: tokens computed at once.
@@ -251,6 +253,7 @@ impl EngineOptions {
             load_mode: LoadMode::Auto,
             context: 0,
             sequence_context: None,
+            equal_parts: false,
             batch: 2048,
             micro_batch: 512,
             sequences: 1,
@@ -266,6 +269,14 @@ impl EngineOptions {
             embeddings: None,
             details: Details::default(),
         }
+    }
+}
+
+impl EngineOptions {
+    /// The most tokens that one sequence may hold in a context of `cells`.
+    pub fn most_of_one(&self, cells: usize) -> usize {
+        let part = if self.equal_parts { cells / (self.sequences as usize).max(1) } else { cells };
+        self.sequence_context.map_or(part, |n| part.min(n as usize))
     }
 }
 

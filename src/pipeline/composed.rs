@@ -134,7 +134,14 @@ impl Pipeline {
         let Some((last, earlier)) = answers.split_last() else { return Ok(request) };
         let mut input = request.input.clone();
         for (at, stages) in earlier.iter().enumerate() {
-            let asked = Request { input: input.clone(), format: None, n_probs: 0, after: None, ..request.clone() };
+            let asked = Request {
+                input: input.clone(),
+                format: None,
+                n_probs: 0,
+                special: false,
+                after: None,
+                ..request.clone()
+            };
             let answer = self.submit(one_answer(asked, stages)?)?.wait(|_| ())?;
             if answer.text.trim().is_empty() {
                 let message = format!(

@@ -148,6 +148,7 @@ impl Pipeline {
             saved: None,
             keep: Some(keep),
             n_probs: 0,
+            special: false,
             events: channel().0,
             cancel: CancelToken::default(),
             submitted: Instant::now(),

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::Pipeline;
+use super::{CONTINUE, Pipeline};
 use crate::engine::Token;
 use crate::error::Failure;
 use crate::prompt::{CivilTime, Message, Prompt, RenderOptions, Role};
@@ -45,7 +45,8 @@ impl Pipeline {
     }
 
     /// Puts a conversation through the chat template. One that ends with an assistant's words is continued there.
-    /// `add_generation_prompt` among the variables says whether the prompt ends with the opening of an answer.
+    /// `add_generation_prompt` among the variables says whether the prompt ends with the opening of an answer, and
+    /// `continue_final_message` set to false that an assistant's last words are a whole message.
     ///
     /// # Errors
     /// The template refuses it.
@@ -56,8 +57,9 @@ impl Pipeline {
         mut kwargs: serde_json::Map<String, serde_json::Value>,
     ) -> Result<Prompt, Failure> {
         let add_generation_prompt = kwargs.remove("add_generation_prompt").and_then(|v| v.as_bool()).unwrap_or(true);
+        let prefill = kwargs.remove(CONTINUE).is_none_or(|v| v == true);
         let begun = |m: &Message| m.role == Role::Assistant && !m.extras.contains_key("tool_calls");
-        let begun = match messages.len() > 1 && add_generation_prompt && messages.last().is_some_and(begun) {
+        let begun = match prefill && messages.len() > 1 && add_generation_prompt && messages.last().is_some_and(begun) {
             true => messages.pop().map(|m| m.content),
             false => None,
         };

@@ -7,9 +7,9 @@ use super::command::Command;
 use super::counts::Counts;
 use super::parked::{Parked, WORTH_PARKING};
 use super::plan::{Plan, Policy, Turn, Waiting, plan};
-use super::prefix::{Cached, InFlight, Placement, place, reusable, worth_waiting};
+use super::prefix::{Cached, InFlight, Placement, chunks, place, reusable, worth_waiting};
 use super::sequence::{Next, Running};
-use super::{Job, Lease, Share};
+use super::{Job, Lease, Limits};
 use crate::adapter::{AdapterDigest, AdapterSet, Timeline};
 use crate::engine::{Engine, EngineError, Row, Token, Tokenizer};
 use crate::error::{Code, Failure};
@@ -50,8 +50,7 @@ pub(super) struct Batch<E> {
     orders: Vec<Command>,
     /// Prefixes that had to leave their slots.
     parked: Parked,
-    /// A cached prefix that is a smaller part of a prompt is not used.
-    pub(super) least_share: Share,
+    pub(super) limits: Limits,
     turn: Option<Turn<Party>>,
     /// Counts steps and admissions.
     clock: u64,
@@ -71,7 +70,7 @@ impl<E: Engine> Batch<E> {
             queue: VecDeque::new(),
             orders: Vec::new(),
             parked: Parked::new(0),
-            least_share: Share::default(),
+            limits: Limits::from(0),
             turn: None,
             clock: 0,
             families: 0,
@@ -87,6 +86,12 @@ impl<E: Engine> Batch<E> {
     /// Keeps prefixes that have to leave the context.
     pub(super) fn with_parked(self, parked: Parked) -> Self {
         Self { parked, ..self }
+    }
+
+    /// Slots that hold something.
+    #[cfg(test)]
+    pub(super) fn slots_in_use(&self) -> usize {
+        self.slots.iter().filter(|s| !s.cached.is_empty()).count()
     }
 
     /// What is kept of prefixes that had to leave the context.
@@ -212,7 +217,7 @@ impl<E: Engine> Batch<E> {
             if let Some(wanted) = job.slot {
                 cached.iter_mut().for_each(|c| c.free &= c.slot == wanted);
             }
-            let least = if reuse { self.least_share.of(job.prompt.len()) } else { usize::MAX };
+            let least = if reuse { self.limits.least_share.of(job.prompt.len()) } else { usize::MAX };
             let Some(placement) = place(&cached, &job.prompt, sets, least) else {
                 return;
             };
@@ -250,6 +255,7 @@ impl<E: Engine> Batch<E> {
         let from_ram = in_ram.is_some();
         let restored = in_ram.or(own);
         self.park(slot, if share_from.is_some() || restored.is_some() { 0 } else { reused });
+        let restored_nothing = restored.is_none();
         if let Some((saved, length)) = restored {
             // A state that is refused is evaluated instead; what stood in the slot is gone either way.
             let done = self.restore(slot, &saved).is_ok();
@@ -265,6 +271,7 @@ impl<E: Engine> Batch<E> {
                 self.slots[slot].cached = self.slots[from].cached[..reused].to_vec();
                 self.slots[slot].family = self.slots[from].family;
             }
+            None if reuse && restored_nothing && self.move_chunks(slot, &job.prompt, &sets, &mut reused) => (),
             None if reused == 0 => self.clear(slot),
             None if self.engine.truncate(slot, reused) => self.slots[slot].cached.truncate(reused),
             None => {
@@ -272,12 +279,50 @@ impl<E: Engine> Batch<E> {
                 reused = 0;
             }
         }
+        if self.limits.idle_to_ram {
+            self.send_idle_away(slot);
+        }
         let s = &mut self.slots[slot];
         s.keep = job.cache_prompt;
         s.sets = sets;
         s.used = self.clock;
         s.running = Some(Running::new(job, sampler, reused, self.clock));
         Ok(())
+    }
+
+    /// Moves parts of what a slot holds to where a prompt has them, and forgets the rest. False when there are none.
+    fn move_chunks(&mut self, slot: usize, prompt: &[Token], sets: &Timeline, reused: &mut usize) -> bool {
+        let s = &self.slots[slot];
+        if self.limits.least_chunk == 0 || *reused == 0 || !self.engine.facts().shift {
+            return false;
+        }
+        let (gaps, length) = chunks(&s.cached, &s.sets, prompt, sets, *reused, self.limits.least_chunk);
+        if gaps.is_empty() {
+            return false;
+        }
+        for (from, to) in gaps {
+            self.shift(slot, from, to);
+        }
+        if !self.engine.truncate(slot, length) {
+            self.clear(slot);
+            *reused = 0;
+            return true;
+        }
+        self.slots[slot].cached.truncate(length);
+        *reused = length;
+        true
+    }
+
+    /// Copies the prefixes of idle slots to RAM and forgets those that are there: the context is for what runs.
+    fn send_idle_away(&mut self, beginning: usize) {
+        for slot in (0..self.slots.len()).filter(|slot| *slot != beginning).collect::<Vec<_>>() {
+            self.park(slot, 0);
+            let s = &self.slots[slot];
+            let there = s.cached.len() >= WORTH_PARKING && !self.parked.wants(&s.cached, &s.sets);
+            if s.running.is_none() && there {
+                self.clear(slot);
+            }
+        }
     }
 
     /// Digests that running requests still need.
@@ -301,7 +346,11 @@ impl<E: Engine> Batch<E> {
                 served: r.served,
             })
         };
-        self.slots.iter().enumerate().filter_map(of).collect()
+        let mut all: Vec<Waiting<Party>> = self.slots.iter().enumerate().filter_map(of).collect();
+        if !self.limits.continuous && all.iter().any(|w| !w.prefill) {
+            all.retain(|w| !w.prefill);
+        }
+        all
     }
 
     fn in_flight(&self) -> Vec<InFlight<'_>> {

@@ -24,6 +24,18 @@ pub struct Reading {
     pub cells: u64,
 }
 
+impl Reading {
+    /// What two engines have done, one after the other.
+    pub fn and(self, later: Reading) -> Reading {
+        Reading {
+            steps: self.steps + later.steps,
+            rows: self.rows + later.rows,
+            busy: self.busy + later.busy,
+            cells: later.cells,
+        }
+    }
+}
+
 impl Counts {
     pub(super) fn step(&self, rows: usize, busy: usize) {
         self.steps.fetch_add(1, Relaxed);

@@ -80,6 +80,8 @@ pub struct Job {
     pub keep: Option<Sender<Saved>>,
     /// How many alternatives to report for each token; 0 for none.
     pub n_probs: usize,
+    /// Show control tokens in the text, as the vocabulary spells them.
+    pub special: bool,
     /// Where events go. A receiver that is gone cancels the request.
     pub events: Sender<Event>,
     /// Cancels the request.
@@ -102,6 +104,7 @@ impl Job {
             saved: self.saved.clone(),
             keep: None,
             n_probs: self.n_probs,
+            special: self.special,
             events,
             cancel: self.cancel.clone(),
             submitted: Instant::now(),
@@ -180,6 +183,12 @@ pub struct Limits {
     pub cache_ram: u64,
     /// A cached prefix that is a smaller part of a prompt is not used.
     pub least_share: Share,
+    /// Whether prompts are read while answers are generated.
+    pub continuous: bool,
+    /// Prefixes of idle slots go to RAM when a request begins, so that the context is free.
+    pub idle_to_ram: bool,
+    /// Parts of a cached prompt that stand elsewhere in a new one are moved there, if they have so many tokens; 0 for none.
+    pub least_chunk: usize,
 }
 
 /// A part of a prompt, from nothing to all of it.
@@ -201,7 +210,14 @@ impl Share {
 impl From<usize> for Limits {
     /// A queue, and nothing in RAM.
     fn from(queue: usize) -> Self {
-        Self { queue, cache_ram: 0, least_share: Share::default() }
+        Self {
+            queue,
+            cache_ram: 0,
+            least_share: Share::default(),
+            continuous: true,
+            idle_to_ram: false,
+            least_chunk: 0,
+        }
     }
 }
 
@@ -223,7 +239,8 @@ impl Worker {
         E: Engine,
         F: FnOnce() -> Result<E, Failure> + Send + 'static,
     {
-        let Limits { queue, cache_ram, least_share } = limits.into();
+        let limits: Limits = limits.into();
+        let Limits { queue, cache_ram, .. } = limits;
         let parked = Parked::new(cache_ram);
         let counters = parked.counters().clone();
         let (jobs, inbox) = sync_channel(queue);
@@ -251,7 +268,7 @@ impl Worker {
                 if ready_out.send(Ok(ready)).is_ok() {
                     let mut batch = batch::Batch::new(engine).with_parked(parked);
                     batch.counts = counts;
-                    batch.least_share = least_share;
+                    batch.limits = limits;
                     serve(batch, &inbox, &orders, &stopping);
                 }
             })

@@ -4,7 +4,7 @@
 //! far as the sets of its positions, scales included, are equal: this is the one place where that is decided.
 
 use crate::adapter::Timeline;
-use crate::engine::Token;
+use crate::engine::{Token, VIRTUAL};
 
 /// What a slot's sequence holds.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +86,42 @@ pub fn reusable(tokens: &[Token], held: &Timeline, prompt: &[Token], sets: &Time
     common_prefix(tokens, prompt).min(held.agrees(sets)).min(prompt.len().saturating_sub(1))
 }
 
+/// Which parts of `tokens` behind their `common` beginning stand in `prompt` too, in the same order and under equal sets, each of
+/// at least `least` tokens: the positions to forget, in turn, so that each part comes to its place (later ones are counted
+/// after the earlier ones are gone), and how long the beginning is then. The keys and values of such a part were
+/// computed behind another beginning, so answers are not quite those of a prompt that is read: only where it was asked for.
+pub fn chunks(
+    tokens: &[Token],
+    held: &Timeline,
+    prompt: &[Token],
+    sets: &Timeline,
+    common: usize,
+    least: usize,
+) -> (Vec<(usize, usize)>, usize) {
+    let (mut at, mut length, mut gaps) = (common, common, Vec::new());
+    let end = prompt.len().saturating_sub(1);
+    // Another owner, or another set from the first position on.
+    if held.agrees(sets) == 0 {
+        return (gaps, length);
+    }
+    let fits = |at: usize, to: usize| tokens[at] == prompt[to] && tokens[at] < VIRTUAL && held.at(at) == sets.at(to);
+    let mut gone = 0;
+    while at < tokens.len() && length < end {
+        let most = (tokens.len() - at).min(end - length);
+        let n = (0..most).take_while(|i| fits(at + i, length + i)).count();
+        if n < least.max(1) {
+            at += 1;
+            continue;
+        }
+        if at - gone > length {
+            gaps.push((length, at - gone));
+            gone = at - length;
+        }
+        (at, length) = (at + n, length + n);
+    }
+    (gaps, length)
+}
+
 fn common_prefix(a: &[Token], b: &[Token]) -> usize {
     a.iter().zip(b).take_while(|(x, y)| x == y).count()
 }
@@ -136,6 +172,21 @@ mod tests {
         let slots = [cached(3, &[1, 2, 8, 8, 8, 8, 8], &base, true), cached(1, &[7, 7], &base, true)];
         let placed = place(&slots, P, &base, 0).expect("a free slot");
         assert_eq!(placed, Placement { slot: 1, reuse: 2, share_from: Some(3) });
+    }
+
+    #[test]
+    fn parts_of_a_prompt_are_found_behind_what_is_left_out() {
+        let (a, b, base) = (set(1, 1.0), set(2, 1.0), Timeline::default());
+        let held: Vec<Token> = vec![1, 2, 8, 8, 3, 4, 5, 9, 6, 7];
+        let prompt: Vec<Token> = vec![1, 2, 3, 4, 5, 6, 7, 0];
+        assert_eq!(chunks(&held, &base, &prompt, &base, 2, 2), (vec![(2, 4), (5, 6)], 7));
+        assert_eq!(chunks(&held, &base, &prompt, &base, 2, 3), (vec![(2, 4)], 5), "short ones are read again");
+        assert_eq!(chunks(&held, &a, &prompt, &a, 2, 2).1, 7);
+        let (mine, yours) = (base.clone().owned(7), base.clone().owned(8));
+        for (one, other) in [(&a, &b), (&base, &a), (&mine, &yours)] {
+            assert_eq!(chunks(&held, one, &prompt, other, 2, 2), (vec![], 2), "another set or another key: {other:?}");
+        }
+        assert_eq!(chunks(&prompt, &base, &prompt, &base, 7, 1), (vec![], 7), "the last token is always read");
     }
 
     #[test]

@@ -106,18 +106,16 @@ impl Running {
         self.note_time();
         let probabilities = self.probabilities(logits, token, tokenizer);
         if tokenizer.is_end(token) {
-            return self.finish(
-                FinishReason::Stop,
-                None,
-                TokenEvent { tokens: vec![token], probabilities, ..Default::default() },
-            );
+            let out = self.text.push(&self.shown(token, tokenizer, true));
+            let reason = if out.stopped.is_some() { FinishReason::StopString } else { FinishReason::Stop };
+            return self.finish(reason, out.stopped, TokenEvent { text: out.text, tokens: vec![token], probabilities });
         }
         if let Some(matcher) = &mut self.job.matcher
             && let Err(e) = matcher.accept(token)
         {
             return self.fail(unenforced(&e));
         }
-        let mut bytes = tokenizer.piece(token);
+        let mut bytes = self.shown(token, tokenizer, false);
         let mut tokens = vec![token];
         match self.forward(token, budget, tokenizer) {
             // The chosen token may be part of a longer one now; it has not been evaluated yet.
@@ -160,6 +158,15 @@ impl Running {
             if let Some(set) = self.borders.cross(self.generated + at, vocabulary.piece(*token)) {
                 sets.change(self.tokens.len() + at, set);
             }
+        }
+    }
+
+    /// What the answer's text shows of a token: of one that ends it nothing, unless control tokens are to be seen.
+    fn shown(&self, token: Token, tokenizer: &dyn Tokenizer, end: bool) -> Vec<u8> {
+        let piece = if end { Vec::new() } else { tokenizer.piece(token) };
+        match self.job.special && piece.is_empty() {
+            true => tokenizer.spelling(token).into_bytes(),
+            false => piece,
         }
     }
 
@@ -283,7 +290,7 @@ impl Running {
         let log_sum = max + sum.ln() as f32;
         let candidate = |token: Token| Candidate {
             token,
-            bytes: tokenizer.piece(token),
+            bytes: self.shown(token, tokenizer, false),
             logprob: (logits[token as usize] - log_sum).min(0.0),
         };
         let mut ids: Vec<Token> = (0..logits.len() as Token).collect();

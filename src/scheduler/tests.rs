@@ -33,6 +33,7 @@ fn job(prompt: &str, set: AdapterSet, max_tokens: usize) -> (Job, Receiver<Event
         saved: None,
         keep: None,
         n_probs: 0,
+        special: false,
         events,
         cancel: CancelToken::default(),
         submitted: Instant::now(),
@@ -90,6 +91,44 @@ fn the_script_is_answered() {
 }
 
 #[test]
+fn control_tokens_are_shown_where_this_is_asked() {
+    for (special, stop, text, reason) in [
+        (false, "", "4", FinishReason::Stop),
+        (true, "", "4<end>", FinishReason::Stop),
+        (true, "<end", "4", FinishReason::StopString),
+    ] {
+        let mut batch = Batch::new(FakeEngine::new(256, 1).scripted([("2+2=", "4")]));
+        let (mut job, events) = job("what is 2+2=", AdapterSet::base(), 50);
+        (job.special, job.limits.stop) = (special, vec![stop.to_string()]);
+        batch.enqueue(job);
+        run(&mut batch);
+        let (shown, end) = finished(&events);
+        assert_eq!((shown.as_str(), end.reason), (text, reason), "{special} {stop}");
+    }
+}
+
+#[test]
+fn without_continuous_batching_prompts_wait_for_answers() {
+    for continuous in [true, false] {
+        let mut batch = Batch::new(FakeEngine::new(1024, 2));
+        batch.limits.continuous = continuous;
+        let (first, first_events) = job("one", AdapterSet::base(), 20);
+        batch.enqueue(first);
+        batch.step();
+        let (second, second_events) = job("two", AdapterSet::base(), 2);
+        batch.enqueue(second);
+        batch.step();
+        let began = second_events.try_iter().any(|e| matches!(e, Event::Prefilled { .. }));
+        assert_eq!(began, continuous);
+        while !first_events.try_iter().any(|e| matches!(e, Event::Finished(_))) {
+            batch.step();
+        }
+        run(&mut batch);
+        assert!(second_events.try_iter().any(|e| matches!(e, Event::Finished(_))), "none waits for ever");
+    }
+}
+
+#[test]
 fn a_prefix_is_reused_under_the_same_set_only() {
     let mut batch = Batch::new(FakeEngine::new(1024, 1));
     let prompt = "the same long question";
@@ -135,6 +174,36 @@ fn a_prefix_that_left_its_slot_comes_back_from_ram_under_its_own_set_only() {
         answers_as_cold(&mut batch, prompt, &members, cached);
     }
     assert_eq!(counters.read().restores, 2);
+}
+
+#[test]
+fn prefixes_of_idle_slots_go_to_ram_where_this_is_asked() {
+    let mut batch = Batch::new(FakeEngine::new(1024, 3)).with_parked(Parked::new(1 << 20));
+    batch.limits.idle_to_ram = true;
+    let counters = batch.parked_counters();
+    let (p, q) = ("p".repeat(100), "q".repeat(100));
+    answers_as_cold(&mut batch, &p, &[(1, 1.0)], 0);
+    answers_as_cold(&mut batch, &q, &[], 0);
+    assert_eq!((counters.read().saves, batch.slots_in_use()), (1, 1), "only the last one is in the context");
+    answers_as_cold(&mut batch, &p, &[(2, 1.0)], 0);
+    answers_as_cold(&mut batch, &p, &[(1, 1.0)], 99);
+    answers_as_cold(&mut batch, &q, &[], 99);
+}
+
+#[test]
+fn parts_of_a_prompt_are_moved_where_this_is_asked() {
+    for (least, cached) in [(0, 10), (20, 51)] {
+        let mut batch = Batch::new(FakeEngine::new(1024, 1));
+        batch.limits.least_chunk = least;
+        let part: String = ('!'..'I').collect();
+        let (long, short) = (format!("0123456789{}{part}?", "x".repeat(30)), format!("0123456789{part}?."));
+        for (prompt, members, expected) in [(&long, 1, 0), (&short, 1, cached), (&long, 2, 0), (&short, 1, 0)] {
+            let (job, events) = job(prompt, set(&[(members, 1.0)]), 1);
+            batch.enqueue(job);
+            run(&mut batch);
+            assert_eq!(finished(&events).1.timings.cache_n, expected, "{least} {prompt} {members}");
+        }
+    }
 }
 
 #[test]

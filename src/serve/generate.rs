@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 
 use super::abort::{Abort, AbortOnDrop};
+use super::conversations::{Conversation, Speaking};
 use super::reply::{self, Refusal, Reply};
 use super::routes::spelled;
 use super::seats::{Facts, Place};
@@ -59,19 +60,37 @@ pub async fn run(
     state: Arc<State>,
     plan: impl FnOnce(&State, &Pipeline) -> Result<Plan, Refusal> + Send + 'static,
 ) -> Reply {
+    run_kept(state, None, plan).await
+}
+
+/// As [`run`]; where a key and the id of a conversation are given, its stream outlives its client and can be read again.
+///
+/// # Errors
+/// As there.
+pub async fn run_kept(
+    state: Arc<State>,
+    kept: Option<(u64, String)>,
+    plan: impl FnOnce(&State, &Pipeline) -> Result<Plan, Refusal> + Send + 'static,
+) -> Reply {
     let pipeline = state.pipeline()?.clone();
     if !pipeline.facts().generates {
         let message = "This server does not support completions: its model makes vectors";
         return Err(Problem::not_supported(message).into());
     }
-    let abort = Abort::default();
-    let listening = AbortOnDrop(abort.clone());
+    let kept = kept.map(|(owner, id)| state.conversations.begin(owner, &id));
+    let abort = kept.as_ref().map_or_else(Abort::default, |c| c.abort().clone());
+    // Nobody need listen to a conversation.
+    let listening = AbortOnDrop(if kept.is_some() { Abort::default() } else { abort.clone() });
     let (first, begun) = oneshot::channel();
-    let work = Work { state, pipeline, abort };
+    let work = Work { state, pipeline, abort, kept: kept.clone().map(Speaking) };
     tokio::task::spawn_blocking(move || work.run(plan, first));
     match begun.await {
         Ok(Ok(Begun::Whole(value))) => reply::ok(&value),
         Ok(Ok(Begun::Stream(chunks, kind))) => Ok(stream(chunks, kind, listening)),
+        Ok(Ok(Begun::Kept(kind))) => {
+            let chunks = kept.and_then(|c| c.read(0)).ok_or_else(stopped)?;
+            Ok(stream(chunks, kind, listening))
+        }
         Ok(Err(refusal)) => Err(refusal),
         Err(_) => Err(Failure::new(Code::Other, "the answer broke off inside the server").into()),
     }
@@ -80,6 +99,8 @@ pub async fn run(
 enum Begun {
     Whole(serde_json::Value),
     Stream(mpsc::Receiver<Bytes>, &'static str),
+    /// To be read out of the conversation.
+    Kept(&'static str),
 }
 
 /// The body of a stream: ends its answer when it is dropped.
@@ -99,6 +120,11 @@ impl Stream for Chunks {
     }
 }
 
+/// What a conversation has said; its reader may go without ending it.
+pub fn replayed(chunks: mpsc::Receiver<Bytes>, kind: &'static str) -> Response {
+    stream(chunks, kind, AbortOnDrop::default())
+}
+
 fn stream(chunks: mpsc::Receiver<Bytes>, kind: &'static str, listening: AbortOnDrop) -> Response {
     let body = Body::from_stream(Chunks { inner: ReceiverStream::new(chunks), _listening: listening });
     let mut response = reply::typed(200, kind, body);
@@ -112,6 +138,8 @@ struct Work {
     state: Arc<State>,
     pipeline: Arc<Pipeline>,
     abort: Abort,
+    /// The conversation that it speaks in.
+    kept: Option<Speaking>,
 }
 
 /// Why a stream ended early.
@@ -133,7 +161,7 @@ impl Work {
         });
         let (plan, running) = match begun {
             Ok(begun) => begun,
-            Err(refusal) => return drop(first.send(Err(refusal))),
+            Err(refusal) => return self.refuse(first, refusal),
         };
         if plan.telling.stream {
             self.stream(plan, running, first);
@@ -141,6 +169,18 @@ impl Work {
             let mut running = running;
             let _ = first.send(self.whole(plan, &mut running).map(Begun::Whole));
         }
+    }
+
+    /// Nothing is said: there is no conversation then.
+    fn refuse(&self, first: oneshot::Sender<Result<Begun, Refusal>>, refusal: Refusal) {
+        let mut refusal = refusal;
+        if let Some(Speaking(conversation)) = &self.kept {
+            self.state.conversations.forget(conversation);
+            if conversation.is_stopped() {
+                refusal = Problem::invalid("the request was cancelled").into();
+            }
+        }
+        let _ = first.send(Err(refusal));
     }
 
     /// Queues the requests of a plan, all of them or none.
@@ -261,17 +301,29 @@ impl Work {
     fn stream(&self, mut plan: Plan, mut running: Running, first: oneshot::Sender<Result<Begun, Refusal>>) {
         let next = loop {
             match running.events.next(Duration::MAX) {
-                Ok((_, Event::Failed(failure))) => return drop(first.send(Err(failure.into()))),
+                Ok((_, Event::Failed(failure))) => return self.refuse(first, failure.into()),
+                Ok(_) if self.kept.as_ref().is_some_and(|k| k.0.is_stopped()) => {
+                    return self.refuse(first, stopped().into());
+                }
                 Ok(next) => break next,
                 Err(RecvTimeoutError::Timeout) => (),
-                Err(RecvTimeoutError::Disconnected) => return drop(first.send(Err(stopped().into()))),
+                Err(RecvTimeoutError::Disconnected) => return self.refuse(first, stopped().into()),
             }
         };
-        let (sender, chunks) = mpsc::channel(CHUNKS);
-        if first.send(Ok(Begun::Stream(chunks, plan.content_type))).is_err() {
-            return self.abort.abort();
-        }
-        let out = Out { sender, patience: self.state.options.bounds.reader };
+        let out = match &self.kept {
+            Some(Speaking(conversation)) => {
+                // Its client may have gone already.
+                let _ = first.send(Ok(Begun::Kept(plan.content_type)));
+                Out::Kept(conversation.clone())
+            }
+            None => {
+                let (sender, chunks) = mpsc::channel(CHUNKS);
+                if first.send(Ok(Begun::Stream(chunks, plan.content_type))).is_err() {
+                    return self.abort.abort();
+                }
+                Out::Reader { sender, patience: self.state.options.bounds.reader }
+            }
+        };
         if let Err(broken) = self.tell(&mut plan, &mut running, next, &out) {
             self.abort.abort();
             if let Broken::Failed(failure) = broken {
@@ -378,21 +430,30 @@ fn stopped() -> Failure {
 }
 
 /// The way to the reader.
-struct Out {
-    sender: mpsc::Sender<Bytes>,
-    patience: Duration,
+enum Out {
+    Reader {
+        sender: mpsc::Sender<Bytes>,
+        patience: Duration,
+    },
+    /// To the conversation, which keeps it for whoever reads.
+    Kept(Arc<Conversation>),
 }
 
 impl Out {
     /// Hands a chunk over; gives up when the reader takes nothing for too long.
     fn send(&self, text: String) -> Result<(), Broken> {
+        let (sender, patience) = match self {
+            Out::Reader { sender, patience } => (sender, *patience),
+            Out::Kept(conversation) if conversation.say(text.as_bytes()) => return Ok(()),
+            Out::Kept(_) => return Err(Broken::Gone),
+        };
         let mut chunk = Bytes::from(text);
         let started = Instant::now();
         loop {
-            chunk = match self.sender.try_send(chunk) {
+            chunk = match sender.try_send(chunk) {
                 Ok(()) => return Ok(()),
                 Err(mpsc::error::TrySendError::Closed(_)) => return Err(Broken::Gone),
-                Err(mpsc::error::TrySendError::Full(_)) if started.elapsed() > self.patience => {
+                Err(mpsc::error::TrySendError::Full(_)) if started.elapsed() > patience => {
                     return Err(Broken::Gone);
                 }
                 Err(mpsc::error::TrySendError::Full(chunk)) => chunk,

@@ -30,6 +30,18 @@ fn is_public(path: &str, prefix: &str) -> bool {
     matches!(path, "/health" | "/v1/health" | "/" | "/index.html")
 }
 
+/// Routes that tell what is known without the model: they do not wake a server that sleeps, and do not keep it awake.
+fn may_sleep(path: &str, prefix: &str, method: &Method) -> bool {
+    let path = path.strip_prefix(prefix).unwrap_or(path);
+    is_public(path, "")
+        || matches!(path, "/props" | "/v1/stream" | "/v1/streams/lookup")
+        || (*method == Method::GET
+            && (matches!(path, "/metrics" | "/slots" | "/v1/dashboard" | "/api/tags" | "/api/ps" | "/api/version")
+                || ["/models", "/v1/models"]
+                    .iter()
+                    .any(|p| path.strip_prefix(p).is_some_and(|r| r.is_empty() || r.starts_with('/')))))
+}
+
 /// Checks a request, lets it through, marks the response.
 pub async fn guard(Shared(state): Shared<Arc<State>>, mut request: Request, next: Next) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
@@ -39,9 +51,20 @@ pub async fn guard(Shared(state): Shared<Arc<State>>, mut request: Request, next
     let started = std::time::Instant::now();
     // The route, not the path: a path may hold the name of an adapter.
     let route = request.extensions().get::<MatchedPath>().map(|m| m.as_str().to_owned());
+    let asleep = may_sleep(request.uri().path(), &state.options.prefix, &method);
     let mut response = match admit(&state, &mut request, origin.is_some() && !allowed) {
         Ok(()) if method == Method::OPTIONS => preflight(&state, origin.is_none() || allowed),
-        Ok(()) => next.run(request).await,
+        Ok(()) if asleep => next.run(request).await,
+        Ok(()) => {
+            let _working = state.stages.begin();
+            match state.stages.wake().await {
+                Ok(()) => next.run(request).await,
+                Err(failure) => {
+                    let message = format!("the model could not be loaded again: {}", failure.message);
+                    Refusal::from(Problem::new(503, "unavailable_error", message)).into_response()
+                }
+            }
+        }
         Err(problem) => Refusal::from(problem).into_response(),
     };
     if response.status() == 405 && !response.headers().contains_key(header::CONTENT_TYPE) {
@@ -94,7 +117,7 @@ fn admit(state: &State, request: &mut Request, foreign: bool) -> Result<(), Prob
         return Ok(());
     }
     // As in llama-server: loading is told before keys are looked at.
-    state.pipeline()?;
+    state.known()?;
     let grant = authorise(state, request.headers())?;
     request.extensions_mut().insert(grant);
     Ok(())
@@ -218,6 +241,18 @@ mod tests {
         for (list, expected) in table {
             assert_eq!(presented(&headers(list)), expected, "{list:?}");
         }
+    }
+
+    #[test]
+    fn what_is_told_without_the_model() {
+        for path in ["/health", "/p/props", "/v1/models", "/models/x", "/metrics", "/slots", "/v1/dashboard", "/api/ps"]
+        {
+            assert!(may_sleep(path, "/p", &Method::GET), "{path}");
+        }
+        for path in ["/v1/modelsx", "/tokenize", "/v1/adapters", "/lora-adapters", "/api/show"] {
+            assert!(!may_sleep(path, "", &Method::GET), "{path}");
+        }
+        assert!(!may_sleep("/slots/0", "", &Method::POST) && !may_sleep("/models/load", "", &Method::POST));
     }
 
     #[test]

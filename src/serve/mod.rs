@@ -10,6 +10,7 @@
 
 mod abort;
 mod body;
+mod conversations;
 mod engine_numbers;
 mod generate;
 mod guard;
@@ -21,6 +22,7 @@ mod options;
 mod reply;
 mod routes;
 mod seats;
+mod stage;
 mod state;
 mod thoughts;
 
@@ -35,6 +37,7 @@ pub use options::{Bounds, Cors, Listen, LooseAdapter, Options, TlsFiles};
 
 use crate::error::{Code, Failure};
 use crate::pipeline::Pipeline;
+use stage::Snapshot;
 use state::State;
 
 /// Asks a server to stop, from any thread.
@@ -57,6 +60,9 @@ impl Stop {
 /// Requests at the same time, running and waiting, over all connections.
 const MOST_BLOCKING: usize = 1024;
 
+/// How often it is looked whether the server is idle.
+const LOOK: Duration = Duration::from_millis(250);
+
 /// Binds all addresses.
 ///
 /// # Errors
@@ -76,7 +82,8 @@ pub fn bind(options: &Options) -> Result<Vec<Socket>, Failure> {
     Ok(sockets)
 }
 
-/// Serves until `stop`. `load` makes the pipeline while the server says that it is loading; `ready` is called then.
+/// Serves until `stop`. `load` makes the pipeline while the server says that it is loading, and again where the server has
+/// slept; `ready` is called then.
 ///
 /// # Errors
 /// The model cannot be loaded, or TLS or threads cannot be set up.
@@ -84,8 +91,8 @@ pub fn run(
     options: Options,
     sockets: Vec<Socket>,
     stop: &Stop,
-    load: impl FnOnce() -> Result<Pipeline, Failure>,
-    ready: impl FnOnce(&Arc<Pipeline>),
+    mut load: impl FnMut() -> Result<Pipeline, Failure>,
+    mut ready: impl FnMut(&Arc<Pipeline>),
 ) -> Result<(), Failure> {
     let tls = options.tls.as_ref().map(listen::tls).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -111,13 +118,15 @@ pub fn run(
         }
     };
     runtime.spawn(draining);
-    let serving = runtime.spawn(listen::accept(sockets, app, tls, bounds, stopping, late));
-    let loaded = load().map(Arc::new);
-    let result = match loaded {
+    let mut serving = runtime.spawn(listen::accept(sockets, app, tls, bounds, stopping, late));
+    let mut load = || load().map(Arc::new).inspect(&mut ready);
+    let result = match load() {
         Ok(pipeline) => {
-            ready(&pipeline);
             state.ready(pipeline);
-            let _ = runtime.block_on(serving);
+            match state.options.sleep {
+                None => drop(runtime.block_on(serving)),
+                Some(idle) => while !sleep(&state, &runtime, &mut serving, idle, &mut load) {},
+            }
             Ok(())
         }
         Err(failure) => {
@@ -128,4 +137,58 @@ pub fn run(
     state.seats.abort_all();
     runtime.shutdown_timeout(Duration::from_secs(5));
     result
+}
+
+/// Waits until the model has been idle for long enough, frees it, waits until it is wanted and loads it again. Whether the
+/// server has ended.
+fn sleep(
+    state: &State,
+    runtime: &tokio::runtime::Runtime,
+    serving: &mut tokio::task::JoinHandle<()>,
+    idle: Duration,
+    load: &mut dyn FnMut() -> Result<Arc<Pipeline>, Failure>,
+) -> bool {
+    let mut wishes = state.stages.wishes();
+    loop {
+        let ended = async { tokio::time::timeout(idle.min(LOOK), &mut *serving).await.is_ok() };
+        if runtime.block_on(ended) {
+            return true;
+        }
+        let answering = state.seats.counts() != (0, 0);
+        let slept = state.stages.rest(idle, answering, |pipeline| Snapshot {
+            props: routes::properties(state, pipeline, true),
+            numbers: engine_numbers::text(pipeline),
+            counts: state.counts(),
+        });
+        if slept {
+            break;
+        }
+    }
+    tracing::info!("asleep: model, context and caches are freed");
+    state.sleeps(state.counts());
+    loop {
+        let woken = async {
+            tokio::select! {
+                _ = &mut *serving => false,
+                () = state.stages.wanted(&mut wishes) => true,
+            }
+        };
+        if !runtime.block_on(woken) {
+            return true;
+        }
+        match load() {
+            Ok(pipeline) if state.stages.known().is_some_and(|k| k.base != *pipeline.base()) => {
+                let message = format!("'{}' is another model than before; restart", state.options.model.display());
+                state.stages.stays_asleep(Failure::new(Code::InvalidFile, message));
+            }
+            Ok(pipeline) => {
+                state.stages.awake(pipeline);
+                return false;
+            }
+            Err(failure) => {
+                tracing::error!(error = %failure.message, "the model could not be loaded again");
+                state.stages.stays_asleep(failure);
+            }
+        }
+    }
 }

@@ -123,6 +123,8 @@ pub struct Options {
     pub props: bool,
     /// The web page.
     pub page: bool,
+    /// What the page begins with (`--ui-config`), told in `/props`.
+    pub page_settings: Map<String, Value>,
     /// TLS.
     pub tls: Option<TlsFiles>,
     /// Origins of web pages that may ask, besides those of this machine.
@@ -147,6 +149,8 @@ pub struct Options {
     pub threads: usize,
     /// Control vectors that act on every answer (`--control-vector`).
     pub steering: Vec<AdapterChoice>,
+    /// Continue a last message of the assistant where a request does not say (`--prefill-assistant`).
+    pub prefill: bool,
     /// Give answers as they are: no thoughts and no calls are taken out (`--skip-chat-parsing`).
     pub plain_answers: bool,
     /// Infilling with the suffix first (`--spm-infill`).
@@ -163,6 +167,8 @@ pub struct Options {
     pub shared_port: bool,
     /// The folder that every prompt is written to, for finding faults (`--log-prompts-dir`).
     pub prompt_files: Option<PathBuf>,
+    /// Without work for so long, model, context and caches are freed until they are needed (`--sleep-idle-seconds`).
+    pub sleep: Option<Duration>,
     /// Bounds.
     pub bounds: Bounds,
 }

@@ -8,9 +8,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, json};
 
+use super::conversations::Conversations;
 use super::metrics::Metrics;
 use super::options::Options;
 use super::seats::Seats;
+use super::stage::{Known, Stage, Stages};
 use super::thoughts::Thoughts;
 use crate::adapter::AdapterDigest;
 use crate::engine::Token;
@@ -19,6 +21,7 @@ use crate::grammar::tools::Envelope;
 use crate::library::{Access, Library};
 use crate::pipeline::{Pipeline, Question};
 use crate::prompt::{Message, Role};
+use crate::scheduler::counts::Reading;
 use crate::shelf::library_failure;
 use crate::wire::{Problem, TemplateCaps};
 
@@ -37,9 +40,12 @@ pub struct State {
     pub seats: Arc<Seats>,
     /// Answers whose thoughts can be ended.
     pub thoughts: Arc<Thoughts>,
+    /// Streams that outlive their readers.
+    pub conversations: Conversations,
     /// The weights of the loose adapters, as they are now.
     scales: Mutex<Vec<f32>>,
-    pipeline: OnceLock<Arc<Pipeline>>,
+    /// How far the model is.
+    pub stages: Stages,
     caps: OnceLock<TemplateCaps>,
     special: OnceLock<HashMap<String, Token>>,
     library: Mutex<Option<Arc<Library>>>,
@@ -49,6 +55,12 @@ pub struct State {
     nonce: AtomicU64,
     seed: [u8; 32],
     answered: Mutex<std::collections::VecDeque<(String, Answered)>>,
+    /// What engines have done that are gone.
+    slept: Mutex<Reading>,
+}
+
+fn loading() -> Problem {
+    Problem::new(503, "unavailable_error", "Loading model")
 }
 
 /// An answer that feedback may come for.
@@ -72,8 +84,9 @@ impl State {
             metrics: Metrics::default(),
             seats: Arc::default(),
             thoughts: Arc::default(),
+            conversations: Conversations::default(),
             scales: Mutex::new(scales),
-            pipeline: OnceLock::new(),
+            stages: Stages::default(),
             caps: OnceLock::new(),
             special: OnceLock::new(),
             library: Mutex::new(None),
@@ -82,24 +95,54 @@ impl State {
             nonce: AtomicU64::new(0),
             seed,
             answered: Mutex::default(),
+            slept: Mutex::default(),
         }
     }
 
     /// The model is loaded.
     pub fn ready(&self, pipeline: Arc<Pipeline>) {
         self.seats.resize(pipeline.facts().sequences);
-        let _ = self.pipeline.set(pipeline);
+        self.stages.awake(pipeline);
     }
 
-    /// The pipeline.
+    /// The pipeline. Where the server was asleep, the guard has woken it for requests that come here.
     ///
     /// # Errors
     /// llama-server's answer while the model is loading, or that the server is stopping.
-    pub fn pipeline(&self) -> Result<&Arc<Pipeline>, Problem> {
+    pub fn pipeline(&self) -> Result<Arc<Pipeline>, Problem> {
+        self.known()?;
+        match self.stages.now() {
+            Stage::Awake(pipeline) => Ok(pipeline),
+            Stage::Loading | Stage::Asleep(_) => Err(loading()),
+        }
+    }
+
+    /// What is known of the model, asleep or not.
+    ///
+    /// # Errors
+    /// As [`State::pipeline`].
+    pub fn known(&self) -> Result<&Known, Problem> {
         if self.draining.load(Ordering::Relaxed) {
             return Err(Problem::new(503, "unavailable_error", "the server is stopping"));
         }
-        self.pipeline.get().ok_or_else(|| Problem::new(503, "unavailable_error", "Loading model"))
+        self.stages.known().ok_or_else(loading)
+    }
+
+    /// What the engine's threads have done so far, sleep or not.
+    pub fn counts(&self) -> Reading {
+        match self.stages.now() {
+            Stage::Awake(pipeline) => {
+                let (before, now) = (self.slept.lock().unwrap_or_else(PoisonError::into_inner), pipeline.counts());
+                before.and(now)
+            }
+            Stage::Asleep(snapshot) => snapshot.counts,
+            Stage::Loading => Reading::default(),
+        }
+    }
+
+    /// Notes what engines that are gone have done.
+    pub fn sleeps(&self, counts: Reading) {
+        *self.slept.lock().unwrap_or_else(PoisonError::into_inner) = counts;
     }
 
     /// No new requests from now on.

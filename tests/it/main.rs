@@ -13,7 +13,7 @@
 //! - `route`: adapters chosen by the router
 //! - `starter`: the shipped adapters: routed to, and at work
 //! - `states`: sequences, slots and prefixes saved and restored
-//! - `http`, `serve`, `serve_bad`, `serve_flags`, `serve_rows`, `serve_tenants`: the server through its socket: routes,
+//! - `http`, `serve`, `serve_bad`, `serve_flags`, `serve_more`, `serve_rows`, `serve_tenants`: the server through its socket: routes,
 //!   streams, keys, flags, bad requests, start
 //!   and stop, faults and isolation
 //! - `vectors`: embeddings and reranking: a tiny encoder and reranker made by the test, and the chat model's own
@@ -40,6 +40,7 @@ mod route;
 mod serve;
 mod serve_bad;
 mod serve_flags;
+mod serve_more;
 mod serve_rows;
 mod serve_tenants;
 mod starter;

@@ -117,7 +117,7 @@ impl LlamaEngine {
         let facts = EngineFacts {
             model: options.model.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned()),
             context: context.cells(),
-            sequence_context: options.sequence_context.map_or(usize::MAX, |n| n as usize).min(context.cells()),
+            sequence_context: options.most_of_one(context.cells()),
             context_trained: safe.n_ctx_train() as usize,
             batch: context.batch_rows(),
             micro_batch: context.micro_batch_rows(),

@@ -221,13 +221,24 @@ async function board() {
 }
 setInterval(board, 1500);
 
+// What the server was told that the page begins with.
+function settle(s) {
+  if (s.systemMessage != null) $('system').value = s.systemMessage;
+  if (s.temperature != null) { $('temperature').value = s.temperature; $('temperature').oninput(); }
+  if (s.max_tokens != null) $('most').value = s.max_tokens;
+  if (s.adapter != null) pick(s.adapter);
+  if (s.format != null) { const f = $('format'); if (![...f.options].some(o => o.value === s.format)) f.append(el('option', { value: s.format, textContent: s.format })); f.value = s.format; }
+}
+
 async function begin() {
   try {
     const models = (await get('/v1/models')).data, m = models[0].meta; model = models[0].id; $('model').textContent = model; $('light').className = 'up';
     const fact = (k, v) => [el('dt', { textContent: k }), el('dd', { textContent: v })];
     $('facts').replaceChildren(...fact('weights', `${(m.n_params / 1e6).toFixed(0)} M · ${m.ftype}`), ...fact('context', m.n_ctx.toLocaleString()), ...fact('adapters', (models.length - 1).toLocaleString()));
     for (const a of models.slice(1, 200)) $('adapter').append(el('option', { value: a.root, textContent: a.root }));
-    for (const f of (await get('/props')).formats || []) $('format').append(el('option', { value: f, textContent: f }));
+    const props = await get('/props');
+    for (const f of props.formats || []) $('format').append(el('option', { value: f, textContent: f }));
+    settle(props.ui_settings || {});
     const tab = location.hash.slice(1); if (tabs.some(b => b.dataset.tab === tab)) show(tab);
     $('text').focus();
   } catch (e) { $('model').textContent = e.message; $('light').className = ''; setTimeout(begin, 1000); }

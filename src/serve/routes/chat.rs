@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use axum::extract::{Request as HttpRequest, State as StateOf};
+use axum::http::HeaderMap;
 use serde_json::{Map, Value, json};
 
+use super::super::conversations::MOST_ID;
 use super::super::generate::{self, Plan, SSE};
 use super::super::keys::Grant;
 use super::super::naming;
@@ -13,19 +15,31 @@ use super::super::state::State;
 use super::{Shared, completion, read};
 use crate::error::Failure;
 use crate::grammar::{Hurry, Source, Trigger};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{CONTINUE, Pipeline};
 use crate::request::{Input, Request};
 use crate::wire::{self, Call, Problem};
 
 /// POST `/v1/chat/completions`.
 pub async fn chat(StateOf(state): Shared, request: HttpRequest) -> Reply {
+    let id = conversation(request.headers())?;
     let (body, grant) = read(&state, request).await?;
-    generate::run(state, move |state, pipeline| {
+    // Only a stream can be read again.
+    let kept = id.filter(|_| body.get("stream") == Some(&Value::Bool(true))).map(|id| (grant.owner, id));
+    generate::run_kept(state, kept, move |state, pipeline| {
         let (call, model) = understand(state, pipeline, body, &grant)?;
         let shape = Box::new(wire::Chat::new(call.telling.clone(), call.answers));
         plan(state, call, shape, SSE, model)
     })
     .await
+}
+
+/// The conversation that a request belongs to, if it says so.
+fn conversation(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(id) = headers.get("x-conversation-id") else { return Ok(None) };
+    let id = id.to_str().ok().filter(|id| id.len() <= MOST_ID);
+    let id =
+        id.ok_or_else(|| Problem::invalid(format!("X-Conversation-Id: must be up to {MOST_ID} plain characters")))?;
+    Ok(Some(id.to_owned()).filter(|id| !id.is_empty()))
 }
 
 /// POST `/v1/chat/completions/control`: ends the thoughts of an answer under way, which had said `reasoning_control`.
@@ -81,6 +95,7 @@ pub fn understand(
             _ => (),
         }
     }
+    let asked = body.get(CONTINUE).is_some_and(|v| !v.is_null() && *v != false);
     let (model, defaults) = naming::resolve(state, &mut body)?;
     let slot = completion::slot(pipeline, &mut body)?;
     let lora = body.remove("lora").filter(|v| !v.is_null());
@@ -88,6 +103,12 @@ pub fn understand(
     let caps = state.caps(pipeline);
     let mut call = wire::chat(body, &defaults, caps)?;
     call.request.slot = slot;
+    if !state.options.prefill
+        && !asked
+        && let Input::Chat { kwargs, .. } = &mut call.request.input
+    {
+        kwargs.insert(CONTINUE.into(), false.into());
+    }
     with_loose(state, &mut call.request, lora.as_ref(), named)?;
     naming::permit(state, grant, &mut call.request)?;
     naming::steer(state, &mut call.request)?;

@@ -7,9 +7,10 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::super::metrics;
 use super::super::reply::{Refusal, Reply, ok, typed};
+use super::super::stage::{Known, Stage};
 use super::super::state::State;
+use super::super::{engine_numbers, metrics};
 use super::ollama::listed;
 use super::{Shared, aside, granted};
 use crate::library::Entry;
@@ -18,47 +19,56 @@ use crate::wire::{self, Problem};
 
 /// GET `/health`: ready, loading or stopping.
 pub async fn health(StateOf(state): Shared) -> Reply {
-    state.pipeline()?;
+    state.known()?;
     ok(&json!({"status": "ok"}))
 }
 
 /// GET `/props`.
 pub async fn props(StateOf(state): Shared) -> Reply {
     aside(move || {
-        let pipeline = state.pipeline()?;
-        let (base, facts, o) = (pipeline.base(), pipeline.facts(), &state.options);
-        let spelled = |id: Option<u32>| id.map(|id| pipeline.tokenizer().spelling(id)).unwrap_or_default();
-        let caps = state.caps(pipeline);
-        ok(&json!({
-            "default_generation_settings": {"params": wire::settings(&o.defaults), "n_ctx": facts.sequence_context},
-            "total_slots": facts.sequences,
-            "model_alias": state.model_name(),
-            "model_ftype": base.file_type,
-            "model_path": o.model.display().to_string(),
-            "modalities": {"vision": false, "video": false, "audio": false},
-            "endpoint_slots": o.slots,
-            "endpoint_props": o.props,
-            "endpoint_metrics": o.metrics,
-            "ui": o.page,
-            "chat_template": base.chat_template,
-            "chat_template_caps": {
-                "supports_tools": caps.tools,
-                "requires_object_arguments": caps.object_arguments,
-                "opens_thoughts": caps.opens_thoughts,
-            },
-            "bos_token": spelled(base.tokenizer.bos),
-            "eos_token": spelled(base.tokenizer.eos),
-            "build_info": o.version,
-            "is_sleeping": false,
-            "formats": crate::grammar::format_names(),
-            "embeddings": pipeline.encoder().map(|e| json!({
-                "model": e.facts().model, "dimensions": e.facts().dim, "limit": e.facts().limit,
-                "pooling": e.facts().pooling.name(),
-            })),
-            "library": o.library.as_ref().map(|_| state.library().ok().flatten().is_some()),
-        }))
+        state.known()?;
+        match state.stages.now() {
+            Stage::Asleep(snapshot) => ok(&snapshot.props),
+            _ => ok(&properties(&state, &*state.pipeline()?, false)),
+        }
     })
     .await
+}
+
+/// The properties of the server.
+pub fn properties(state: &State, pipeline: &Pipeline, sleeping: bool) -> Value {
+    let (base, facts, o) = (pipeline.base(), pipeline.facts(), &state.options);
+    let spelled = |id: Option<u32>| id.map(|id| pipeline.tokenizer().spelling(id)).unwrap_or_default();
+    let caps = state.caps(pipeline);
+    json!({
+        "default_generation_settings": {"params": wire::settings(&o.defaults), "n_ctx": facts.sequence_context},
+        "total_slots": facts.sequences,
+        "model_alias": state.model_name(),
+        "model_ftype": base.file_type,
+        "model_path": o.model.display().to_string(),
+        "modalities": {"vision": false, "video": false, "audio": false},
+        "endpoint_slots": o.slots,
+        "endpoint_props": o.props,
+        "endpoint_metrics": o.metrics,
+        "ui": o.page,
+        "ui_settings": o.page_settings,
+        "chat_template": base.chat_template,
+        "chat_template_caps": {
+            "supports_tools": caps.tools,
+            "requires_object_arguments": caps.object_arguments,
+            "opens_thoughts": caps.opens_thoughts,
+        },
+        "bos_token": spelled(base.tokenizer.bos),
+        "eos_token": spelled(base.tokenizer.eos),
+        "build_info": o.version,
+        "is_sleeping": sleeping,
+        "formats": crate::grammar::format_names(),
+        "embeddings": pipeline.encoder().map(|e| json!({
+            "model": e.facts().model, "dimensions": e.facts().dim, "limit": e.facts().limit,
+            "pooling": e.facts().pooling.name(),
+        })),
+        "library": o.library.as_ref().map(|_| state.library().ok().flatten().is_some()),
+    })
 }
 
 /// POST `/props`: allowed or not, it changes nothing, as in llama-server.
@@ -82,9 +92,13 @@ pub async fn prometheus(StateOf(state): Shared, request: HttpRequest) -> Reply {
     }
     let name = state.model_name();
     let vllm = state.options.metrics_vllm.then_some(name.as_str());
-    let pipeline = state.pipeline()?;
-    let mut text = state.metrics.text(&state.seats, pipeline.counts(), pipeline.facts().context, vllm);
-    text += &crate::serve::engine_numbers::text(pipeline);
+    let known = state.known()?;
+    let mut text = state.metrics.text(&state.seats, state.counts(), known.facts.context, vllm);
+    match state.stages.now() {
+        Stage::Awake(pipeline) => text += &engine_numbers::text(&pipeline),
+        Stage::Asleep(snapshot) => text += &snapshot.numbers,
+        Stage::Loading => (),
+    }
     let mut response = typed(200, "text/plain; version=0.0.4", Body::from(text));
     if let Ok(started) = HeaderValue::from_str(&state.metrics.started_at().to_string()) {
         response.headers_mut().insert("process-start-time-unix", started);
@@ -97,10 +111,9 @@ pub async fn dashboard(StateOf(state): Shared, request: HttpRequest) -> Reply {
     unlimited(request.extensions())?;
     aside(move || {
         let mut summary = state.metrics.summary(&state.seats);
-        let pipeline = state.pipeline()?;
-        let context = pipeline.facts().context;
-        summary["slots"] = state.seats.describe(pipeline.facts().sequence_context);
-        summary["context_used"] = metrics::used(pipeline.counts(), context).into();
+        let facts = &state.known()?.facts;
+        summary["slots"] = state.seats.describe(facts.sequence_context);
+        summary["context_used"] = metrics::used(state.counts(), facts.context).into();
         let library = state.library()?;
         let count = library.as_deref().map(|l| l.count(&crate::library::Filter::default()));
         summary["library"] = json!(count.and_then(Result::ok));
@@ -134,11 +147,11 @@ pub async fn slots(StateOf(state): Shared, Query(query): Query<SlotsQuery>, requ
     if query.fail_on_no_slot.is_some() && !state.seats.has_free() {
         return Err(Problem::new(503, "unavailable_error", "no slot available").into());
     }
-    ok(&state.seats.describe(state.pipeline()?.facts().sequence_context))
+    ok(&state.seats.describe(state.known()?.facts.sequence_context))
 }
 
-fn base_model(state: &State, pipeline: &Pipeline) -> Value {
-    let (base, facts) = (pipeline.base(), pipeline.facts());
+fn base_model(state: &State, known: &Known) -> Value {
+    let Known { base, facts } = known;
     json!({
         "id": state.model_name(),
         "aliases": state.options.alias,
@@ -173,7 +186,7 @@ fn adapter_model(state: &State, e: &Entry) -> Value {
 pub async fn models(StateOf(state): Shared, request: HttpRequest) -> Reply {
     let grant = granted(request.extensions());
     aside(move || {
-        let mut data = vec![base_model(&state, state.pipeline()?)];
+        let mut data = vec![base_model(&state, state.known()?)];
         data.extend(listed(&state, &grant)?.iter().map(|e| adapter_model(&state, e)));
         ok(&json!({"object": "list", "data": data}))
     })
@@ -184,10 +197,10 @@ pub async fn models(StateOf(state): Shared, request: HttpRequest) -> Reply {
 pub async fn model(StateOf(state): Shared, Path(id): Path<String>, request: HttpRequest) -> Reply {
     let grant = granted(request.extensions());
     aside(move || {
-        let pipeline = state.pipeline()?;
+        let known = state.known()?;
         let base = state.model_name();
         if id == base || state.options.alias.contains(&id) {
-            return ok(&base_model(&state, pipeline));
+            return ok(&base_model(&state, known));
         }
         let library = state.library()?;
         let name = id.strip_prefix(&format!("{base}:")).unwrap_or(&id);

@@ -12,6 +12,7 @@ mod ollama;
 mod page;
 mod route;
 mod slots;
+mod stream;
 mod text;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use super::reply::Refusal;
 use super::state::State;
 use crate::wire::Problem;
 
+pub use info::properties;
 pub use text::bytes as spelled;
 
 /// Everything a route gets.
@@ -59,6 +61,8 @@ pub fn app(state: Arc<State>) -> Router {
     add(&["/v1/completions"], post(completion::openai));
     add(&["/infill"], post(completion::infill));
     add(&["/chat/completions", "/v1/chat/completions"], post(chat::chat));
+    add(&["/v1/stream"], get(stream::replay).delete(stream::stop));
+    add(&["/v1/streams/lookup"], post(stream::look_up));
     add(&["/v1/chat/completions/control"], post(chat::control));
     add(&["/responses", "/v1/responses"], post(chat::responses));
     add(&["/v1/messages"], post(anthropic::messages));

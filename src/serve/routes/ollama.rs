@@ -8,9 +8,11 @@ use super::super::generate::{self, NDJSON, Plan};
 use super::super::keys::Grant;
 use super::super::naming;
 use super::super::reply::{Refusal, Reply, ok};
+use super::super::stage::Stage;
 use super::super::state::State;
 use super::chat::{plan, single};
 use super::{Shared, aside, chat as openai, completion, granted, read};
+use crate::gguf::ModelFacts;
 use crate::library::{Entry, Filter, Page};
 use crate::pipeline::Pipeline;
 use crate::request::Request;
@@ -77,8 +79,7 @@ pub fn told(reply: Reply) -> Response {
     }
 }
 
-fn details(state: &State, pipeline: &Pipeline) -> Value {
-    let base = pipeline.base();
+fn details(state: &State, base: &ModelFacts) -> Value {
     json!({
         "parent_model": "", "format": "gguf", "family": base.architecture, "families": [base.architecture],
         "parameter_size": format!("{:.1}M", base.parameter_count as f64 / 1e6),
@@ -90,14 +91,14 @@ fn details(state: &State, pipeline: &Pipeline) -> Value {
 pub async fn tags(StateOf(state): Shared, request: HttpRequest) -> Response {
     let grant = granted(request.extensions());
     let work = move || {
-        let pipeline = state.pipeline()?.clone();
-        let details = details(&state, &pipeline);
+        let known = &state.known()?.base;
+        let details = details(&state, known);
         let base = state.model_name();
         let one = |name: String, bytes: u64, digest: String| {
             json!({"name": name, "model": name, "modified_at": "1970-01-01T00:00:00Z", "size": bytes,
                 "digest": digest, "details": details})
         };
-        let mut models = vec![one(base.clone(), pipeline.base().weight_bytes, String::new())];
+        let mut models = vec![one(base.clone(), known.weight_bytes, String::new())];
         let adapter = |e: &Entry| one(format!("{base}:{}", e.name), e.bytes, e.digest.to_hex());
         models.extend(listed(&state, &grant)?.iter().map(adapter));
         ok(&json!({"models": models}))
@@ -142,7 +143,7 @@ pub async fn show(StateOf(state): Shared, request: HttpRequest) -> Response {
             info.insert(format!("{arch}.block_count"), facts.n_layer.into());
             ok(&json!({
                 "modelfile": "", "parameters": "", "template": facts.chat_template, "license": "",
-                "details": details(&state, &pipeline), "model_info": info, "capabilities": ["completion", "tools"],
+                "details": details(&state, facts), "model_info": info, "capabilities": ["completion", "tools"],
                 "modified_at": "1970-01-01T00:00:00Z",
             }))
         })
@@ -160,11 +161,14 @@ fn listed_one(state: &State, name: &str) -> Result<bool, Refusal> {
 /// GET `/api/ps`.
 pub async fn ps(StateOf(state): Shared) -> Response {
     let work = || {
-        let pipeline = state.pipeline()?;
-        let (name, bytes) = (state.model_name(), pipeline.base().weight_bytes);
+        let known = state.known()?;
+        if matches!(state.stages.now(), Stage::Asleep(_)) {
+            return ok(&json!({"models": []}));
+        }
+        let (name, bytes) = (state.model_name(), known.base.weight_bytes);
         let model = json!({"name": name, "model": name, "size": bytes, "size_vram": 0, "digest": "",
-            "details": details(&state, pipeline), "expires_at": "9999-12-31T23:59:59Z",
-            "context_length": pipeline.facts().context});
+            "details": details(&state, &known.base), "expires_at": "9999-12-31T23:59:59Z",
+            "context_length": known.facts.context});
         ok(&json!({"models": [model]}))
     };
     told(work())
