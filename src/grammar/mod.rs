@@ -33,6 +33,7 @@ mod regex;
 mod report;
 mod schema;
 pub mod tools;
+mod trial;
 mod trie;
 mod unique;
 mod vocabulary;

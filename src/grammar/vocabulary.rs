@@ -138,6 +138,19 @@ impl Vocabulary {
         self.trie().prefixes(&[byte]).first().copied()
     }
 
+    /// `bytes` cut into tokens, each as long as can be: not the model's own cut, but one it could make. `None` if no
+    /// token begins one of the rests.
+    pub fn cut(&self, bytes: &[u8]) -> Option<Vec<u32>> {
+        let mut tokens = Vec::new();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let token = self.trie().prefixes(rest).last().copied()?;
+            tokens.push(token);
+            rest = &rest[self.piece(token).len()..];
+        }
+        Some(tokens)
+    }
+
     /// Text tokens of nothing but JSON's closing marks and commas.
     pub(super) fn closers(&self) -> &[u32] {
         self.closers.get_or_init(|| {
