@@ -229,6 +229,20 @@ impl Guided {
         Ok(self.way()?.then_some(self.plan.way.len()))
     }
 
+    /// See [`Matcher::least_tokens`](super::Matcher::least_tokens).
+    pub fn least_tokens(&mut self) -> Result<Option<usize>, MatcherError> {
+        self.check()?;
+        let Some(track) = self.plan.track().cloned() else { return Ok(None) };
+        let mut least = None;
+        for text in track.ways(ASKED) {
+            let Some(way) = self.vocabulary.cut(text.as_bytes()) else { continue };
+            if self.leads(&way)? {
+                least = least.into_iter().chain(self.vocabulary.fewest(text.as_bytes())).min();
+            }
+        }
+        Ok(least)
+    }
+
     /// See [`Matcher::allows_closing`](super::Matcher::allows_closing).
     pub fn allows_closing(&mut self, token: u32, budget: usize) -> Result<bool, MatcherError> {
         if !self.allows(token)? {

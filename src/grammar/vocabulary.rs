@@ -151,6 +151,20 @@ impl Vocabulary {
         Some(tokens)
     }
 
+    /// The fewest tokens that spell `bytes`; `None` if none do.
+    pub(super) fn fewest(&self, bytes: &[u8]) -> Option<usize> {
+        let mut fewest: Vec<Option<usize>> = vec![None; bytes.len() + 1];
+        fewest[0] = Some(0);
+        for at in 0..bytes.len() {
+            let Some(count) = fewest[at] else { continue };
+            for token in self.trie().prefixes(&bytes[at..]) {
+                let to = &mut fewest[at + self.piece(token).len()];
+                *to = Some(to.map_or(count + 1, |known| known.min(count + 1)));
+            }
+        }
+        fewest[bytes.len()]
+    }
+
     /// Text tokens of nothing but JSON's closing marks and commas.
     pub(super) fn closers(&self) -> &[u32] {
         self.closers.get_or_init(|| {
