@@ -19,6 +19,8 @@ use super::vocabulary::Vocabulary;
 /// While this many tokens are left beyond the last known way, ways are not looked for by trial: no single token of a
 /// common schema opens more than that.
 const AHEAD: usize = 384;
+/// While this many tokens are left nothing is looked at: no rest of an answer takes more, and most end long before.
+const FAR: usize = 2_048;
 /// Tokens beyond what the schema tells, below which the engine is asked.
 const SPARE: usize = 24;
 /// Ways that the schema tells, of which the engine is asked about.
@@ -248,7 +250,7 @@ impl Guided {
         if !self.allows(token)? {
             return Ok(false);
         }
-        if self.vocabulary.is_end(token) {
+        if self.vocabulary.is_end(token) || budget > FAR {
             return Ok(true);
         }
         let room = budget.saturating_sub(1);

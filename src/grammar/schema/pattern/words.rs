@@ -34,11 +34,9 @@ impl Words {
         let mut left = vec![NEVER; states];
         let mut step = vec![None; states];
         let mut queue = BinaryHeap::new();
-        for state in 0..states {
-            if automaton.accepts[state] {
-                left[state] = 0;
-                queue.push(Reverse((0, state)));
-            }
+        for (state, _) in automaton.accepts.iter().enumerate().filter(|(_, accepts)| **accepts) {
+            left[state] = 0;
+            queue.push(Reverse((0, state)));
         }
         while let Some(Reverse((cost, state))) = queue.pop() {
             if cost > left[state] {
