@@ -3,6 +3,7 @@
 //!   --coverage FILE.jsonl   what is accepted and refused of schemas with instances, per subset
 //!   --bad FILE.jsonl        hostile inputs, each in a process of its own
 //!   --fuzz N                N schemas made by chance and by damage
+//!   --seed N                other schemas (--fuzz)
 //!   --model FILE.gguf       whose tokens to use (else single bytes)
 //!   --json FILE             the results as JSON too
 //!   --key-order any|schema  in which order keys come (with --coverage)
@@ -34,6 +35,7 @@ pub struct Options {
     /// One hostile input, in this process.
     one: Option<String>,
     fuzz: Option<u64>,
+    seed: u64,
     model: Option<PathBuf>,
     json: Option<PathBuf>,
     show: bool,
@@ -50,6 +52,7 @@ fn options() -> Result<Options, String> {
             "--bad" => found.bad = Some(value()?.into()),
             "--one" => found.one = Some(value()?),
             "--fuzz" => found.fuzz = Some(value()?.parse().map_err(|_| "--fuzz needs a number")?),
+            "--seed" => found.seed = value()?.parse().map_err(|_| "--seed needs a number")?,
             "--model" => found.model = Some(value()?.into()),
             "--json" => found.json = Some(value()?.into()),
             "--key-order" => match value()?.as_str() {
@@ -71,7 +74,7 @@ fn run() -> Result<bool, String> {
         Options { coverage: Some(file), .. } => coverage::run(file, &options)?,
         Options { bad: Some(file), .. } => bad::run(file)?,
         Options { one: Some(id), .. } => return bad::one(id).map(|()| true),
-        Options { fuzz: Some(count), .. } => fuzz::run(*count)?,
+        Options { fuzz: Some(count), .. } => fuzz::run(*count, options.seed)?,
         _ => {
             println!("formats: nothing asked for; see scripts/bench/formats.sh --help");
             return Ok(true);

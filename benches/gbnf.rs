@@ -5,6 +5,7 @@
 //!   --masks                 time of masks in the ready formats, on walks of their own; texts given by --texts join in
 //!   --texts FORMAT FILE     a file of JSON lines: strings that have FORMAT (repeatable)
 //!   --fuzz N                N grammars made by chance and by damage, each compiled and run
+//!   --seed N                other pairs (--agree) or grammars (--fuzz)
 //!   --model FILE.gguf       whose tokens to use (else single bytes)
 //!   --json FILE             the results as JSON too
 //!
@@ -36,6 +37,7 @@ pub struct Options {
     masks: bool,
     texts: Vec<(String, PathBuf)>,
     fuzz: Option<u64>,
+    seed: u64,
     model: Option<PathBuf>,
     json: Option<PathBuf>,
 }
@@ -54,6 +56,7 @@ fn options() -> Result<Options, String> {
                 found.texts.push((format, value()?.into()));
             }
             "--fuzz" => found.fuzz = Some(value()?.parse().map_err(|_| "--fuzz needs a number")?),
+            "--seed" => found.seed = value()?.parse().map_err(|_| "--seed needs a number")?,
             "--model" => found.model = Some(value()?.into()),
             "--json" => found.json = Some(value()?.into()),
             "--bench" => {} // cargo says so
@@ -76,13 +79,13 @@ fn run() -> Result<bool, String> {
     }
     if let Some(pairs) = options.agree {
         let model = options.model.as_deref().ok_or("--agree wants --model: llama.cpp needs a vocabulary")?;
-        note("agree", agree::run(model, pairs)?);
+        note("agree", agree::run(model, pairs, options.seed)?);
     }
     if options.masks {
         note("masks", masks::run(&options)?);
     }
     if let Some(count) = options.fuzz {
-        note("fuzz", fuzz::run(count));
+        note("fuzz", fuzz::run(count, options.seed));
     }
     if results.is_empty() {
         println!("gbnf: nothing asked for; see scripts/bench/formats_gbnf.sh --help");

@@ -93,6 +93,22 @@ fn after<'t>(text: &'t str, triggers: &[Trigger]) -> &'t str {
     markers.fold(text, |text, marker| text.split_once(marker).map_or(text, |(_, answer)| answer))
 }
 
+/// That an answer to a schema can be whole within `most` tokens, as far as that is known ahead.
+///
+/// # Errors
+/// Even the shortest answer that is known takes more; or the matcher failed.
+pub fn enough(matcher: &mut Matcher, most: usize) -> Result<(), Failure> {
+    let refused = |message: String| Failure::new(Code::FormatRejected, message);
+    match matcher.least_tokens().map_err(|e| refused(e.to_string()))? {
+        // None at all: only the cache is to be filled.
+        Some(least) if least > most && most > 0 => Err(refused(format!(
+            "the shortest answer to this JSON Schema takes {least} tokens, and the limit is {most}: raise the limit \
+             (-n, n_predict, max_tokens)"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// A request whose answers are held back until one passes its check.
 pub struct Check {
     format: Format,

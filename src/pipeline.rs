@@ -24,7 +24,7 @@ use crate::engine::encoder::Encoder;
 use crate::engine::lanes::ResidentStats;
 use crate::engine::{Engine, EngineFacts, Tokenizer};
 use crate::error::{Code, Failure};
-use crate::formats::{Check, Format};
+use crate::formats::{self, Check, Format};
 use crate::gguf::ModelFacts;
 use crate::grammar::{Compiled, Compiler, GrammarError, Marker, Source};
 use crate::lease::{self, Chosen};
@@ -166,7 +166,10 @@ impl Pipeline {
             }
         });
         let matcher = format.as_ref().map(|format| format.matcher(&vocabulary)).transpose();
-        let matcher = matcher.map_err(|e| Failure::new(Code::FormatRejected, e.to_string()))?;
+        let mut matcher = matcher.map_err(|e| Failure::new(Code::FormatRejected, e.to_string()))?;
+        if let (Some(matcher), Some(most)) = (&mut matcher, request.limits.max_tokens) {
+            formats::enough(matcher, most)?;
+        }
         let (sets, about) = lease::timeline(chosen, &mut prompt)?;
         let sets = sets.owned(request.owner);
         self.check_length(prompt.len())?;

@@ -19,7 +19,7 @@ use super::tokens::Tokens;
 /// Texts per grammar.
 const TEXTS: u64 = 40;
 
-pub fn run(path: &Path, pairs: u64) -> Result<(bool, Value), String> {
+pub fn run(path: &Path, pairs: u64, seed: u64) -> Result<(bool, Value), String> {
     let backend = LlamaBackend::init().map_err(|error| error.to_string())?;
     let params = LlamaModelParams::default().with_vocab_only(true);
     let model = LlamaModel::load_from_file(&backend, path, &params).map_err(|error| error.to_string())?;
@@ -31,7 +31,7 @@ pub fn run(path: &Path, pairs: u64) -> Result<(bool, Value), String> {
         .collect();
     let end = vocabulary.end_tokens().first().copied().ok_or("the model has no end token")?;
     let compiler = Compiler::new(vocabulary.clone());
-    let mut random = Random(0x5EED_1001);
+    let mut random = Random(0x5EED_1001 + (seed << 32));
     let (mut done, mut grammars, mut accepted, mut refused) = (0u64, 0u64, 0u64, 0u64);
     let mut differ = Vec::new();
     while done < pairs {

@@ -19,13 +19,13 @@ impl Drop for Shown<'_> {
     }
 }
 
-pub fn run(count: u64) -> (bool, Value) {
+pub fn run(count: u64, seed: u64) -> (bool, Value) {
     let mut pieces: Vec<Vec<u8>> = (0..=255u8).map(|byte| vec![byte]).collect();
     pieces.extend([b"ab".to_vec(), b"aaaa".to_vec(), b"\": ".to_vec(), "日本".into(), Vec::new()]);
     let end = pieces.len() as u32 - 1;
     let control = (0..=end).map(|id| id == end).collect();
     let compiler = Compiler::new(std::sync::Arc::new(Vocabulary::new(pieces, control, vec![end])));
-    let mut random = Random(0x5EED_2001);
+    let mut random = Random(0x5EED_2001 + (seed << 32));
     let (mut refused, mut limited) = (0u64, 0u64);
     let mut slowest = (0.0f64, String::new());
     for _ in 0..count {

@@ -16,6 +16,7 @@
 #       whole answers and the speed of constrained against free generation: the same script
 #
 #   --key-order any|schema   keys as requests have them by default, or in the order of the schema (with --coverage)
+#   --seed N            other pairs, grammars or schemas than those of seed 0 (--agree, --fuzz, --fuzz-gbnf)
 #   --model FILE.gguf   whose tokens the masks are for (default: the default model, if it is there; else single bytes)
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR/.. source=lib.sh

@@ -13,6 +13,7 @@
 #       real answers under every schema, checked by the Python package `jsonschema`, then the speed of constrained
 #       against free generation, in turns
 #
+#   --seed N            other pairs, grammars or schemas than those of seed 0 (--agree, --fuzz, --fuzz-gbnf)
 #   --model FILE.gguf   whose tokens (default: the default model, if it is there; else single bytes)
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR/.. source=lib.sh

@@ -167,8 +167,8 @@ impl Matcher {
     }
 
     /// A number of tokens with which the text can certainly be completed, the end token not counted; `None` if no such
-    /// number is known. An upper bound: for GBNF the least bytes, as every byte is a token; for schemas the length of a
-    /// way to the end that was found by trial.
+    /// number is known. An upper bound: for GBNF the least bytes, as every byte is a token; for schemas the length of
+    /// the shortest way to the end that is known.
     ///
     /// # Errors
     /// As in [`Matcher::mask`].
@@ -177,6 +177,18 @@ impl Matcher {
             Kind::Network(run) => Ok(run.least_bytes()),
             Kind::Guided(guided) => guided.tokens_to_finish(),
             Kind::Deferred(deferred) => deferred.tokens_to_finish(),
+        }
+    }
+
+    /// Tokens of the shortest answer to a schema that is known, cut into as few as can be; `None` for other formats,
+    /// and where none is known.
+    ///
+    /// # Errors
+    /// As in [`Matcher::mask`].
+    pub fn least_tokens(&mut self) -> Result<Option<usize>, MatcherError> {
+        match &mut self.kind {
+            Kind::Network(_) | Kind::Deferred(_) => Ok(None),
+            Kind::Guided(guided) => guided.least_tokens(),
         }
     }
 

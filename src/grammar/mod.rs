@@ -34,6 +34,7 @@ mod regex;
 mod report;
 mod schema;
 pub mod tools;
+mod trial;
 mod trie;
 mod unique;
 mod vocabulary;

@@ -1,27 +1,30 @@
 //! Ways to the end of a text for the engine behind schemas, which cannot tell how much is still needed.
 //!
-//! A way is found by trial: on a copy of the matcher, what is forced is taken, else what closes. It is a witness, so its
-//! length is a safe upper bound on the tokens needed; it need not be the shortest. Holding an old way against a new
-//! state costs microseconds, so a new one is looked for only where the structure has changed.
+//! The schema itself tells ([`Track`]) what the rest of a text costs at least, after every token, and how it reads. The
+//! engine is asked whether it takes that rest only when the limit comes near. A way is a witness, so its length is a
+//! safe upper bound on the tokens needed.
+//!
+//! Where the text is no value of a schema (calls of tools have an envelope around it), or has left what is known, a way
+//! is made of the last one, or found by [trial](super::trial).
 
-use std::sync::Arc;
-
-use llguidance::Matcher;
+use std::sync::{Arc, OnceLock};
 
 use super::error::MatcherError;
 use super::guided::{Guided, complete, engine};
 use super::mask::TokenMask;
 use super::path::{Path, Required};
-use super::unique::Follower;
+use super::schema::{self, Ends, Track};
 use super::vocabulary::Vocabulary;
 
-/// While this many tokens are left beyond the last known way, ways are not looked for: no single token of a common
-/// schema opens more than that.
+/// While this many tokens are left beyond the last known way, ways are not looked for by trial: no single token of a
+/// common schema opens more than that.
 const AHEAD: usize = 384;
-/// Tokens of a way, at most; doubled on each further attempt.
-const STEPS: usize = 512;
-/// Attempts to find a way, each with other choices.
-const ATTEMPTS: u32 = 3;
+/// While this many tokens are left nothing is looked at: no rest of an answer takes more, and most end long before.
+const FAR: usize = 2_048;
+/// Tokens beyond what the schema tells, below which the engine is asked.
+const SPARE: usize = 24;
+/// Ways that the schema tells, of which the engine is asked about.
+const ASKED: usize = 8;
 /// Tokens at the beginning of a way that may be written already when it is mended.
 const WRITTEN: usize = 4;
 /// What may stand between the text and the rest of a way: the end of a key, a least value, the end of a container.
@@ -29,12 +32,39 @@ const BRIDGES: [&str; 9] = ["\"", "\"\"", ":\"\"", "\":\"\"", "1", ":1", "\":1",
 /// Tokens until the next search, where none has found a way.
 const PAUSE: usize = 4;
 
+/// The ends of a schema's values, worked out when they are first asked for.
+#[derive(Debug)]
+pub(super) struct Endings {
+    plan: schema::Plan,
+    vocabulary: Arc<Vocabulary>,
+    ends: OnceLock<Arc<Ends>>,
+}
+
+impl Endings {
+    pub fn new(plan: schema::Plan, vocabulary: Arc<Vocabulary>) -> Self {
+        Endings { plan, vocabulary, ends: OnceLock::new() }
+    }
+
+    fn ends(&self) -> &Arc<Ends> {
+        self.ends.get_or_init(|| {
+            let vocabulary = Arc::clone(&self.vocabulary);
+            let tokens = move |bytes: &[u8]| vocabulary.cut(bytes).map_or(bytes.len(), |tokens| tokens.len()) as u32;
+            Arc::new(Ends::new(&self.plan, Box::new(tokens)))
+        })
+    }
+}
+
 /// What is known about the rest of one text.
 pub(super) struct Plan {
     /// Keys that objects require.
-    required: Arc<Required>,
+    pub required: Arc<Required>,
     /// Where in the text it is.
-    path: Path,
+    pub path: Path,
+    endings: Option<Arc<Endings>>,
+    /// The text among the values of the schema.
+    track: Option<Track>,
+    /// The text, as long as it is not tracked.
+    text: Vec<u8>,
     /// The last known way to the end, without the end token.
     way: Vec<u32>,
     /// Whether `way` is one from the present state.
@@ -48,13 +78,40 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub fn new(required: Arc<Required>) -> Self {
-        Plan { required, path: Path::default(), way: Vec::new(), holds: false, mended: false, after: None, pause: 0 }
+    pub fn new(required: Arc<Required>, endings: Option<Arc<Endings>>) -> Self {
+        Plan {
+            required,
+            path: Path::default(),
+            endings,
+            track: None,
+            text: Vec::new(),
+            way: Vec::new(),
+            holds: false,
+            mended: false,
+            after: None,
+            pause: 0,
+        }
     }
 
     /// Notes the bytes that were added.
     pub fn add(&mut self, bytes: &[u8]) {
         self.path.feed(bytes);
+        match (&mut self.track, &self.endings) {
+            (Some(track), _) => track.feed(bytes),
+            (None, Some(_)) => self.text.extend_from_slice(bytes),
+            (None, None) => {}
+        }
+    }
+
+    /// The text among the values of its schema, if it has one.
+    fn track(&mut self) -> Option<&Track> {
+        let endings = self.endings.as_ref()?;
+        let track = self.track.get_or_insert_with(|| {
+            let mut track = Track::new(Arc::clone(endings.ends()));
+            track.feed(&std::mem::take(&mut self.text));
+            track
+        });
+        Some(track)
     }
 
     /// Notes that `token` was accepted.
@@ -98,7 +155,7 @@ impl Guided {
     pub fn accept_bytes(&mut self, bytes: &[u8]) -> Result<(), MatcherError> {
         self.check()?;
         // How the bytes are cut is nothing to the engine.
-        let tokens = cut(&self.vocabulary, bytes).ok_or(MatcherError::DeadEnd)?;
+        let tokens = self.vocabulary.cut(bytes).ok_or(MatcherError::DeadEnd)?;
         if self.follower.as_ref().is_some_and(|follower| !follower.allows(bytes)) {
             return Err(MatcherError::RefusedText { at: 0 });
         }
@@ -122,7 +179,7 @@ impl Guided {
     /// Whether the text may go on with `bytes`.
     pub fn allows_bytes(&mut self, bytes: &[u8]) -> Result<bool, MatcherError> {
         self.check()?;
-        let Some(tokens) = cut(&self.vocabulary, bytes) else {
+        let Some(tokens) = self.vocabulary.cut(bytes) else {
             return Ok(false);
         };
         if self.matcher.is_stopped() {
@@ -152,7 +209,7 @@ impl Guided {
         for name in required.of(under.as_deref()) {
             let text = format!(", {}: ", serde_json::Value::from(name.as_str()));
             if self.allows_bytes(text.as_bytes())? {
-                let token = cut(&self.vocabulary, text.as_bytes()).and_then(|tokens| tokens.first().copied());
+                let token = self.vocabulary.cut(text.as_bytes()).and_then(|tokens| tokens.first().copied());
                 self.urged = text.into_bytes();
                 return Ok(token);
             }
@@ -174,19 +231,56 @@ impl Guided {
         Ok(self.way()?.then_some(self.plan.way.len()))
     }
 
+    /// See [`Matcher::least_tokens`](super::Matcher::least_tokens).
+    pub fn least_tokens(&mut self) -> Result<Option<usize>, MatcherError> {
+        self.check()?;
+        let Some(track) = self.plan.track().cloned() else { return Ok(None) };
+        let mut least = None;
+        for text in track.ways(ASKED) {
+            let Some(way) = self.vocabulary.cut(text.as_bytes()) else { continue };
+            if self.leads(&way)? {
+                least = least.into_iter().chain(self.vocabulary.fewest(text.as_bytes())).min();
+            }
+        }
+        Ok(least)
+    }
+
     /// See [`Matcher::allows_closing`](super::Matcher::allows_closing).
     pub fn allows_closing(&mut self, token: u32, budget: usize) -> Result<bool, MatcherError> {
         if !self.allows(token)? {
             return Ok(false);
         }
-        if self.vocabulary.is_end(token) || budget > self.plan.way.len() + AHEAD {
+        if self.vocabulary.is_end(token) || budget > FAR {
+            return Ok(true);
+        }
+        let room = budget.saturating_sub(1);
+        let after = self.plan.track().map(|track| {
+            let mut after = track.clone();
+            after.feed(self.vocabulary.piece(token));
+            after
+        });
+        if let Some((need, after)) = after.and_then(|after| Some((after.need()?, after))) {
+            if need + SPARE <= room {
+                return Ok(true);
+            }
+            if self.plan.holds && self.plan.way.first() == Some(&token) && self.plan.way.len() <= budget {
+                return Ok(true);
+            }
+            if let Some(way) = self.told(&after, &[token])? {
+                let fits = way.len() <= room;
+                if fits {
+                    self.plan.after = Some((token, way));
+                }
+                // Where nothing ends in time, the way is taken as far as it goes.
+                return Ok(fits || !self.way()? || self.plan.way.first() == Some(&token));
+            }
+        } else if budget > self.plan.way.len() + AHEAD {
             return Ok(true);
         }
         if !self.way()? {
             // No way is known from here with or without the token; nothing is gained by refusing it.
             return Ok(true);
         }
-        let room = budget.saturating_sub(1);
         self.fit(room)?;
         if self.plan.way.first() == Some(&token) {
             return Ok(self.plan.way.len() <= budget);
@@ -195,16 +289,16 @@ impl Guided {
             // Nothing that is known ends in time: the way is taken as far as it goes.
             return Ok(false);
         }
-        if self.plan.way.len() <= room && self.leads(&[&[token], self.plan.way.clone().as_slice()].concat())? {
-            let way = self.plan.way.clone();
+        let way = self.plan.way.clone();
+        if way.len() <= room && self.leads(&[&[token], way.as_slice()].concat())? {
             self.plan.after = Some((token, way));
             return Ok(true);
         }
-        if let Some(way) = self.mend(&[token], &self.plan.way.clone())?.filter(|way| way.len() <= room) {
+        if let Some(way) = self.mend(&[token], &way)?.filter(|way| way.len() <= room) {
             self.plan.after = Some((token, way));
             return Ok(true);
         }
-        let mut after = self.end();
+        let mut after = self.trial();
         if !after.take(&[token])? {
             return Ok(false);
         }
@@ -220,7 +314,11 @@ impl Guided {
     /// See [`Matcher::mask_closing`](super::Matcher::mask_closing).
     pub fn mask_closing(&mut self, budget: usize) -> Result<&TokenMask, MatcherError> {
         self.check()?;
-        if budget > self.plan.way.len() + AHEAD || !self.way()? {
+        let far = match self.plan.track().and_then(Track::need) {
+            Some(need) => budget > need + SPARE,
+            None => budget > self.plan.way.len() + AHEAD,
+        };
+        if far || !self.way()? {
             return self.mask();
         }
         self.fit(budget.saturating_sub(1))?;
@@ -255,13 +353,16 @@ impl Guided {
             return Ok(false);
         }
         let old = std::mem::take(&mut self.plan.way);
+        let track = self.plan.track().cloned();
         if complete(&mut self.matcher)? {
             self.plan.holds = true;
+        } else if let Some(way) = track.map_or(Ok(None), |track| self.told(&track, &[]))? {
+            (self.plan.way, self.plan.holds, self.plan.mended) = (way, true, false);
         } else if self.leads(&old)? {
             (self.plan.way, self.plan.holds) = (old, true);
         } else if let Some(way) = self.mend(&[], &old)? {
             (self.plan.way, self.plan.holds, self.plan.mended) = (way, true, true);
-        } else if let Some(way) = self.end().find()? {
+        } else if let Some(way) = self.trial().find()? {
             (self.plan.way, self.plan.holds, self.plan.mended) = (way, true, false);
         } else {
             self.plan.pause = PAUSE;
@@ -273,7 +374,7 @@ impl Guided {
     fn fit(&mut self, room: usize) -> Result<(), MatcherError> {
         if self.plan.mended
             && self.plan.way.len() >= room
-            && let Some(way) = self.end().find()?
+            && let Some(way) = self.trial().find()?
         {
             self.plan.mended = false;
             if way.len() < self.plan.way.len() {
@@ -283,17 +384,30 @@ impl Guided {
         Ok(())
     }
 
+    /// The first of the ways from `track` that the engine takes behind `before`.
+    fn told(&mut self, track: &Track, before: &[u32]) -> Result<Option<Vec<u32>>, MatcherError> {
+        for text in track.ways(ASKED) {
+            let Some(way) = self.vocabulary.cut(text.as_bytes()) else { continue };
+            if self.leads(&[before, &way].concat())? {
+                return Ok(Some(way));
+            }
+        }
+        Ok(None)
+    }
+
     /// A way that follows `before`, made of an older one: without what is written already, or behind a bridge. Most that
     /// is tried fails at its first token, which costs far less than a search.
     fn mend(&mut self, before: &[u32], way: &[u32]) -> Result<Option<Vec<u32>>, MatcherError> {
+        for written in 1..WRITTEN.min(way.len()) {
+            if self.leads(&[before, &way[written..]].concat())? {
+                return Ok(Some(way[written..].to_vec()));
+            }
+        }
         let closes = |token: &u32| self.vocabulary.piece(*token).first().is_some_and(|byte| b",}]".contains(byte));
         let rest = way.iter().position(closes).map_or(&[][..], |at| &way[at..]);
-        let cuts = (1..=WRITTEN.min(way.len())).map(|written| way[written..].to_vec());
-        let bridges = BRIDGES
-            .iter()
-            .filter_map(|bridge| Some([cut(&self.vocabulary, bridge.as_bytes())?, rest.to_vec()].concat()));
-        let candidates: Vec<Vec<u32>> = cuts.chain(bridges).filter(|candidate| !candidate.is_empty()).collect();
-        for candidate in candidates {
+        for bridge in BRIDGES {
+            let Some(bridge) = self.vocabulary.cut(bridge.as_bytes()) else { continue };
+            let candidate = [&bridge, rest].concat();
             if self.leads(&[before, &candidate].concat())? {
                 return Ok(Some(candidate));
             }
@@ -319,161 +433,4 @@ impl Guided {
         let count = self.matcher.validate_tokens(&all).map_err(|error| engine(&error))?;
         Ok(count == all.len())
     }
-
-    fn end(&self) -> End<'_> {
-        End {
-            matcher: self.matcher.clone(),
-            follower: self.follower.clone(),
-            path: self.plan.path.clone(),
-            required: &self.plan.required,
-            vocabulary: &self.vocabulary,
-        }
-    }
-}
-
-/// A copy of a matcher that looks for an end.
-#[derive(Clone)]
-struct End<'a> {
-    matcher: Matcher,
-    follower: Option<Follower>,
-    path: Path,
-    required: &'a Required,
-    vocabulary: &'a Vocabulary,
-}
-
-impl End<'_> {
-    /// Looks for a way.
-    fn find(&self) -> Result<Option<Vec<u32>>, MatcherError> {
-        for attempt in 0..ATTEMPTS {
-            if let Some(way) = self.clone().walk(attempt)? {
-                return Ok(Some(way));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Appends tokens; `false` if they are not allowed.
-    fn take(&mut self, tokens: &[u32]) -> Result<bool, MatcherError> {
-        let count = self.matcher.try_consume_tokens(tokens).map_err(|error| engine(&error))?;
-        if count < tokens.len() {
-            return Ok(false);
-        }
-        for &token in tokens {
-            let piece = self.vocabulary.piece(token);
-            self.path.feed(piece);
-            if self.follower.as_mut().is_some_and(|follower| follower.feed(piece).is_err()) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// One attempt.
-    fn walk(mut self, attempt: u32) -> Result<Option<Vec<u32>>, MatcherError> {
-        let mut way = Vec::new();
-        let mut chance = u64::from(attempt) + 1;
-        while way.len() < STEPS << attempt {
-            if complete(&mut self.matcher)? {
-                return Ok(Some(way));
-            }
-            if self.matcher.is_stopped() {
-                return Ok(None);
-            }
-            let Some(tokens) = self.step(attempt, &mut chance)? else {
-                return Ok(None);
-            };
-            if !self.take(&tokens)? {
-                return Ok(None);
-            }
-            way.extend(tokens);
-        }
-        Ok(None)
-    }
-
-    /// The next tokens of an attempt: what is forced, a required key, or what closes.
-    fn step(&mut self, attempt: u32, chance: &mut u64) -> Result<Option<Vec<u32>>, MatcherError> {
-        let forced = self.matcher.compute_ff_bytes();
-        if let Some(tokens) = cut(self.vocabulary, &forced).filter(|tokens| !tokens.is_empty()) {
-            return Ok(Some(tokens));
-        }
-        let set = self.matcher.compute_mask().map_err(|error| engine(&error))?;
-        let mut mask = TokenMask::from_words(set.as_slice(), self.vocabulary.len());
-        let closes = |byte: u8| self.vocabulary.byte_token(byte).is_some_and(|token| mask.allows(token));
-        if !closes(b'}')
-            && !closes(b']')
-            && let Some(tokens) = self.key()?
-        {
-            return Ok(Some(tokens));
-        }
-        while let Some(token) = choose(&mask, self.vocabulary, attempt, chance) {
-            let piece = self.vocabulary.piece(token);
-            if self.follower.as_ref().is_none_or(|follower| follower.allows(piece)) {
-                return Ok(Some(vec![token]));
-            }
-            mask.remove(token);
-        }
-        Ok(None)
-    }
-
-    /// A required key that can come here, or the rest of it.
-    fn key(&mut self) -> Result<Option<Vec<u32>>, MatcherError> {
-        for name in self.required.of(self.path.under()) {
-            let spelled = serde_json::Value::from(name.as_str()).to_string() + ":";
-            let rest = spelled.as_bytes()[1..].strip_prefix(self.path.begun());
-            for text in [Some(spelled.as_bytes()), rest].into_iter().flatten() {
-                let Some(tokens) = cut(self.vocabulary, text) else { continue };
-                let count = self.matcher.validate_tokens(&tokens).map_err(|error| engine(&error))?;
-                if count == tokens.len() && self.follower.as_ref().is_none_or(|follower| follower.allows(text)) {
-                    return Ok(Some(tokens));
-                }
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// What closes most, as single bytes: containers, strings, then the next member and digits.
-const ORDER: &[u8] = b"}]\",1023456789";
-
-/// The next token of an attempt.
-fn choose(mask: &TokenMask, vocabulary: &Vocabulary, attempt: u32, chance: &mut u64) -> Option<u32> {
-    let allowed = |byte: u8| vocabulary.byte_token(byte).filter(|&token| mask.allows(token));
-    let mut next = |bound: usize| {
-        *chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (*chance >> 33) as usize % bound
-    };
-    // Later attempts leave the order now and then: patterns may want anything.
-    if attempt == 0 || next(4) > 0 {
-        // Inside a string only the quote closes; no JSON value and no key begins with one of these.
-        let inside = b"x~AZ_".iter().any(|&byte| allowed(byte).is_some());
-        let marks = if inside { &ORDER[2..3] } else { &ORDER[..3] };
-        let closing = marks.iter().find_map(|&byte| allowed(byte));
-        if closing.is_some() {
-            return closing;
-        }
-        // Digits by turns, so that no number grows by the same one for ever.
-        let shift = 4 + next(ORDER.len() - 4);
-        let order = ORDER[3..4].iter().chain(&ORDER[shift..]).chain(&ORDER[4..shift]);
-        let found = order.copied().find_map(allowed);
-        if found.is_some() {
-            return found;
-        }
-    }
-    let printable: Vec<u32> = (b'!'..=b'~').filter_map(allowed).collect();
-    match printable.len() {
-        0 => mask.iter().find(|&token| vocabulary.is_text(token)),
-        count => Some(printable[next(count)]),
-    }
-}
-
-/// `bytes` cut into tokens, each as long as can be. `None` if no token begins one of the rests.
-fn cut(vocabulary: &Vocabulary, bytes: &[u8]) -> Option<Vec<u32>> {
-    let mut tokens = Vec::new();
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let token = vocabulary.trie().prefixes(rest).last().copied()?;
-        tokens.push(token);
-        rest = &rest[vocabulary.piece(token).len()..];
-    }
-    Some(tokens)
 }

@@ -138,6 +138,33 @@ impl Vocabulary {
         self.trie().prefixes(&[byte]).first().copied()
     }
 
+    /// `bytes` cut into tokens, each as long as can be: not the model's own cut, but one it could make. `None` if no
+    /// token begins one of the rests.
+    pub fn cut(&self, bytes: &[u8]) -> Option<Vec<u32>> {
+        let mut tokens = Vec::new();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let token = self.trie().prefixes(rest).last().copied()?;
+            tokens.push(token);
+            rest = &rest[self.piece(token).len()..];
+        }
+        Some(tokens)
+    }
+
+    /// The fewest tokens that spell `bytes`; `None` if none do.
+    pub(super) fn fewest(&self, bytes: &[u8]) -> Option<usize> {
+        let mut fewest: Vec<Option<usize>> = vec![None; bytes.len() + 1];
+        fewest[0] = Some(0);
+        for at in 0..bytes.len() {
+            let Some(count) = fewest[at] else { continue };
+            for token in self.trie().prefixes(&bytes[at..]) {
+                let to = &mut fewest[at + self.piece(token).len()];
+                *to = Some(to.map_or(count + 1, |known| known.min(count + 1)));
+            }
+        }
+        fewest[bytes.len()]
+    }
+
     /// Text tokens of nothing but JSON's closing marks and commas.
     pub(super) fn closers(&self) -> &[u32] {
         self.closers.get_or_init(|| {

@@ -196,8 +196,16 @@ impl Running {
         let vocabulary = tokenizer.vocabulary();
         let cut = |text: &str| tokenizer.tokenize(&Prompt::literal(text), false);
         let found = policy::forward(&answer, &forced, false, 1, &vocabulary, &cut);
-        let fits = |f: &Forward| budget.is_none_or(|budget| f.tokens.len() + 1 - f.replace < budget);
-        let Some(found) = found.filter(fits) else { return Ok(None) };
+        let Some(found) = found else { return Ok(None) };
+        if let Some(budget) = budget {
+            let more = found.tokens.len() - found.replace;
+            let need = matcher.tokens_to_finish().map_err(|e| unenforced(&e))?.unwrap_or(0);
+            // Near the limit only what takes no more tokens than the way to the end has counted for it.
+            let counted = || vocabulary.cut(&found.text).is_some_and(|cut| more <= cut.len());
+            if more + 1 >= budget || (need + more >= budget && !counted()) {
+                return Ok(None);
+            }
+        }
         matcher.accept_bytes(&found.text).map_err(|e| unenforced(&e))?;
         Ok(Some(found))
     }

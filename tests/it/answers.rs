@@ -154,6 +154,22 @@ fn a_schema_is_enforced_as_far_as_can_be_and_checked_at_the_end() {
 }
 
 #[test]
+fn a_limit_that_no_answer_to_the_schema_fits_is_refused_at_once() {
+    let app = App::new();
+    let schema = r#"{"type":"object","properties":{"first_name":{"type":"string"},"serial":{"type":"string",
+        "pattern":"^[0-9]{6}-[0-9]{6}$"}},"required":["first_name","serial"],"additionalProperties":false}"#;
+    let refused = app.answer(&["-n", "8", "-j", schema, "A person."], "");
+    assert_eq!((refused.code, refused.text()), (Some(5), ""), "{refused:?}");
+    let least = refused.stderr.split_once("takes ").and_then(|(_, rest)| rest.split_once(" tokens"));
+    let least = least.unwrap_or_else(|| panic!("{refused:?}")).0;
+    // Exactly so many are enough, and a pattern is filled in time with some more.
+    for (limit, temperature) in [(least, "0"), ("40", "0"), ("40", "1.5"), ("64", "1.5")] {
+        let run = app.answer(&["-n", limit, "--temp", temperature, "--seed", "7", "-j", schema, "A person."], "").ok();
+        assert!(run.json()["serial"].as_str().is_some_and(|serial| serial.len() == 13), "{run:?}");
+    }
+}
+
+#[test]
 fn an_answer_cut_before_its_format_is_complete_is_exit_code_7() {
     let app = App::new();
     let run = app.answer(&["-n", "3", "--grammar", "root ::= \"[\" [0-9]{40} \"]\"", "Numbers!"], "");

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::super::error::{GrammarError, one_line};
 use super::super::limits::Limits;
 use super::super::path::Required;
+use super::super::plan::Endings;
 use super::super::report::SchemaReport;
 use super::super::schema::{self, KeyOrder, Rewritten, SchemaMode, SchemaNote};
 use super::super::tools::{self, ToolCalls};
@@ -51,11 +52,14 @@ pub(in super::super) fn from_schema(
         let Rewritten { mut plan, original } = schema::rewrite(text, mode, limits)?;
         let (grammar, matcher, size) = compile(factory, &mut plan, order)?;
         let required = Arc::new(plan.required());
-        let report = SchemaReport::new(plan.notes, plan.unchecked, original)?;
-        let unique = (!plan.unique.is_empty()).then(|| Arc::new(plan.unique));
+        let (notes, unchecked) = (std::mem::take(&mut plan.notes), std::mem::take(&mut plan.unchecked));
+        let report = SchemaReport::new(notes, unchecked, original)?;
+        let unique = std::mem::take(&mut plan.unique);
+        let unique = (!unique.is_empty()).then(|| Arc::new(unique));
         let vocabulary = Arc::clone(vocabulary);
+        let endings = Some(Arc::new(Endings::new(plan, Arc::clone(&vocabulary))));
         let bytes = OnceLock::new();
-        Ok((Template { vocabulary, grammar, matcher, bytes, size, references, unique, required }, report))
+        Ok((Template { vocabulary, grammar, matcher, bytes, size, references, unique, required, endings }, report))
     })
 }
 
@@ -125,7 +129,8 @@ pub(in super::super) fn from_calls(
         let unique = UniqueArrays::under(tools::arguments_key(calls), plans.into_iter().map(|plan| plan.unique));
         let unique = (!unique.is_empty()).then(|| Arc::new(unique));
         let (vocabulary, required) = (Arc::clone(vocabulary), Arc::new(required));
-        Ok(Template { vocabulary, grammar, matcher, bytes: OnceLock::new(), size, references, unique, required })
+        let bytes = OnceLock::new();
+        Ok(Template { vocabulary, grammar, matcher, bytes, size, references, unique, required, endings: None })
     })
 }
 

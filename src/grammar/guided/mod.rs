@@ -16,7 +16,7 @@ use super::compiled::MatchResult;
 use super::error::{MatcherError, one_line};
 use super::mask::TokenMask;
 use super::path::Required;
-use super::plan::Plan;
+use super::plan::{Endings, Plan};
 use super::unique::{Follower, UniqueArrays};
 use super::vocabulary::Vocabulary;
 pub(super) use compile::{from_calls, from_schema};
@@ -43,6 +43,8 @@ pub(super) struct Template {
     unique: Option<Arc<UniqueArrays>>,
     /// Keys that objects require.
     required: Arc<Required>,
+    /// How its values end; none around calls of tools.
+    endings: Option<Arc<Endings>>,
 }
 
 impl Template {
@@ -58,7 +60,7 @@ impl Template {
             mask: None,
             unmasked: 0,
             finished: false,
-            plan: Plan::new(Arc::clone(&self.required)),
+            plan: Plan::new(Arc::clone(&self.required), self.endings.clone()),
             closing: TokenMask::default(),
             urged: Vec::new(),
         }

@@ -4,7 +4,8 @@
 //! a schema of any draft from 4 to 2020-12 into parts ([`part`]), each a conjunction about one type; `not`, `oneOf`,
 //! `if`, `dependent*` and the like become operations on unions of parts ([`exclusive`], [`negate`], [`meet`],
 //! [`conditional`]), where subschemas stay nodes of a graph ([`graph`]) so that recursion stays finite. What comes
-//! out is lowered to what the engine knows ([`lower`]) and written as a schema ([`write`]).
+//! out is lowered to what the engine knows ([`lower`]) and written as a schema ([`write`]). From the same, [`ends`] tells
+//! how a begun value ends soonest.
 //!
 //! The pass may be stricter than the schema, and says so in a note; it is never laxer. What it cannot enforce it
 //! refuses with a JSON pointer and the keyword, or, when asked to check, leaves to a validator at the end.
@@ -14,6 +15,7 @@
 mod check;
 mod conditional;
 mod document;
+mod ends;
 mod exclusive;
 mod format;
 mod graph;
@@ -37,6 +39,7 @@ use serde_json::Value;
 
 use super::error::GrammarError;
 use super::limits::Limits;
+pub(super) use ends::{Ends, Track};
 pub(super) use holds::same;
 pub(super) use write::{Plan, Rules};
 

@@ -245,3 +245,47 @@ fn each_object_gets_the_keys_it_lacks() {
         assert!(matcher.may_stop(), "{text}");
     }
 }
+
+/// Patterns, numbers within bounds and items that differ: what closes first leads nowhere there.
+#[test]
+fn patterns_are_filled_in_time() {
+    let compiler = Compiler::new(toy());
+    let mut random = Random(0x5EED_0015);
+    let cases = [
+        (
+            r#"{"type":"object","properties":{"id":{"type":"string","pattern":"^[a-z0-9]{8}-[a-z0-9]{4}$"}},"required":["id"]}"#,
+            22,
+        ),
+        (
+            r#"{"type":"object","properties":{"mail":{"type":"string","format":"email"},"at":{"type":"string","format":"date-time"}},"required":["mail","at"],"additionalProperties":false}"#,
+            60,
+        ),
+        (r#"{"type":"array","items":{"type":"string","pattern":"^(north|south-west)ern$"},"minItems":2}"#, 25),
+        (
+            r#"{"type":"array","items":{"type":"integer","minimum":1200,"multipleOf":7},"minItems":3,"uniqueItems":true}"#,
+            20,
+        ),
+        (
+            r#"{"type":"object","patternProperties":{"^k[0-9]{3}$":{"type":"boolean"}},"additionalProperties":false,"minProperties":2}"#,
+            30,
+        ),
+        (
+            r#"{"anyOf":[{"type":"object","properties":{"t":{"const":"aa"},"s":{"type":"string","minLength":90}},"required":["t","s"]},{"type":"object","properties":{"t":{"const":"abab"}},"required":["t"]}]}"#,
+            14,
+        ),
+    ];
+    for (schema, most) in cases {
+        let compiled = compiler.compile(&Source::JsonSchema(schema.to_owned())).unwrap();
+        let mut matcher = compiled.matcher();
+        let least = matcher.least_tokens().unwrap().unwrap_or_else(|| panic!("nothing is known of {schema}"));
+        let enough = matcher.tokens_to_finish().unwrap().unwrap_or_else(|| panic!("no way in {schema}"));
+        assert!(least <= enough && enough <= most, "{least} to {enough} tokens for {schema}");
+        for budget in [enough, enough + 1, enough + 9, enough + 40] {
+            for _ in 0..4 {
+                let (complete, text) = finish(&mut compiled.matcher(), &toy(), budget, &mut random);
+                assert!(complete, "{schema} with {budget}: {}", String::from_utf8_lossy(&text));
+                assert_eq!(compiled.matches(&text), Ok(MatchResult::Complete), "{}", String::from_utf8_lossy(&text));
+            }
+        }
+    }
+}

@@ -8,6 +8,7 @@ mod automaton;
 mod classes;
 mod print;
 mod translate;
+mod words;
 
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -18,6 +19,7 @@ use regex_syntax::hir::{Hir, HirKind};
 use super::super::error::GrammarError;
 use super::refuse;
 pub(super) use automaton::Automaton;
+pub(super) use words::Words;
 
 /// Bytes of one pattern, and of one that is worked out.
 const LONGEST: usize = 16 << 10;

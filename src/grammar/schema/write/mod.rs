@@ -97,7 +97,17 @@ impl Plan {
         }
     }
 
-    fn is_alive(&self, id: Id) -> bool {
+    /// The node of the whole value.
+    pub(super) fn root(&self) -> Id {
+        self.root
+    }
+
+    /// The alternatives of a node that some finite value satisfies.
+    pub(super) fn parts(&self, id: Id) -> &[Low] {
+        self.nodes.get(&id).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn is_alive(&self, id: Id) -> bool {
         id == Id::TRUE || self.alive.contains(&id)
     }
 }
