@@ -237,9 +237,9 @@ impl Guided {
         let Some(track) = self.plan.track().cloned() else { return Ok(None) };
         let mut least = None;
         for text in track.ways(ASKED) {
-            let Some(way) = self.vocabulary.cut(text.as_bytes()) else { continue };
+            let Some(way) = self.vocabulary.fewest(text.as_bytes()) else { continue };
             if self.leads(&way)? {
-                least = least.into_iter().chain(self.vocabulary.fewest(text.as_bytes())).min();
+                least = Some(least.map_or(way.len(), |known: usize| known.min(way.len())));
             }
         }
         Ok(least)
@@ -387,7 +387,7 @@ impl Guided {
     /// The first of the ways from `track` that the engine takes behind `before`.
     fn told(&mut self, track: &Track, before: &[u32]) -> Result<Option<Vec<u32>>, MatcherError> {
         for text in track.ways(ASKED) {
-            let Some(way) = self.vocabulary.cut(text.as_bytes()) else { continue };
+            let Some(way) = self.vocabulary.fewest(text.as_bytes()) else { continue };
             if self.leads(&[before, &way].concat())? {
                 return Ok(Some(way));
             }

@@ -140,7 +140,7 @@ impl Vocabulary {
 
     /// `bytes` cut into tokens, each as long as can be: not the model's own cut, but one it could make. `None` if no
     /// token begins one of the rests.
-    pub fn cut(&self, bytes: &[u8]) -> Option<Vec<u32>> {
+    pub(super) fn cut(&self, bytes: &[u8]) -> Option<Vec<u32>> {
         let mut tokens = Vec::new();
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -152,17 +152,28 @@ impl Vocabulary {
     }
 
     /// The fewest tokens that spell `bytes`; `None` if none do.
-    pub(super) fn fewest(&self, bytes: &[u8]) -> Option<usize> {
-        let mut fewest: Vec<Option<usize>> = vec![None; bytes.len() + 1];
-        fewest[0] = Some(0);
+    pub fn fewest(&self, bytes: &[u8]) -> Option<Vec<u32>> {
+        // To each place: how many tokens, and the last of them.
+        let mut fewest: Vec<Option<(usize, u32)>> = vec![None; bytes.len() + 1];
+        fewest[0] = Some((0, 0));
         for at in 0..bytes.len() {
-            let Some(count) = fewest[at] else { continue };
+            let Some((count, _)) = fewest[at] else { continue };
             for token in self.trie().prefixes(&bytes[at..]) {
                 let to = &mut fewest[at + self.piece(token).len()];
-                *to = Some(to.map_or(count + 1, |known| known.min(count + 1)));
+                if to.is_none_or(|(known, _)| count + 1 < known) {
+                    *to = Some((count + 1, token));
+                }
             }
         }
-        fewest[bytes.len()]
+        let mut tokens = Vec::new();
+        let mut at = bytes.len();
+        while at > 0 {
+            let (_, token) = fewest[at]?;
+            tokens.push(token);
+            at -= self.piece(token).len();
+        }
+        tokens.reverse();
+        Some(tokens)
     }
 
     /// Text tokens of nothing but JSON's closing marks and commas.

@@ -200,9 +200,9 @@ impl Running {
         if let Some(budget) = budget {
             let more = found.tokens.len() - found.replace;
             let need = matcher.tokens_to_finish().map_err(|e| unenforced(&e))?.unwrap_or(0);
-            // Near the limit only what takes no more tokens than the way to the end has counted for it.
-            let counted = || vocabulary.cut(&found.text).is_some_and(|cut| more <= cut.len());
-            if more + 1 >= budget || (need + more >= budget && !counted()) {
+            // Near the limit: what it takes beyond the way to the end, and a token of that way that it cuts in two.
+            let beyond = more.saturating_sub(vocabulary.fewest(&found.text).map_or(0, |tokens| tokens.len()));
+            if more + 1 >= budget || need + beyond + 2 >= budget {
                 return Ok(None);
             }
         }

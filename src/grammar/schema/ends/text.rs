@@ -6,6 +6,9 @@ use serde_json::Value;
 
 use super::super::pattern::{Automaton, Words};
 
+/// Largest length that an automaton counts to.
+const COUNTED: usize = 64;
+
 /// The strings that a schema allows.
 #[derive(Debug)]
 pub(super) struct Text {
@@ -43,22 +46,20 @@ impl Text {
     }
 
     fn work_out(&self) -> Option<Words> {
-        let mut all: Option<Automaton> = None;
-        let lengths = (self.min > 0 || self.max.is_some()).then(|| Automaton::lengths(self.min as u64, self.max_u64()));
-        let patterns = self.patterns.iter().map(|pattern| Automaton::of(pattern));
-        // A bound that is too large for an automaton is left to the engine.
-        for one in patterns.chain(lengths.flatten().map(Some)) {
-            let one = one?;
-            all = Some(match all {
+        let mut patterns: Option<Automaton> = None;
+        for pattern in &self.patterns {
+            let one = Automaton::of(pattern)?;
+            patterns = Some(match patterns {
                 None => one,
                 Some(all) => all.meet(&one, |a, b| a && b)?,
             });
         }
-        all.map(Words::of)
-    }
-
-    fn max_u64(&self) -> Option<u64> {
-        self.max.map(|max| max as u64)
+        let patterns = patterns?;
+        // Counting far multiplies the states; a large bound is left to `rest` and to the engine.
+        let near = self.max.filter(|max| *max <= COUNTED).map(|max| max as u64);
+        let counted = (self.min > 0 || near.is_some()).then(|| Automaton::lengths(self.min as u64, near)).flatten();
+        let both = counted.and_then(|counted| patterns.meet(&counted, |a, b| a && b));
+        Some(Words::of(both.unwrap_or(patterns)))
     }
 
     /// Whether the text is one of them; also where that is not known.
@@ -76,7 +77,9 @@ impl Text {
             let length = begun.chars().count();
             return self.max.is_none_or(|max| length <= max).then(|| "a".repeat(self.min.saturating_sub(length)));
         }
-        self.words()?.rest(begun)
+        let rest = self.words()?.rest(begun)?;
+        let length = begun.chars().count() + rest.chars().count();
+        self.max.is_none_or(|max| length <= max).then_some(rest)
     }
 
     /// The shortest but `others`, so that several differ.
@@ -118,6 +121,7 @@ mod tests {
     fn ends_of_strings() {
         let dated = Text::of(&json!({"type": "string", "minLength": 3, "maxLength": 6, "pattern": "^[a-z]*[0-9]$"}));
         let named = Text::of(&json!({"type": "string", "minLength": 2}));
+        let mailed = Text::of(&json!({"minLength": 10, "maxLength": 200, "pattern": ".+[@].+[.]___"}));
         let both = Text::of(&json!({"pattern": "^a", "allOf": [{"pattern": "z$"}]}));
         for (text, begun, rest) in [
             (&dated, "", Some("aa0")),
@@ -131,6 +135,11 @@ mod tests {
         ] {
             assert_eq!(text.rest(begun).as_deref(), rest, "{begun}");
         }
+        for begun in ["", ",,", "a@b.", "a@b.___"] {
+            let rest = mailed.rest(begun).unwrap();
+            assert!(mailed.admits(&format!("{begun}{rest}")) && begun.len() + rest.len() == 10, "{begun}{rest}");
+        }
+        assert_eq!(mailed.rest(&",".repeat(198)), None);
         let several: Vec<String> = (0..20).filter_map(|n| named.another(n)).collect();
         assert!(several.iter().enumerate().all(|(at, one)| named.admits(one) && !several[..at].contains(one)));
         assert_eq!(several.len(), 20);
