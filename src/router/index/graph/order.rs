@@ -36,19 +36,20 @@ impl Points<'_> {
 pub(in crate::router::index) fn near_order(dim: usize, codes: &[i8], rows: &[u32]) -> Vec<u32> {
     let points = Points { dim, codes, rows };
     let mut order: Vec<u32> = (0..rows.len() as u32).collect();
-    let mut parts = vec![0..order.len()];
+    let mut parts = vec![(0, order.len())];
     let mut keyed: Vec<(i32, u32)> = Vec::new();
-    while let Some(part) = parts.pop() {
-        if part.len() <= LEAF {
+    while let Some((from, to)) = parts.pop() {
+        if to - from <= LEAF {
             continue;
         }
-        let direction = direction(&points, &order[part.clone()]);
+        let part = &mut order[from..to];
+        let direction = direction(&points, part);
         keyed.clear();
-        keyed.extend(order[part.clone()].iter().map(|point| (dot_codes(points.row(*point), &direction), *point)));
+        keyed.extend(part.iter().map(|point| (dot_codes(points.row(*point), &direction), *point)));
         let middle = keyed.len() / 2;
         keyed.select_nth_unstable(middle);
-        order[part.clone()].iter_mut().zip(&keyed).for_each(|(place, (_, point))| *place = *point);
-        parts.extend([part.start..part.start + middle, part.start + middle..part.end]);
+        part.iter_mut().zip(&keyed).for_each(|(place, (_, point))| *place = *point);
+        parts.extend([(from, from + middle), (from + middle, to)]);
     }
     order
 }
