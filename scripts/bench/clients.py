@@ -297,8 +297,8 @@ def _():
         text = "".join(s.text_stream)
     assert text == r.content[0].text, (text, r)
     assert ant.messages.count_tokens(model=MODEL, messages=ASK).input_tokens > 3
-    count = dict(model=MODEL, max_tokens=60, messages=[{"role": "user", "content": "Count: 1 2 3"},
-                 {"role": "assistant", "content": "1 2 3 4"}], stop_sequences=[" 7"], extra_body=COLD)
+    count = dict(model=MODEL, max_tokens=60, messages=[{"role": "user", "content": "Count from 1 to 10."},
+                 {"role": "assistant", "content": "1, 2, 3,"}], stop_sequences=[" 7"], extra_body=COLD)
     r = ant.messages.create(**count)
     assert r.stop_reason == "stop_sequence" and r.stop_sequence == " 7", r
 

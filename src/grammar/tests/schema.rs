@@ -35,6 +35,15 @@ fn schemas_are_enforced() {
         (r#"{"items":{"type":"integer"}}"#, &["[1, 2]", "[]"], &["1", "\"x\""]),
         (r#"{"properties":{"a":{"type":"null"}},"required":["a"]}"#, &[r#"{"a": null}"#], &["1", "{}"]),
         (r#"{"type":"array","uniqueItems":false}"#, &["[1, 1]"], &["1"]),
+        // What one pattern forbids stays forbidden where a key is demanded that others match.
+        (
+            r#"{"type":"object","allOf":[
+                {"patternProperties":{"a":true},"additionalProperties":false},
+                {"patternProperties":{"b":true},"additionalProperties":false},
+                {"not":{"patternProperties":{"c":false}}}]}"#,
+            &[r#"{"abc":1}"#, r#"{"cab":1,"bac":2}"#],
+            &[r#"{"ac":1}"#, r#"{"bc":1}"#, r#"{"ab":1}"#, r#"{}"#],
+        ),
     ];
     for (text, accepts, rejects) in cases {
         let compiled = compile(schema(text)).unwrap_or_else(|error| panic!("{text}: {error}"));

@@ -150,15 +150,13 @@ impl Lowering<'_, '_> {
             false => Pattern::without(&pattern, &old)?.map(Rc::new),
         };
         one.props = props;
-        for (known, node) in &mut one.patterns {
-            let Some(inside) = Pattern::combined(&[Rc::clone(known), Rc::clone(&pattern)], &[])? else {
-                *node = Id::FALSE;
-                continue;
-            };
-            *known = Rc::new(inside);
-            *node = self.graph.and(&[*node, some.node]);
+        one.patterns.clear();
+        for (known, node) in &object.patterns {
+            // What no key may be stays: a key of it can match another pattern, too.
+            if let Some(inside) = Pattern::combined(&[Rc::clone(known), Rc::clone(&pattern)], &[])? {
+                one.patterns.push((Rc::new(inside), self.graph.and(&[*node, some.node])));
+            }
         }
-        one.patterns.retain(|(_, node)| *node != Id::FALSE);
         if let Some(fresh) = fresh {
             let node = self.graph.and(&[object.rest, some.node]);
             if node != Id::FALSE {
@@ -166,7 +164,7 @@ impl Lowering<'_, '_> {
             }
         }
         one.rest = Id::FALSE;
-        if one.patterns.is_empty() {
+        if one.patterns.iter().all(|(_, node)| *node == Id::FALSE) {
             return Ok(None);
         }
         one.min = one.min.max(one.required.len() as u64 + 1);
