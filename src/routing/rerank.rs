@@ -39,13 +39,9 @@ pub fn variants<'q>(
     standing: &'q BTreeMap<AdapterDigest, f32>,
 ) -> [Question<'q>; 3] {
     let own = group(&right);
-    let other = (own + 1 + digest_byte(&right) % (GROUPS - 1)) % GROUPS;
+    // Any group but its own, by a byte that the group was not taken from.
+    let other = (own + 1 + right.as_bytes()[1] % (GROUPS - 1)) % GROUPS;
     [None, Some(own), Some(other)].map(|new| Question { evidence, right, standing, new })
-}
-
-/// A byte of a digest that says nothing of its group.
-fn digest_byte(digest: &AdapterDigest) -> u8 {
-    digest.as_bytes()[1]
 }
 
 fn features(e: &Evidence, question: &Question<'_>) -> [f64; N] {
