@@ -33,6 +33,7 @@
 //!     saved: None,
 //!     keep: None,
 //!     n_probs: 0,
+//!     special: false,
 //!     events,
 //!     cancel: CancelToken::default(),
 //!     submitted: std::time::Instant::now(),
