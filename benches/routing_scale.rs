@@ -28,6 +28,8 @@ use pin::pinned;
 
 /// Queries that are also answered by exact search.
 const RECALLED: usize = 400;
+/// Queries whose ten best by words are also looked for exactly.
+const RECALLED_WORDS: usize = 40;
 /// As many adapters are put in at once.
 const PART: usize = 100_000;
 
@@ -261,6 +263,8 @@ fn measure(flags: &Flags, generator: &Generator, entries: usize, given: Option<&
             let recall = if kind == "vectors" { Some(recall(&all, flags.dim, probes, &found, &facts)) } else { None };
             let (p50, p95, p99) = (at(&mut times, 0.5), at(&mut times, 0.95), at(&mut times, 0.99));
             let recall = recall.map_or(String::new(), |recall| format!(", recall@10 {recall:.4}"));
+            let by_words = (kind == "both").then(|| words_recall(&index, &facts, probes, &found));
+            let recall = by_words.map_or(recall, |by_words| format!(", recall@10 of words {by_words:.4}"));
             println!(
                 "  {:10} {kind:12} p50 {p50:7.1} p95 {p95:7.1} p99 {p99:7.1} us, {:.4} of a scan{recall}",
                 probes.name,
@@ -348,6 +352,30 @@ fn recall(
         hits += near.count().min(10);
     }
     hits as f64 / (10 * looked) as f64
+}
+
+/// The share of the ten best by words alone, by the exact score of every adapter, that were found; one as good as the tenth
+/// counts. Of a few queries, evenly taken: each looks at all adapters.
+fn words_recall(
+    index: &Index,
+    facts: &HashMap<smoa::adapter::AdapterDigest, u32>,
+    probes: &Probes,
+    found: &[Vec<Candidate>],
+) -> f64 {
+    let digests: Vec<smoa::adapter::AdapterDigest> = facts.keys().copied().collect();
+    let looked = probes.texts.len().min(RECALLED_WORDS);
+    let (mut hits, mut wanted) = (0, 0);
+    for at in (0..looked).map(|at| at * probes.texts.len() / looked) {
+        let query = Query { vector: &probes.vectors[at], text: &probes.texts[at], gate: &Gate::open(), limit: 10 };
+        let mut scores: Vec<f32> =
+            index.look_up(&query, &digests).into_iter().flatten().map(|c| c.keyword).filter(|k| *k > 0.0).collect();
+        scores.sort_unstable_by(|a, b| b.total_cmp(a));
+        scores.truncate(10);
+        let Some(last) = scores.last() else { continue };
+        wanted += scores.len();
+        hits += found[at].iter().filter(|c| c.keyword >= last - 1e-6).count().min(scores.len());
+    }
+    hits as f64 / wanted.max(1) as f64
 }
 
 /// Random gates; every candidate's attributes are looked at.

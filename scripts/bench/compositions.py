@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What compositions cost: the starter adapters alone, side by side by their names, in mixes, mixes of mixes and chains.
 
-Makes a library of models/adapters and compositions of them, keeps one `smoa run --jsonl` open, and asks the same
+Makes a library of models/adapters with a trained router and compositions of them, keeps one `smoa run --jsonl` open, and asks the same
 question of each in turns, one at a time: as many tokens from every stage, no reuse of prefixes. Times are from the line
 written to the line read; medians. Mixes are compared with the same adapters by their names, each as the first request
 of a program of its own, so that all find the same empty cache: the answers must be equal to the letter.
@@ -30,6 +30,8 @@ CASES = [
     ("a mix of four", ["four"], 4, 1),
     ("a mix of two mixes", ["nested"], 4, 1),
     ("a mix, five deep", ["deep5"], 2, 1),
+    ("two, weighed by route", ["routed"], 2, 1),
+    ("two that change at a marker", ["change"], 1, 1),
     ("a chain of two adapters", ["chain2"], 1, 2),
     ("a chain of three", ["chain3"], 1, 3),
     ("a chain of two mixes of mixes", ["chain-nested"], 4, 2),
@@ -40,6 +42,9 @@ COMPOSED = {
     "four": ["json-extract=0.35+sql=0.15+classify=0.25+banking=0.25"],
     "nested": ["two=0.5+pair=0.5"],
     "deep1": ["two"], "deep2": ["deep1"], "deep3": ["deep2"], "deep4": ["deep3"], "deep5": ["deep4"],
+    "routed": ["json-extract+sql", "--by", "route"],
+    # The first adapter's answers have this text a few tokens after their beginning.
+    "change": ["json-extract", "sql", "--at", '"intent"'],
     "chain2": ["json-extract", "classify"],
     "chain3": ["json-extract", "classify", "sql"],
     "chain-nested": ["nested", "nested"],
@@ -66,6 +71,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         library = str(pathlib.Path(folder) / "library")
         adapter(args, "add", str(ROOT / "models" / "adapters"), "-m", str(args.model), "--library", library)
+        adapter(args, "train-router", str(ROOT / "models" / "adapters" / "general.train.jsonl"), "--library", library)
         for name, stages in COMPOSED.items():
             adapter(args, "compose", name, *stages, "--library", library)
         command = [args.smoa, "run", "--jsonl", "-m", args.model, "-c", "2048", "-t", args.threads, "--library", library]
@@ -89,6 +95,8 @@ def main():
             answer = json.loads(program.stdout.readline() or '{"error": "ended"}')
             if "timings" not in answer:
                 raise Failure(f"{adapters}: {answer}")
+            if adapters == ["change"] and answer["stages"][1]["from_token"] is None:
+                raise Failure(f"the marker of 'change' never came: {answer['content']}")
             return (time.perf_counter() - began) * 1e3, answer["timings"], answer["content"]
 
         program = start()

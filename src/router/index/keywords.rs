@@ -92,8 +92,36 @@ pub(super) fn having(segment: &Segment, word: &str) -> usize {
     list.and_then(|list| Reader(list).varint()).unwrap_or(0) as usize
 }
 
+/// Postings of one word that are still to be read: a run of them with one weight.
+struct Run<'a> {
+    list: Reader<'a>,
+    /// What one posting of the run adds.
+    more: f32,
+    count: u64,
+    share: f32,
+}
+
+impl<'a> Run<'a> {
+    /// The first run of a word, which has the greatest weight.
+    fn first(segment: &'a Segment, (word, share): (u32, f32)) -> Option<Self> {
+        let mut list = Reader(segment.item(Section::PostingEnds, Section::Postings, word));
+        list.varint()?;
+        Self { list, more: 0.0, count: 0, share }.next()
+    }
+
+    /// The run after this one, which has been read.
+    fn next(mut self) -> Option<Self> {
+        self.more = f32::from(self.list.u8()?) * self.share;
+        self.count = u64::from(self.list.varint()?);
+        Some(self)
+    }
+}
+
 /// About the best `keep` adapters of a segment, of those allowed. Few or rare words: exactly the best. `words` are the
 /// query's in the segment's numbers, those that tell most first.
+///
+/// Of all words' postings those that add most are read first, so that a spent budget leaves out what tells least
+/// ("score at a time": Anh, de Kretser and Moffat, Vector-space ranking with effective early termination, 2001).
 pub(super) fn best(
     segment: &Segment,
     words: &[(u32, f32)],
@@ -103,20 +131,24 @@ pub(super) fn best(
 ) -> Vec<Ranked> {
     let mut left = if allowed.is_some() { GATED_BUDGET } else { BUDGET };
     sums.begin(left);
-    for (word, share) in words {
-        let mut list = Reader(segment.item(Section::PostingEnds, Section::Postings, *word));
-        let _ = list.varint();
-        'word: while let (Some(weight), Some(count)) = (list.u8(), list.varint()) {
-            let more = f32::from(weight) * share;
-            let mut entry = 0_u32;
-            for _ in 0..count {
-                let Some(step) = list.varint().filter(|_| left > 0) else { break 'word };
-                left -= 1;
-                entry = entry.wrapping_add(step);
-                if allowed.is_none_or(|allowed| allowed.has(entry)) {
-                    sums.add(entry, more);
-                }
+    let mut runs: Vec<Run<'_>> = words.iter().filter_map(|word| Run::first(segment, *word)).collect();
+    // The later of equals, so that words that tell more come first.
+    let most = |runs: &[Run<'_>]| (0..runs.len()).rev().max_by(|a, b| runs[*a].more.total_cmp(&runs[*b].more));
+    'all: while let Some(at) = most(&runs) {
+        let run = &mut runs[at];
+        let mut entry = 0_u32;
+        for _ in 0..run.count {
+            let Some(step) = run.list.varint().filter(|_| left > 0) else { break 'all };
+            left -= 1;
+            entry = entry.wrapping_add(step);
+            if allowed.is_none_or(|allowed| allowed.has(entry)) {
+                sums.add(entry, run.more);
             }
+        }
+        // In its place, so that equals keep their order.
+        let run = runs.remove(at);
+        if let Some(next) = run.next() {
+            runs.insert(at, next);
         }
     }
     let ranked =
