@@ -8,6 +8,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::cache_args::CacheArgs;
+use super::draft_args::DraftArgs;
 use super::engine_args::EngineArgs;
 use crate::engine::options::{
     AdapterBatching, CacheType, EngineOptions, FlashAttention, GpuLayers, Rope, RopeScaling, SplitMode,
@@ -137,6 +138,9 @@ pub struct ModelArgs {
     /// Cached prefixes.
     #[command(flatten)]
     pub cache: CacheArgs,
+    /// Drafts.
+    #[command(flatten)]
+    pub drafts: DraftArgs,
     /// Details.
     #[command(flatten)]
     pub engine: EngineArgs,

@@ -31,8 +31,12 @@ impl Meaning {
 
 use Meaning::{Always, Better, Partly, Refused, Same};
 
-/// Why flags of drafts are refused.
-const DRAFTS: &str = "speculative decoding is not in this version";
+/// Why flags of drafts by a second model are refused.
+const DRAFTS: &str = "drafts by a second model are not in this version; see --spec-type";
+/// Why tables of drafts are refused.
+const TABLES: &str = "--spec-type ngram-cache is not in this version";
+/// Why made-up acceptance is refused.
+const SYNTH: &str = "answers would be wrong: it is for measuring llama-server";
 
 /// Spellings, environment variable (or nothing), meaning. Made from llama-server's own list.
 #[rustfmt::skip]
@@ -159,8 +163,8 @@ pub const FLAGS: &[(&[&str], &str, Meaning)] = &[
     (&["-j", "--json-schema"], "", Better("what cannot be kept is refused")),
     (&["-jf", "--json-schema-file"], "", Same),
     (&["-bs", "--backend-sampling"], "LLAMA_ARG_BACKEND_SAMPLING", Refused("this sampler is not in this version")),
-    (&["-lcs", "--lookup-cache-static"], "", Refused(DRAFTS)),
-    (&["-lcd", "--lookup-cache-dynamic"], "", Refused(DRAFTS)),
+    (&["-lcs", "--lookup-cache-static"], "", Refused(TABLES)),
+    (&["-lcd", "--lookup-cache-dynamic"], "", Refused(TABLES)),
     (&["--kv-unified-per-slot"], "LLAMA_ARG_KV_UNIFIED_PER_SLOT", Same),
     (&["-ctxcp", "--ctx-checkpoints", "--swa-checkpoints"], "LLAMA_ARG_CTX_CHECKPOINTS", Partly("0: prefixes are kept in the context only")),
     (&["-cms", "--checkpoint-min-step"], "LLAMA_ARG_CHECKPOINT_MIN_SPACING_NT", Refused("prefixes are kept in the context only")),
@@ -269,27 +273,27 @@ pub const FLAGS: &[(&[&str], &str, Meaning)] = &[
     (&["--spec-draft-n-cpu-moe", "--spec-draft-ncmoe", "-ncmoed", "--n-cpu-moe-draft"], "LLAMA_ARG_SPEC_DRAFT_N_CPU_MOE", Refused(DRAFTS)),
     (&["--spec-draft-n-max"], "LLAMA_ARG_SPEC_DRAFT_N_MAX", Refused(DRAFTS)),
     (&["--spec-draft-n-min"], "LLAMA_ARG_SPEC_DRAFT_N_MIN", Refused(DRAFTS)),
-    (&["--spec-synth-len"], "LLAMA_ARG_SPEC_SYNTH_LEN", Refused(DRAFTS)),
-    (&["--spec-synth-rates"], "LLAMA_ARG_SPEC_SYNTH_RATES", Refused(DRAFTS)),
+    (&["--spec-synth-len"], "LLAMA_ARG_SPEC_SYNTH_LEN", Refused(SYNTH)),
+    (&["--spec-synth-rates"], "LLAMA_ARG_SPEC_SYNTH_RATES", Refused(SYNTH)),
     (&["--spec-draft-p-split", "--draft-p-split"], "LLAMA_ARG_SPEC_DRAFT_P_SPLIT", Refused(DRAFTS)),
     (&["--spec-draft-p-min", "--draft-p-min"], "LLAMA_ARG_SPEC_DRAFT_P_MIN", Refused(DRAFTS)),
     (&["--spec-draft-backend-sampling", "--no-spec-draft-backend-sampling"], "LLAMA_ARG_SPEC_DRAFT_BACKEND_SAMPLING", Refused(DRAFTS)),
     (&["--spec-draft-device", "-devd", "--device-draft"], "", Refused(DRAFTS)),
     (&["--spec-draft-ngl", "-ngld", "--gpu-layers-draft", "--n-gpu-layers-draft"], "LLAMA_ARG_N_GPU_LAYERS_DRAFT", Refused(DRAFTS)),
     (&["--spec-draft-model", "-md", "--model-draft"], "LLAMA_ARG_SPEC_DRAFT_MODEL", Refused(DRAFTS)),
-    (&["--spec-type"], "LLAMA_ARG_SPEC_TYPE", Partly("none: nothing is drafted")),
-    (&["--spec-ngram-mod-n-min"], "", Refused(DRAFTS)),
-    (&["--spec-ngram-mod-n-max"], "", Refused(DRAFTS)),
-    (&["--spec-ngram-mod-n-match"], "", Refused(DRAFTS)),
-    (&["--spec-ngram-simple-size-n"], "", Refused(DRAFTS)),
-    (&["--spec-ngram-simple-size-m"], "", Refused(DRAFTS)),
-    (&["--spec-ngram-simple-min-hits"], "", Refused(DRAFTS)),
-    (&["--spec-ngram-map-k-size-n"], "", Refused(DRAFTS)),
-    (&["--spec-ngram-map-k-size-m"], "", Refused(DRAFTS)),
-    (&["--spec-ngram-map-k-min-hits"], "", Refused(DRAFTS)),
-    (&["--spec-ngram-map-k4v-size-n"], "", Refused(DRAFTS)),
-    (&["--spec-ngram-map-k4v-size-m"], "", Refused(DRAFTS)),
-    (&["--spec-ngram-map-k4v-min-hits"], "", Refused(DRAFTS)),
+    (&["--spec-type"], "LLAMA_ARG_SPEC_TYPE", Partly("none, ngram-simple, ngram-map-k, ngram-map-k4v, ngram-mod; ngram-cache and the types with a model or a head are refused")),
+    (&["--spec-ngram-mod-n-min"], "", Same),
+    (&["--spec-ngram-mod-n-max"], "", Same),
+    (&["--spec-ngram-mod-n-match"], "", Same),
+    (&["--spec-ngram-simple-size-n"], "", Same),
+    (&["--spec-ngram-simple-size-m"], "", Same),
+    (&["--spec-ngram-simple-min-hits"], "", Better("it counts here; llama-server reads it and goes by one hit")),
+    (&["--spec-ngram-map-k-size-n"], "", Same),
+    (&["--spec-ngram-map-k-size-m"], "", Same),
+    (&["--spec-ngram-map-k-min-hits"], "", Better("it counts here; llama-server reads it and goes by one hit")),
+    (&["--spec-ngram-map-k4v-size-n"], "", Same),
+    (&["--spec-ngram-map-k4v-size-m"], "", Same),
+    (&["--spec-ngram-map-k4v-min-hits"], "", Same),
     (&["--draft", "--draft-n", "--draft-max"], "LLAMA_ARG_DRAFT_MAX", Refused("llama-server has it no more either")),
     (&["--draft-min", "--draft-n-min"], "LLAMA_ARG_DRAFT_MIN", Refused("llama-server has it no more either")),
     (&["--spec-ngram-size-n"], "", Refused("llama-server has it no more either")),
@@ -306,7 +310,7 @@ pub const FLAGS: &[(&[&str], &str, Meaning)] = &[
     (&["--gpt-oss-120b-default"], "", Refused("nothing is downloaded: fetch the file and give -m")),
     (&["--vision-gemma-4b-default"], "", Refused("the model reads text only")),
     (&["--vision-gemma-12b-default"], "", Refused("the model reads text only")),
-    (&["--spec-default"], "", Refused(DRAFTS)),
+    (&["--spec-default"], "", Same),
 ];
 
 /// The row that has this spelling.

@@ -70,6 +70,12 @@ impl Matcher {
         each!(self, matcher => matcher.mask())
     }
 
+    /// How many of these tokens, from the first on, may come next one after the other. Changes nothing. It may stop looking
+    /// early, and then says all of them: for a check that saves work, not for one that enforces. End tokens end it.
+    pub fn allows_run(&mut self, tokens: &[u32]) -> usize {
+        each!(self, matcher => matcher.allows_run(tokens))
+    }
+
     /// Appends `token` to the text.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use crate::grammar::{KeyOrder, SchemaMode, Source};
 use crate::prompt::{Message, Role};
 use crate::request::{AdapterChoice, Input, Request, Routing};
 use crate::sampling::{BiasTarget, LogitBias, Mirostat, SamplerKind, Sampling};
+use crate::scheduler::draft::{Drafting, Ways};
 use crate::scheduler::{JobLimits, Shift};
 
 /// A parsed line.
@@ -65,6 +66,7 @@ fn read(f: &mut Fields, request: &mut Request) -> Result<bool, FieldError> {
     read_format(f, request)?;
     read_sampling(f, &mut request.sampling)?;
     read_limits(f, &mut request.limits)?;
+    read_drafts(f, &mut request.drafts)?;
     if let Some(v) = f.bool("cache_prompt")? {
         request.cache_prompt = v;
     }
@@ -462,6 +464,30 @@ fn logit_bias(v: &Value) -> Result<Vec<LogitBias>, FieldError> {
             .collect(),
         other => Err(expected("logit_bias", "an array of pairs or an object", other)),
     }
+}
+
+/// Names as llama-server had them; the version that flags are those of reads none of them. A type can only be switched off.
+fn read_drafts(f: &mut Fields, drafts: &mut Drafting) -> Result<(), FieldError> {
+    if let Some(n) = f.usize("speculative.n_max")? {
+        drafts.most = Some(n);
+    }
+    if let Some(n) = f.usize("speculative.n_min")? {
+        drafts.least = n;
+    }
+    for name in ["speculative.type", "speculative.types"] {
+        match f.string(name)?.as_deref() {
+            None => (),
+            Some("none") => drafts.ways = Ways::default(),
+            Some(types) if types == drafts.ways.names() => (),
+            Some(other) => {
+                let ways = drafts.ways.names();
+                let problem =
+                    format!("{other}: drafts come as they were asked for at the start ({ways}), or not: none");
+                return Err(FieldError::new(name, problem));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn read_limits(f: &mut Fields, limits: &mut JobLimits) -> Result<(), FieldError> {
