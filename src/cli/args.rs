@@ -186,14 +186,14 @@ pub enum RopeArg {
     Yarn,
 }
 
-fn gpu_layers(text: &str) -> Result<GpuLayers, String> {
+pub(super) fn gpu_layers(text: &str) -> Result<GpuLayers, String> {
     match text {
         "auto" | "all" | "-1" => Ok(GpuLayers::All),
         n => n.parse().map(GpuLayers::Count).map_err(|_| "give a number, `auto` or `all`".to_string()),
     }
 }
 
-fn cache_type(text: &str) -> Result<CacheType, String> {
+pub(super) fn cache_type(text: &str) -> Result<CacheType, String> {
     let found = CacheType::NAMES.iter().find(|(name, _)| *name == text).map(|(_, t)| *t);
     found.ok_or_else(|| format!("known are {}", CacheType::NAMES.map(|(name, _)| name).join(", ")))
 }

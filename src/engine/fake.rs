@@ -33,6 +33,7 @@ pub struct FakeEngine {
     /// How far back the token stands that comes again.
     echo: Option<usize>,
     draws: bool,
+    second: Option<Box<FakeEngine>>,
 }
 
 /// A cached token. `state` is a hash of everything evaluated so far, adapters included.
@@ -69,6 +70,7 @@ impl FakeEngine {
             alone: None,
             echo: None,
             draws: false,
+            second: None,
         }
     }
 
@@ -87,6 +89,12 @@ impl FakeEngine {
     /// Every fourth token or so is drawn by the seed of its request, and by what was drawn before.
     pub fn drawing(mut self) -> Self {
         self.draws = true;
+        self
+    }
+
+    /// Another one guesses for it.
+    pub fn guessed_by(mut self, second: FakeEngine) -> Self {
+        self.second = Some(Box::new(second));
         self
     }
 
@@ -154,6 +162,10 @@ impl Engine for FakeEngine {
         _in_use: &HashSet<AdapterDigest>,
     ) -> Result<(), EngineError> {
         Ok(())
+    }
+
+    fn take_second(&mut self) -> Option<Box<dyn Engine>> {
+        self.second.take().map(|second| second as Box<dyn Engine>)
     }
 
     fn mixes(&self, set: &AdapterSet) -> bool {

@@ -1,10 +1,12 @@
 //! The continuous batch: slots, admission, and one engine step after another.
 
 mod drafting;
+mod second;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
+use self::second::Second;
 use super::command::Command;
 use super::counts::Counts;
 use super::draft::pool::Pool;
@@ -62,12 +64,15 @@ pub(super) struct Batch<E> {
     pub(super) counts: Arc<Counts>,
     /// What sequences wrote, for drafts.
     pool: Pool,
+    /// The model that guesses.
+    second: Option<Second>,
 }
 
 impl<E: Engine> Batch<E> {
-    pub(super) fn new(engine: E) -> Self {
+    pub(super) fn new(mut engine: E) -> Self {
         let empty =
             || Slot { cached: Vec::new(), sets: Timeline::default(), running: None, used: 0, family: 0, keep: true };
+        let second = engine.take_second().map(Second::new);
         Self {
             tokenizer: engine.tokenizer(),
             slots: (0..engine.facts().sequences).map(|_| empty()).collect(),
@@ -81,6 +86,7 @@ impl<E: Engine> Batch<E> {
             families: 0,
             counts: Arc::default(),
             pool: Pool::default(),
+            second,
         }
     }
 

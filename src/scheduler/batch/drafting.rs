@@ -1,6 +1,9 @@
 //! Guesses in the steps of the batch: which sequences get rows for them, and how those that were wrong go.
 
+use super::super::draft::ByModel;
 use super::super::plan::{Plan, share};
+use super::super::sequence::Running;
+use super::second::Ask;
 use super::{Batch, Party};
 use crate::engine::Engine;
 
@@ -14,20 +17,40 @@ impl<E: Engine> Batch<E> {
         if !facts.prefix_reuse || left == 0 {
             return;
         }
-        let mut wishes = Vec::new();
-        for (slot, n) in &plan.rows {
+        let (mut wishes, mut without) = (vec![0; plan.rows.len()], Vec::new());
+        for (at, (slot, n)) in plan.rows.iter().enumerate() {
             let s = &mut self.slots[*slot];
             let from = s.cached.len();
-            let Some(running) = s.running.as_mut().filter(|r| !r.in_prefill() && from + n == r.tokens.len()) else {
-                wishes.push(0);
-                continue;
-            };
-            let most = left.min(s.sets.run(from) - n);
-            wishes.push(running.guess(&mut self.pool, s.sets.owner(), &*self.tokenizer, limit, most));
+            let all = |r: &&mut Running| !r.in_prefill() && from + n == r.tokens.len();
+            let Some(running) = s.running.as_mut().filter(all) else { continue };
+            let most = running.most_guessed(limit, left.min(s.sets.run(from) - n));
+            if most > 0 {
+                wishes[at] = running.guess(&mut self.pool, s.sets.owner(), &*self.tokenizer, most);
+                without.extend(running.by_model().filter(|_| wishes[at] == 0).map(|by| (at, *slot, most, by)));
+            }
         }
+        self.ask_second(&without, &mut wishes);
         for ((slot, _), given) in plan.rows.iter().zip(share(&wishes, left)) {
             if let Some(running) = &mut self.slots[*slot].running {
                 running.cut_draft(given);
+            }
+        }
+    }
+
+    /// Has the second model guess for those of whom nothing else is known.
+    fn ask_second(&mut self, without: &[(usize, usize, usize, ByModel)], wishes: &mut [usize]) {
+        let Some(second) = self.second.as_mut().filter(|_| !without.is_empty()) else { return };
+        let vocabulary = self.engine.facts().vocabulary;
+        let ask = |(_, slot, most, by): &(usize, usize, usize, ByModel)| {
+            let tokens = &self.slots[*slot].running.as_ref()?.tokens;
+            Some(Ask { slot: *slot, tokens, most: by.most.min(*most), p_min: by.p_min, vocabulary })
+        };
+        let asks: Vec<Ask<'_>> = without.iter().filter_map(ask).filter(|ask| ask.most > 0).collect();
+        let slots: Vec<usize> = asks.iter().map(|ask| ask.slot).collect();
+        for (slot, guess) in slots.into_iter().zip(second.guess(&asks)) {
+            let asked = without.iter().find(|(_, of, ..)| *of == slot);
+            if let (Some((at, .., by)), Some(running)) = (asked, &mut self.slots[slot].running) {
+                wishes[*at] = running.take_guess_of(*by, guess, &*self.tokenizer);
             }
         }
     }

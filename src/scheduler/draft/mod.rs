@@ -3,7 +3,7 @@
 //! A guess costs rows of a step and never changes an answer: each token is chosen as it would be without, and a guess
 //! that is not what was chosen is forgotten. Here the guesses come from text that was there before, in ways that
 //! llama-server has: [`simple`] looks the last tokens up, [`map`] keeps books on what followed them, [`pool`] is a table
-//! that all sequences fill. The names and defaults of the numbers are llama-server's.
+//! that all sequences fill. Where none of them knows anything, a second model may guess (`scheduler/batch/second.rs`). The names and defaults of the numbers are llama-server's.
 
 pub mod map;
 pub mod pool;
@@ -47,8 +47,25 @@ impl Default for Pooled {
     }
 }
 
+/// Numbers of guesses by a second model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ByModel {
+    /// Most tokens that are guessed.
+    pub most: usize,
+    /// A shorter guess is not used.
+    pub least: usize,
+    /// A token that the model gives less than this ends the guess, 0 to 1.
+    pub p_min: f32,
+}
+
+impl Default for ByModel {
+    fn default() -> Self {
+        Self { most: 3, least: 0, p_min: 0.0 }
+    }
+}
+
 /// The ways in use; the first one that has a guess gives it, in this order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Ways {
     /// `ngram-simple`.
     pub simple: Option<Lookup>,
@@ -58,6 +75,8 @@ pub struct Ways {
     pub map_k4v: Option<Lookup>,
     /// `ngram-mod`.
     pub pool: Option<Pooled>,
+    /// `draft-simple`, where the engine has a second model.
+    pub model: Option<ByModel>,
 }
 
 impl Ways {
@@ -73,6 +92,7 @@ impl Ways {
             ("ngram-map-k", self.map_k.is_some()),
             ("ngram-map-k4v", self.map_k4v.is_some()),
             ("ngram-mod", self.pool.is_some()),
+            ("draft-simple", self.model.is_some()),
         ];
         let used: Vec<&str> = all.into_iter().filter(|(_, used)| *used).map(|(name, _)| name).collect();
         if used.is_empty() { "none".into() } else { used.join(",") }
@@ -80,7 +100,7 @@ impl Ways {
 }
 
 /// How one answer is drafted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Drafting {
     /// Where guesses come from.
     pub ways: Ways,

@@ -1,32 +1,55 @@
 //! One request's drafts: what is guessed, what of it is of use, and what came true.
 
+use super::super::draft::ByModel;
 use super::super::draft::pool::Pool;
 use super::Running;
 use crate::adapter::{AdapterSet, Timeline};
 use crate::engine::{Token, Tokenizer};
 
 impl Running {
-    /// Guesses what comes next, for a step that evaluates all tokens there are; at most `most` tokens. `owner`: whose
-    /// prefixes are its own.
+    /// How many tokens a step that evaluates all tokens there are may guess, when it has `rows` for that. `context`: as for
+    /// [`Running::advance`], and whether it can shift.
+    pub(in super::super) fn most_guessed(&self, (context, can_shift): (usize, bool), rows: usize) -> usize {
+        let drafts = self.job.drafts;
+        if drafts.ways.is_none() {
+            return 0;
+        }
+        // The last token of all is chosen and never evaluated.
+        let budget = self.budget(context, can_shift).unwrap_or(usize::MAX).saturating_sub(1);
+        let room = context.saturating_sub(self.tokens.len());
+        rows.min(budget).min(room).min(drafts.most.unwrap_or(usize::MAX))
+    }
+
+    /// Guesses what comes next, at most `most` tokens; how many there are of use. `owner`: whose prefixes are its own.
     pub(in super::super) fn guess(
         &mut self,
         pool: &mut Pool,
         owner: u64,
         tokenizer: &dyn Tokenizer,
-        (context, can_shift): (usize, bool),
         most: usize,
     ) -> usize {
-        let asked = self.job.drafts;
-        // The last token of all is chosen and never evaluated.
-        let budget = self.budget(context, can_shift).unwrap_or(usize::MAX).saturating_sub(1);
-        let room = context.saturating_sub(self.tokens.len());
-        let most = most.min(budget).min(room).min(asked.most.unwrap_or(usize::MAX));
-        if most == 0 || asked.ways.is_none() {
-            return 0;
-        }
-        let mut guess = self.drafter.propose(&asked.ways, pool, owner, &self.tokens, most);
+        let guess = self.drafter.propose(&self.job.drafts.ways, pool, owner, &self.tokens, most);
+        self.take_guess(guess, self.job.drafts.least, tokenizer)
+    }
+
+    /// What a second model is to guess by, where it is.
+    pub(in super::super) fn by_model(&self) -> Option<ByModel> {
+        self.job.drafts.ways.model
+    }
+
+    /// Takes a guess of a second model.
+    pub(in super::super) fn take_guess_of(
+        &mut self,
+        by: ByModel,
+        guess: Vec<Token>,
+        tokenizer: &dyn Tokenizer,
+    ) -> usize {
+        self.take_guess(guess, self.job.drafts.least.max(by.least), tokenizer)
+    }
+
+    fn take_guess(&mut self, mut guess: Vec<Token>, least: usize, tokenizer: &dyn Tokenizer) -> usize {
         guess.truncate(self.useful(&guess, tokenizer));
-        if guess.len() >= asked.least {
+        if guess.len() >= least {
             (self.draft, self.drafted_at) = (guess, self.tokens.len());
         }
         self.draft.len()

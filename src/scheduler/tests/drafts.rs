@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::draft::{Drafting, Lookup, Pooled, Ways};
+use super::draft::{ByModel, Drafting, Lookup, Pooled, Ways};
 use super::*;
 use crate::event::TokenEvent;
 
@@ -73,6 +73,8 @@ fn each_way() -> Vec<Ways> {
         Ways { map_k4v: Some(size), ..none },
         Ways { pool: Some(Pooled { n: 3, least: 2, most: 9 }), ..none },
         Ways { simple: Some(Lookup { n: 5, ..size }), map_k: Some(Lookup { n: 2, ..size }), ..none },
+        Ways { model: Some(ByModel { most: 4, least: 0, p_min: 0.5 }), ..none },
+        Ways { simple: Some(size), model: Some(ByModel::default()), ..none },
     ]
 }
 
@@ -113,7 +115,7 @@ fn same(make: impl Fn() -> FakeEngine, questions: &[Question]) -> ((usize, usize
 }
 
 fn echo() -> FakeEngine {
-    FakeEngine::new(4096, 3).echo(6).drawing()
+    FakeEngine::new(4096, 3).echo(6).drawing().guessed_by(FakeEngine::new(4096, 3).echo(6))
 }
 
 #[test]
@@ -137,7 +139,8 @@ fn answers_with_drafts_are_those_without_in_fewer_steps() {
 
 #[test]
 fn the_end_of_an_answer_is_where_it_was() {
-    let make = || FakeEngine::new(512, 2).scripted([("say: abcdefgh, ", "abcdefgh, abcdefgh, abcd!")]);
+    let script = [("say: abcdefgh, ", "abcdefgh, abcdefgh, abcd!")];
+    let make = || FakeEngine::new(512, 2).scripted(script).guessed_by(FakeEngine::new(512, 2).scripted(script));
     let question = Question::new("say: abcdefgh, ", 0, 100);
     let (_, (drafted, right)) = same(make, &[question.clone(), Question { stop: vec!["cd!"], ..question }]);
     assert!(right > 0 && right < drafted, "{right} of {drafted}");
@@ -162,8 +165,9 @@ fn formats_hold_and_forced_text_comes_as_before() {
 fn a_context_that_is_too_small_ends_answers_where_it_did() {
     let question = |prompt: &str, most| Question::new(&prompt.repeat(12), 1, most);
     for context in [60, 64, 71, 80, 97, 120] {
-        same(|| FakeEngine::new(context, 2).echo(6), &[question("abc", 500)]);
-        same(|| FakeEngine::new(context, 2).echo(6), &[question("abc", 20), question("xyz", 20)]);
+        let make = || FakeEngine::new(context, 2).echo(6).guessed_by(FakeEngine::new(context, 2).echo(6));
+        same(make, &[question("abc", 500)]);
+        same(make, &[question("abc", 20), question("xyz", 20)]);
     }
 }
 
@@ -244,13 +248,13 @@ proptest! {
     fn no_trace_is_answered_otherwise_for_its_drafts(
         acts in proptest::collection::vec(act(), 1..40),
         context in 160usize..400,
-        way in 0usize..5,
+        way in 0usize..7,
         mixed in any::<bool>(),
         ram in prop_oneof![Just(0u64), Just(1 << 20)],
     ) {
         let alone: fn(&AdapterSet) -> bool = if mixed { |_| false } else { |set| set.members().len() > 1 };
         let answers = |drafts: Drafting| {
-            let engine = FakeEngine::new(context, 3).echo(6).drawing().alone(alone);
+            let engine = FakeEngine::new(context, 3).echo(6).drawing().alone(alone).guessed_by(FakeEngine::new(context, 3).echo(6));
             let mut batch = Batch::new(engine).with_parked(Parked::new(ram));
             let mut asked = Vec::new();
             for act in &acts {
