@@ -98,6 +98,18 @@ def measure(program, requests, streams, rounds):
     }
 
 
+def row_costs(program):
+    """Milliseconds of one step by its rows, the least of five: prompts of so many tokens that nothing else has in it."""
+    counts = [1, 2, 4, 8, 16, 48]
+    least = {n: float("inf") for n in counts}
+    for turn in range(5):
+        for n in counts:
+            prompt = [(7 * i * i + 13 * n + 991 * turn) % 30000 + 100 for i in range(n)]
+            answer = program.complete({"prompt": prompt, "n_predict": 1, "cache_prompt": False})
+            least[n] = min(least[n], answer["timings"]["prompt_ms"])
+    return least
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     drive.add_common_arguments(parser)
@@ -127,6 +139,10 @@ def main():
                     print(f"| {setting} | {kind} | {streams} | {m['plain']:.1f} | {m['drafted']:.1f} | "
                           f"{m['ratio']:.2f} ({m['least']:.2f} .. {m['most']:.2f}) | {m['cpu']:.2f} | {share} | {m['differ']} of {m['answers']} |",
                           flush=True)
+    with drive.Ours(args.smoa, args.model, threads=args.threads, ctx=4096) as program:
+        costs = row_costs(program)
+    print("\nA step without drafts, by its rows: " + ", ".join(f"{n}: {ms:.1f} ms" for n, ms in costs.items()))
+    found.append({"step_ms_by_rows": costs})
     if args.json:
         args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return 0

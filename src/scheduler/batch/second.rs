@@ -47,7 +47,7 @@ impl Second {
         Self { engine, held, rest: 0, broken }
     }
 
-    /// A guess for each; empty ones where there is none.
+    /// A guess for each; empty ones where there is none. Texts are read a step at a time, so that nobody waits for long.
     pub(super) fn guess(&mut self, asks: &[Ask<'_>]) -> Vec<Vec<Token>> {
         let mut lines = vec![Line::default(); asks.len()];
         if self.broken || self.rest > 0 {
@@ -74,7 +74,6 @@ impl Second {
             Err(EngineError::ContextFull) => {
                 let idle = |slot: &usize| asks.iter().all(|ask| ask.slot != *slot);
                 (0..self.held.len()).filter(idle).for_each(|slot| self.forget(slot, 0));
-                let rows = self.missing(asks);
                 self.evaluate(&rows, asks, lines)?;
             }
             other => other?,
@@ -97,35 +96,37 @@ impl Second {
         }
     }
 
-    /// The rows that its sequences lack of what is asked, after what is not of it was removed. The last one is always there.
+    /// The rows that its sequences lack of what is asked, a step of them, after what is not of it was removed. The last row of
+    /// a text is always among what it lacks.
     fn missing(&mut self, asks: &[Ask<'_>]) -> Vec<Row> {
+        let facts = self.engine.facts();
+        let (longest, most) = (facts.sequence_context, facts.micro_batch.min(facts.batch));
         let mut rows = Vec::new();
         for ask in asks {
             let text: Vec<Token> = ask.tokens.iter().copied().filter(|t| *t < VIRTUAL).collect();
-            let fits = text.len() < self.engine.facts().sequence_context;
-            let Some(last) = text.len().checked_sub(1).filter(|_| fits) else { continue };
+            let Some(last) = text.len().checked_sub(1).filter(|last| *last < longest) else { continue };
             let same = self.held[ask.slot].iter().zip(&text).take_while(|(held, token)| held == token).count();
             self.forget(ask.slot, same.min(last));
-            for position in self.held[ask.slot].len()..text.len() {
+            let lacking = (self.held[ask.slot].len()..text.len()).take(most.saturating_sub(rows.len()));
+            rows.extend(lacking.map(|position| {
                 let logits = position == last;
-                rows.push(Row { token: text[position], position, sequence: ask.slot, logits, set: 0 });
-            }
+                Row { token: text[position], position, sequence: ask.slot, logits, set: 0 }
+            }));
         }
         rows
     }
 
-    /// Evaluates rows, in steps, and notes what comes next.
+    /// Evaluates a step, and notes what comes next.
     fn evaluate(&mut self, rows: &[Row], asks: &[Ask<'_>], lines: &mut [Line]) -> Result<(), EngineError> {
-        let facts = self.engine.facts();
-        let most = facts.micro_batch.min(facts.batch).max(1);
-        for step in rows.chunks(most) {
-            self.engine.decode(step, &[AdapterSet::base()])?;
-            for (at, row) in step.iter().enumerate() {
-                self.held[row.sequence].push(row.token);
-                let line = asks.iter().position(|ask| ask.slot == row.sequence).filter(|_| row.logits);
-                if let Some(line) = line {
-                    lines[line].next = Some(best(self.engine.logits(at)?));
-                }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.engine.decode(rows, &[AdapterSet::base()])?;
+        for (at, row) in rows.iter().enumerate() {
+            self.held[row.sequence].push(row.token);
+            let line = asks.iter().position(|ask| ask.slot == row.sequence).filter(|_| row.logits);
+            if let Some(line) = line {
+                lines[line].next = Some(best(self.engine.logits(at)?));
             }
         }
         Ok(())
@@ -177,22 +178,32 @@ mod tests {
         assert!(token == 93 && (p - 2.0 / 3.0).abs() < 1e-5, "{token} {p}");
     }
 
+    /// What is guessed once the texts are read.
+    fn settled(second: &mut Second, asks: &[Ask<'_>]) -> Vec<Vec<Token>> {
+        second.guess(asks);
+        second.guess(asks);
+        second.guess(asks)
+    }
+
     #[test]
     fn sequences_share_steps_and_only_what_is_new_is_read() {
         let mut second = Second::new(Box::new(FakeEngine::new(200, 2)));
         let texts = ["a longer question", "short"].map(|t| t.bytes().map(Token::from).collect::<Vec<_>>());
-        let guesses = second.guess(&[ask(0, &texts[0], 4), ask(1, &texts[1], 2)]);
+        let asks = [ask(0, &texts[0], 4), ask(1, &texts[1], 2)];
+        assert!(second.guess(&asks).concat().is_empty() && second.held[0].len() == 16, "a step at a time");
+        let guesses = settled(&mut second, &asks);
         assert_eq!((guesses[0].len(), guesses[1].len()), (4, 2));
         assert_eq!((second.held[0].len(), second.held[1].len()), (17 + 3, 5 + 1), "the last guess is not evaluated");
         // The first two came true, then something else.
         let next = [&texts[0][..], &guesses[0][..2], &[33]].concat();
         let mut cold = Second::new(Box::new(FakeEngine::new(200, 2)));
-        assert_eq!(second.guess(&[ask(0, &next, 3)]), cold.guess(&[ask(0, &next, 3)]));
+        assert_eq!(second.guess(&[ask(0, &next, 3)]), settled(&mut cold, &[ask(0, &next, 3)]));
         assert_eq!(second.held[0].len(), 20 + 2);
         let sure = Ask { p_min: 1.1, ..ask(0, &next, 3) };
-        assert_eq!(second.guess(&[sure]), [Vec::<Token>::new()]);
         let other_words = Ask { vocabulary: 50, ..ask(0, &next, 3) };
-        assert_eq!(second.guess(&[other_words]), [Vec::<Token>::new()]);
+        for none in [sure, other_words] {
+            assert_eq!(second.guess(&[none]), [Vec::<Token>::new()]);
+        }
     }
 
     #[test]
@@ -200,13 +211,17 @@ mod tests {
         let mut second = Second::new(Box::new(FakeEngine::new(40, 3)));
         let text = |n: usize| (0..n as Token).map(|t| 97 + t % 20).collect::<Vec<_>>();
         let (long, middle) = (text(30), text(25));
-        assert_eq!(second.guess(&[ask(0, &long, 2)])[0].len(), 2);
-        assert_eq!(second.guess(&[ask(1, &middle, 2)])[0].len(), 2, "the idle one goes");
-        assert_eq!(second.guess(&[ask(0, &long, 2), ask(1, &middle, 2)]), [Vec::<Token>::new(), Vec::new()]);
-        for _ in 0..REST {
-            assert_eq!(second.guess(&[ask(0, &long, 2)]), [Vec::<Token>::new()]);
+        assert_eq!(settled(&mut second, &[ask(0, &long, 2)])[0].len(), 2);
+        assert_eq!(settled(&mut second, &[ask(1, &middle, 2)])[0].len(), 2, "the idle one goes");
+        let both = [ask(0, &long, 2), ask(1, &middle, 2)];
+        while second.rest == 0 {
+            second.guess(&both);
         }
-        assert_eq!(second.guess(&[ask(0, &long, 2)])[0].len(), 2);
-        assert_eq!(second.guess(&[ask(1, &text(60), 2)]), [Vec::<Token>::new()], "longer than the context");
+        assert!(second.held.iter().all(Vec::is_empty));
+        for _ in 0..REST {
+            assert!(second.guess(&both).concat().is_empty());
+        }
+        assert_eq!(settled(&mut second, &[ask(0, &long, 2)])[0].len(), 2);
+        assert!(settled(&mut second, &[ask(1, &text(60), 2)]).concat().is_empty(), "longer than the context");
     }
 }
