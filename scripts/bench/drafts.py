@@ -2,15 +2,15 @@
 
 Three kinds of requests: `extract` (short JSON that copies words, under the adapter json-extract), `copy` (a text that is
 to be said again with a word changed, by the plain base), `chat` (open questions, by the plain base). Tokens per second
-are those of all streams together while they generate: tokens after the first of each answer by the time they took,
-times the streams. Processor time is that of the whole process, prompts read included: on a machine that is not quiet,
-with `-t 1`, it is the figure that can be believed. Standard library only.
+are those of all streams together by the clock, prompts read included. Processor time is that of the whole process: on a
+machine that is not quiet, with `-t 1`, it is the figure that can be believed. Standard library only.
 """
 
 import argparse
 import json
 import pathlib
 import statistics
+import time
 
 import drive
 
@@ -60,31 +60,29 @@ def bodies(kind, rows, args):
     return [{**plain, "messages": [{"role": "user", "content": text}]} for text in CHAT[:args.requests]]
 
 
-def rate(answers, streams):
-    timings = [answer["timings"] for answer in answers]
-    seconds = sum(t["predicted_ms"] for t in timings) / 1e3
-    return streams * sum(t["predicted_n"] - 1 for t in timings) / seconds if seconds else 0.0
-
-
 def measure(program, requests, streams, rounds):
     """Rates without and with, the answers that differ, and what was guessed."""
     rates = {"plain": [], "drafted": []}
     cpu = {"plain": 0.0, "drafted": 0.0}
-    differ = guessed = right = 0
+    differ = differ_plain = guessed = right = 0
     for turn in range(rounds + 1):
         answers = {"plain": [], "drafted": []}
+        seconds = {"plain": 0.0, "drafted": 0.0}
         for at in range(0, len(requests), streams):
             group = requests[at:at + streams]
             order = ["plain", "drafted"] if (turn + at // streams) % 2 == 0 else ["drafted", "plain"]
             for which in order:
                 off = {"speculative.types": "none"} if which == "plain" else {}
-                before = program.cpu_seconds() or 0.0
+                before, began = program.cpu_seconds() or 0.0, time.monotonic()
                 answers[which] += program.complete_all([{**body, **off} for body in group])
+                seconds[which] += time.monotonic() - began
                 cpu[which] += ((program.cpu_seconds() or 0.0) - before) if turn else 0.0
         if turn == 0:
+            first = answers["plain"]
             continue  # to warm up
         for which, all_of_it in answers.items():
-            rates[which].append(rate(all_of_it, streams))
+            rates[which].append(sum(a["timings"]["predicted_n"] for a in all_of_it) / seconds[which])
+        differ_plain += sum(a["content"] != b["content"] for a, b in zip(answers["plain"], first))
         differ += sum(a["content"] != b["content"] for a, b in zip(answers["plain"], answers["drafted"]))
         guessed += sum(a["timings"].get("draft_n", 0) for a in answers["drafted"])
         right += sum(a["timings"].get("draft_n_accepted", 0) for a in answers["drafted"])
@@ -94,6 +92,7 @@ def measure(program, requests, streams, rounds):
         "plain": statistics.median(rates["plain"]), "drafted": statistics.median(rates["drafted"]),
         "ratio": statistics.median(ratios), "least": min(ratios), "most": max(ratios),
         "guessed": guessed, "right": right, "tokens": tokens * rounds, "differ": differ,
+        "differ_plain": differ_plain,
         "answers": rounds * len(requests), "cpu": cpu["drafted"] / cpu["plain"] if cpu["plain"] else float("nan"),
     }
 
@@ -126,7 +125,7 @@ def main():
     with open(args.data / "json-extract" / "dev.jsonl", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines][:200]
     found = []
-    print("| drafts | requests | streams | tok/s without | with | ratio, median (min .. max) | processor time, ratio | right of guessed | answers that differ |")
+    print("| drafts | requests | streams | tok/s without | with | ratio, median (min .. max) | processor time, ratio | right of guessed | answers that differ; without drafts twice |")
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for setting in args.settings.split(","):
         for streams in map(int, args.streams.split(",")):
@@ -137,7 +136,7 @@ def main():
                     found.append({"setting": setting, "streams": streams, "kind": kind, **m})
                     share = f"{m['right']} of {m['guessed']}" + (f" ({100 * m['right'] / m['guessed']:.0f} %)" if m["guessed"] else "")
                     print(f"| {setting} | {kind} | {streams} | {m['plain']:.1f} | {m['drafted']:.1f} | "
-                          f"{m['ratio']:.2f} ({m['least']:.2f} .. {m['most']:.2f}) | {m['cpu']:.2f} | {share} | {m['differ']} of {m['answers']} |",
+                          f"{m['ratio']:.2f} ({m['least']:.2f} .. {m['most']:.2f}) | {m['cpu']:.2f} | {share} | {m['differ']}; {m['differ_plain']} of {m['answers']} |",
                           flush=True)
     with drive.Ours(args.smoa, args.model, threads=args.threads, ctx=4096) as program:
         costs = row_costs(program)

@@ -4,13 +4,15 @@ use serde_json::{Value, json};
 
 use crate::support::{App, model, random_lora};
 
-const FLAGS: [&str; 8] =
-    ["--spec-type", "ngram-simple", "--spec-ngram-simple-size-n", "3", "--spec-ngram-simple-size-m", "8", "-np", "4"];
+#[rustfmt::skip]
+const FLAGS: [&str; 10] = [
+    "--spec-type", "ngram-simple", "--spec-ngram-simple-size-n", "3", "--spec-ngram-simple-size-m", "8", "-np", "4", "-t", "1",
+];
 
 /// Something that the model goes on with by heart.
 fn counting() -> Value {
     let list = [" red, green, blue, white, black,"; 6].concat();
-    json!({"prompt": format!("Colours again and again:{list}"), "n_predict": 60, "temperature": 0, "return_tokens": true,
+    json!({"prompt": format!("Colours again and again:{list}"), "n_predict": 40, "temperature": 0, "return_tokens": true,
         "cache_prompt": false})
 }
 
@@ -33,8 +35,8 @@ fn what_is_copied_is_guessed_and_answers_stay_the_same() {
     assert_eq!(drafted["generation_settings"]["speculative.types"], "ngram-simple");
     let number = |body: &Value, name: &str| body["timings"][name].as_u64().unwrap_or_default();
     let (guessed, right) = (number(&drafted, "draft_n"), number(&drafted, "draft_n_accepted"));
-    assert!(right > 20 && guessed >= right, "{}", drafted["timings"]);
-    assert_eq!(number(&drafted, "predicted_n"), 60);
+    assert!(right > 15 && guessed >= right, "{}", drafted["timings"]);
+    assert_eq!(number(&drafted, "predicted_n"), 40);
     // Short drafts, none, and a form: all tell the same list.
     for (key, value) in
         [("speculative.n_max", json!(2)), ("speculative.n_max", json!(0)), ("grammar", json!("root ::= [a-z, ]+"))]
@@ -45,7 +47,7 @@ fn what_is_copied_is_guessed_and_answers_stay_the_same() {
     }
     let probable = s.post("/completion", &with(counting(), "n_probs", 3)).ok();
     assert_eq!((&probable["content"], number(&probable, "draft_n") > 0), (&plain["content"], true));
-    assert_eq!(probable["completion_probabilities"].as_array().map(Vec::len), Some(60));
+    assert_eq!(probable["completion_probabilities"].as_array().map(Vec::len), Some(40));
     let wrong = s.post("/completion", &with(counting(), "speculative.types", "draft-mtp"));
     assert!(wrong.status == 400 && wrong.text().contains("speculative.types"), "{}", wrong.text());
 
@@ -87,7 +89,7 @@ fn lines_with_adapters_are_drafted_side_by_side() {
 fn a_model_that_guesses_for_itself_is_nearly_always_right() {
     let app = App::new();
     let file = model().display().to_string();
-    let s = app.serve(&["-md", &file, "--spec-draft-n-max", "4", "-np", "2"]);
+    let s = app.serve(&["-md", &file, "--spec-draft-n-max", "4", "-np", "2", "-t", "1"]);
     let story = json!({"prompt": "Once upon a time", "n_predict": 24, "temperature": 0, "cache_prompt": false});
     let plain = s.post("/completion", &with(story.clone(), "speculative.types", "none")).ok();
     let drafted = s.post("/completion", &story).ok();
