@@ -577,6 +577,17 @@ mod tests {
     }
 
     #[test]
+    fn a_line_bounds_its_drafts_or_does_without() {
+        let mut d = defaults();
+        d.drafts.ways.simple = Some(Default::default());
+        let drafts = |line: &str| parse(line, &d).expect("parsed").request.drafts;
+        assert_eq!(drafts(r#"{"prompt": "x", "speculative.types": "ngram-simple"}"#), d.drafts);
+        let bounded = drafts(r#"{"prompt": "x", "speculative.n_max": 3, "speculative.n_min": 2}"#);
+        assert_eq!(bounded, Drafting { most: Some(3), least: 2, ..d.drafts });
+        assert!(drafts(r#"{"prompt": "x", "speculative.types": "none"}"#).ways.is_none());
+    }
+
+    #[test]
     fn bad_lines_name_the_field_and_keep_their_id() {
         let table = [
             ("{", "not valid JSON"),
@@ -602,6 +613,11 @@ mod tests {
             (r#"{"id": 1, "prompt": "x", "adapters": "some"}"#, "adapters: must be"),
             (r#"{"id": 1, "prompt": "x", "samplers": ["top_q"]}"#, "samplers: unknown sampler 'top_q'"),
             (r#"{"id": 1, "prompt": "x", "n": 2}"#, "n: several answers"),
+            (r#"{"id": 1, "prompt": "x", "speculative.n_max": -1}"#, "speculative.n_max: must be"),
+            (
+                r#"{"id": 1, "prompt": "x", "speculative.type": "ngram-mod"}"#,
+                "speculative.type: ngram-mod: drafts come",
+            ),
             (r#"{"id": 1, "prompt": "x", "response_format": {"type": "sound"}}"#, "response_format.type: must be"),
         ];
         for (line, expected) in table {
