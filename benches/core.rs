@@ -80,6 +80,7 @@ fn decode_loop(c: &mut Criterion) {
                             keep: None,
                             n_probs: 0,
                             special: false,
+                            drafts: Default::default(),
                             events,
                             cancel: CancelToken::default(),
                             submitted: Instant::now(),

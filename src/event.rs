@@ -115,6 +115,12 @@ pub struct Timings {
     pub predicted: Duration,
     /// Time the request waited for a free sequence.
     pub queued: Duration,
+    /// Steps that checked a draft.
+    pub drafts: usize,
+    /// Tokens of all drafts.
+    pub draft_n: usize,
+    /// Those of them that became part of the answer.
+    pub draft_n_accepted: usize,
 }
 
 impl Timings {

@@ -34,6 +34,7 @@
 //!     keep: None,
 //!     n_probs: 0,
 //!     special: false,
+//!     drafts: Default::default(),
 //!     events,
 //!     cancel: CancelToken::default(),
 //!     submitted: std::time::Instant::now(),

@@ -204,6 +204,7 @@ impl Pipeline {
             keep: None,
             n_probs: request.n_probs,
             special: request.special,
+            drafts: request.drafts,
             events: sender,
             cancel: cancel.clone(),
             submitted,

@@ -9,7 +9,7 @@ use crate::grammar::{Source, Trigger};
 use crate::prompt::Message;
 use crate::router::Strategy;
 use crate::sampling::{BiasTarget, Sampling};
-use crate::scheduler::JobLimits;
+use crate::scheduler::{JobLimits, draft};
 
 /// What the model reads.
 #[derive(Clone, Debug, PartialEq)]
@@ -143,6 +143,8 @@ pub struct Request {
     pub n_probs: usize,
     /// Show control tokens in the text, as the vocabulary spells them.
     pub special: bool,
+    /// How its answer is drafted. Default not at all.
+    pub drafts: draft::Drafting,
     /// Whose cached prefixes it may go on from, and leaves; 0 for a cache that all share.
     pub owner: u64,
 }
@@ -163,6 +165,7 @@ impl Request {
             slot: None,
             n_probs: 0,
             special: false,
+            drafts: draft::Drafting::default(),
             owner: 0,
         }
     }

@@ -8,6 +8,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::cache_args::CacheArgs;
+use super::draft_args::DraftArgs;
 use super::engine_args::EngineArgs;
 use crate::engine::options::{
     AdapterBatching, CacheType, EngineOptions, FlashAttention, GpuLayers, Rope, RopeScaling, SplitMode,
@@ -137,6 +138,9 @@ pub struct ModelArgs {
     /// Cached prefixes.
     #[command(flatten)]
     pub cache: CacheArgs,
+    /// Drafts.
+    #[command(flatten)]
+    pub drafts: DraftArgs,
     /// Details.
     #[command(flatten)]
     pub engine: EngineArgs,
@@ -182,14 +186,14 @@ pub enum RopeArg {
     Yarn,
 }
 
-fn gpu_layers(text: &str) -> Result<GpuLayers, String> {
+pub(super) fn gpu_layers(text: &str) -> Result<GpuLayers, String> {
     match text {
         "auto" | "all" | "-1" => Ok(GpuLayers::All),
         n => n.parse().map(GpuLayers::Count).map_err(|_| "give a number, `auto` or `all`".to_string()),
     }
 }
 
-fn cache_type(text: &str) -> Result<CacheType, String> {
+pub(super) fn cache_type(text: &str) -> Result<CacheType, String> {
     let found = CacheType::NAMES.iter().find(|(name, _)| *name == text).map(|(_, t)| *t);
     found.ok_or_else(|| format!("known are {}", CacheType::NAMES.map(|(name, _)| name).join(", ")))
 }

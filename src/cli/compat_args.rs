@@ -102,8 +102,6 @@ struct OnlyArgs {
     hf_token: Option<String>,
     #[arg(long, hide = true, env = "LLAMA_ARG_FIT", value_parser = ["off"])]
     fit: Option<String>,
-    #[arg(long, hide = true, env = "LLAMA_ARG_SPEC_TYPE", value_parser = ["none"])]
-    spec_type: Option<String>,
     #[arg(long, hide = true, env = "LLAMA_ARG_CTX_CHECKPOINTS", value_parser = ["0"])]
     ctx_checkpoints: Option<String>,
 }

@@ -149,6 +149,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), Outcome> {
         pipeline.check_adapters(&plan.adapters)?;
     }
     let mut runs = Vec::new();
+    let drafts = args.model.drafts.asked()?;
     for plan in &plans {
         let request = |row: &Row| Request {
             adapters: plan.adapters.clone(),
@@ -156,6 +157,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), Outcome> {
             format: format.clone(),
             sampling: Sampling { temperature: 0.0, ..Sampling::default() },
             limits: JobLimits { max_tokens: usize::try_from(args.predict).ok(), ..JobLimits::default() },
+            drafts,
             ..Request::new(Input::chat(messages(row, &shots)))
         };
         let started = Instant::now();

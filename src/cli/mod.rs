@@ -7,6 +7,7 @@ mod chat;
 mod compat_args;
 mod config;
 mod doctor;
+mod draft_args;
 mod embedder;
 mod engine_args;
 mod escapes;

@@ -156,6 +156,7 @@ pub fn request_defaults(args: &RunArgs) -> Result<Request, Failure> {
         format: args.format.source()?,
         sampling: args.sampling.sampling()?,
         limits: args.sampling.limits()?,
+        drafts: args.model.drafts.asked()?,
         ..Request::new(Input::Raw(String::new()))
     })
 }

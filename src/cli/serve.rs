@@ -369,6 +369,7 @@ fn options(args: &ServeArgs) -> Result<Options, Failure> {
             limits: args.sampling.limits()?,
             cache_prompt: !args.no_cache_prompt,
             special: args.compat.special,
+            drafts: args.model.drafts.asked()?,
             ..Request::new(Input::Raw(String::new()))
         },
         chat_defaults: chat_defaults(args)?,

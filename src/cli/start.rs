@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::args::{LibraryArgs, ModelArgs, read_text};
+use super::draft_args::DraftArgs;
 use super::models;
 use super::printer::Printer;
 use super::signals::Signals;
 use crate::engine::encoder::Pooling;
 use crate::engine::llama::{self, EncodingEngine, LlamaEngine};
-use crate::engine::{Batching, Tokenizer};
+use crate::engine::options::EngineOptions;
+use crate::engine::second::misfit;
+use crate::engine::{Batching, Engine, Tokenizer};
 use crate::error::{Code, Failure};
 use crate::gguf::{ModelFacts, ModelKind};
 use crate::model_file;
@@ -107,13 +110,20 @@ fn start_checked(
     let pinned = shelf.keep(&args.pin_adapter, &facts)?;
     let template = |tokenizer: &dyn Tokenizer, facts: &ModelFacts| chat_template(args, tokenizer, facts, printer);
     let limits = args.cache.limits(QUEUE)?;
+    let second = if only_vectors { None } else { SecondModel::named(&args.drafts)? };
     let started = match only_vectors {
         true => {
             let make = move || EncodingEngine::load(&options, &base, pooling, &mut on_progress);
             Pipeline::start(facts, limits, shelf, make, template)
         }
         false => {
-            let make = move || LlamaEngine::load(&options, &base, &mut on_progress);
+            let make = move || {
+                let engine = LlamaEngine::load(&options, &base, &mut on_progress)?;
+                match second {
+                    Some(second) => second.join(engine, &options, &base),
+                    None => Ok(engine),
+                }
+            };
             Pipeline::start(facts, limits, shelf, make, template)
         }
     };
@@ -138,14 +148,65 @@ pub fn model_path(args: &ModelArgs) -> Result<PathBuf, Failure> {
         return cached;
     }
     match &args.model {
-        Some(path) if path.exists() || path.components().count() > 1 => Ok(path.clone()),
-        Some(name) => models::find(&name.to_string_lossy()).ok_or_else(|| {
-            let message = format!("model '{}': no such file, and `smoa model ls` lists no such name", name.display());
-            Failure::new(Code::NotFound, message)
-        }),
+        Some(path) => named_model(path),
         None => models::default_model().ok_or_else(|| {
             Failure::usage("no model: give -m FILE or set LLAMA_ARG_MODEL (scripts/run.sh fetches a small one)")
         }),
+    }
+}
+
+/// A model by path or by a name of `smoa model ls`.
+///
+/// # Errors
+/// There is no such model.
+pub fn named_model(path: &Path) -> Result<PathBuf, Failure> {
+    if path.exists() || path.components().count() > 1 {
+        return Ok(path.to_owned());
+    }
+    models::find(&path.to_string_lossy()).ok_or_else(|| {
+        let message = format!("model '{}': no such file, and `smoa model ls` lists no such name", path.display());
+        Failure::new(Code::NotFound, message)
+    })
+}
+
+/// The second model, which guesses for the first one.
+struct SecondModel {
+    args: DraftArgs,
+    path: PathBuf,
+    facts: ModelFacts,
+}
+
+impl SecondModel {
+    /// The one that flags name; checked as far as a file can be.
+    fn named(args: &DraftArgs) -> Result<Option<Self>, Failure> {
+        let Some(path) = args.model()? else { return Ok(None) };
+        let facts = model_file::check(&path)?;
+        facts
+            .require_generation()
+            .map_err(|e| Failure::new(Code::InvalidFile, format!("draft model '{}': {e}", path.display())))?;
+        Ok(Some(Self { args: args.clone(), path, facts }))
+    }
+
+    /// Loads it beside the first one.
+    fn join(self, first: LlamaEngine, options: &EngineOptions, base: &ModelFacts) -> Result<LlamaEngine, Failure> {
+        let refused = |why: &str| {
+            let message =
+                format!("draft model '{}' does not fit the model: {why}; give another -md", self.path.display());
+            Failure::new(Code::InvalidFile, message)
+        };
+        if !first.facts().prefix_reuse {
+            return Err(Failure::usage("-md: this model's cache cannot forget tokens that were guessed wrong"));
+        }
+        let options = self.args.options(&self.path, options, first.facts().context);
+        let second = LlamaEngine::load(&options, &self.facts, &mut |_| true)?;
+        let (a, b) = (first.tokenizer(), second.tokenizer());
+        if let Some(why) = misfit((&base.tokenizer, &*a), (&self.facts.tokenizer, &*b)) {
+            return Err(refused(&why));
+        }
+        if !second.facts().prefix_reuse {
+            return Err(refused("its cache cannot forget what it guessed wrong"));
+        }
+        Ok(first.guessed_by(second))
     }
 }
 

@@ -30,6 +30,10 @@ pub struct FakeEngine {
     /// What was decoded: the number of rows of each step and its adapter sets.
     pub steps: Vec<(usize, Vec<AdapterSet>)>,
     alone: Option<fn(&AdapterSet) -> bool>,
+    /// How far back the token stands that comes again.
+    echo: Option<usize>,
+    draws: bool,
+    second: Option<Box<FakeEngine>>,
 }
 
 /// A cached token. `state` is a hash of everything evaluated so far, adapters included.
@@ -64,12 +68,39 @@ impl FakeEngine {
             outputs: HashMap::new(),
             steps: Vec::new(),
             alone: None,
+            echo: None,
+            draws: false,
+            second: None,
         }
     }
 
     /// Sets of which `alone` is true share no step with other sets.
     pub fn alone(mut self, alone: fn(&AdapterSet) -> bool) -> Self {
         self.alone = Some(alone);
+        self
+    }
+
+    /// Most tokens are the one that stands so many back, so that texts repeat themselves for a while.
+    pub fn echo(mut self, back: usize) -> Self {
+        self.echo = Some(back);
+        self
+    }
+
+    /// Every fourth token or so is drawn by the seed of its request, and by what was drawn before.
+    pub fn drawing(mut self) -> Self {
+        self.draws = true;
+        self
+    }
+
+    /// Another one guesses for it.
+    pub fn guessed_by(mut self, second: FakeEngine) -> Self {
+        self.second = Some(Box::new(second));
+        self
+    }
+
+    /// Whether a suffix of a sequence can be removed.
+    pub fn prefix_reuse(mut self, can: bool) -> Self {
+        self.facts.prefix_reuse = can;
         self
     }
 
@@ -98,7 +129,8 @@ impl FakeEngine {
                 }
             }
         }
-        b'a' as Token + (state % 26) as Token
+        let place = self.echo.filter(|_| !state.is_multiple_of(9)).and_then(|back| cells.len().checked_sub(back));
+        place.and_then(|at| cells.get(at)).map_or(Token::from(b'a') + (state % 26) as Token, |cell| cell.token)
     }
 }
 
@@ -120,7 +152,8 @@ impl Engine for FakeEngine {
     }
 
     fn sampler(&self, sampling: &Sampling) -> Result<Box<dyn Sampler>, EngineError> {
-        Ok(Box::new(BestAllowed { ignore_end: sampling.ignore_eos }))
+        let seed = sampling.seed.filter(|_| self.draws).map(u64::from);
+        Ok(Box::new(BestAllowed { ignore_end: sampling.ignore_eos, seed }))
     }
 
     fn load_adapters(
@@ -129,6 +162,10 @@ impl Engine for FakeEngine {
         _in_use: &HashSet<AdapterDigest>,
     ) -> Result<(), EngineError> {
         Ok(())
+    }
+
+    fn take_second(&mut self) -> Option<Box<dyn Engine>> {
+        self.second.take().map(|second| second as Box<dyn Engine>)
     }
 
     fn mixes(&self, set: &AdapterSet) -> bool {
@@ -265,17 +302,35 @@ impl Tokenizer for FakeTokenizer {
     }
 }
 
+/// Takes the best token; with a seed, one token of four is any other letter.
 struct BestAllowed {
     ignore_end: bool,
+    seed: Option<u64>,
+}
+
+impl BestAllowed {
+    fn next(&mut self) -> Option<u64> {
+        let seed = self.seed.as_mut()?;
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        Some(*seed >> 33)
+    }
 }
 
 impl Sampler for BestAllowed {
     fn choose(&mut self, logits: &[f32], allowed: Option<&dyn Fn(Token) -> bool>) -> Result<Token, EngineError> {
+        let drawn = self.next().filter(|n| n % 4 == 0).map(|n| Token::from(b'a') + (n / 4 % 26) as Token);
+        if let Some(token) = drawn.filter(|t| allowed.is_none_or(|ok| ok(*t))) {
+            return Ok(token);
+        }
         (0..logits.len() as Token)
             .filter(|t| !(self.ignore_end && *t == END) && allowed.is_none_or(|ok| ok(*t)))
             .max_by(|a, b| logits[*a as usize].total_cmp(&logits[*b as usize]))
             .ok_or(EngineError::NoCandidate)
     }
 
-    fn accept(&mut self, _token: Token) {}
+    fn accept(&mut self, token: Token) {
+        if let Some(seed) = &mut self.seed {
+            *seed = seed.wrapping_add(u64::from(token));
+        }
+    }
 }

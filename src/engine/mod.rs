@@ -10,6 +10,7 @@ pub mod lanes;
 pub mod llama;
 pub mod options;
 pub mod saved;
+pub mod second;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -150,6 +151,11 @@ pub trait Engine {
 
     /// Where texts become vectors, when the engine was asked to have that.
     fn encoder(&self) -> Option<Arc<dyn Encoder>> {
+        None
+    }
+
+    /// The engine of a second model of the same vocabulary, which guesses what this one will choose; given away once.
+    fn take_second(&mut self) -> Option<Box<dyn Engine>> {
         None
     }
 

@@ -185,6 +185,33 @@ impl Deferred {
         }
     }
 
+    /// See [`Matcher::allows_run`]. Ends at the token that completes the marker.
+    pub fn allows_run(&mut self, tokens: &[u32]) -> usize {
+        if self.begun {
+            return self.inner.allows_run(tokens);
+        }
+        let vocabulary = Arc::clone(&self.vocabulary);
+        // What the budget leaves; past it the marker has to come.
+        let left = match (self.free(), self.trigger.budget) {
+            (true, Some(budget)) => budget.saturating_sub(self.waited),
+            _ => tokens.len(),
+        };
+        let mut matched = self.matched;
+        for (at, &token) in tokens.iter().enumerate().take(left) {
+            if self.finished || vocabulary.is_end(token) || token as usize >= vocabulary.len() {
+                return at;
+            }
+            let bytes = vocabulary.piece(token);
+            match self.lead(matched, bytes) {
+                Led::Astray => return at,
+                Led::Waiting(_) if !self.free() && bytes.is_empty() => return at,
+                Led::Waiting(now) => matched = now,
+                Led::Begun(from) => return at + usize::from(self.inner.allows_bytes(&bytes[from..]).unwrap_or(false)),
+            }
+        }
+        left.min(tokens.len())
+    }
+
     pub fn accept(&mut self, token: u32) -> Result<(), MatcherError> {
         if self.begun {
             return self.inner.accept(token);

@@ -70,6 +70,13 @@ impl Matcher {
         each!(self, matcher => matcher.mask())
     }
 
+    /// How many of these tokens, from the first on, may come next one after the other. Changes nothing. End tokens end it. For a
+    /// check that saves work, not for one that enforces: it may say fewer where a marker has a format begin to hold, and,
+    /// of the tokens after the first, more where the engine's work limit forbids looking further.
+    pub fn allows_run(&mut self, tokens: &[u32]) -> usize {
+        each!(self, matcher => matcher.allows_run(tokens))
+    }
+
     /// Appends `token` to the text.
     ///
     /// # Errors

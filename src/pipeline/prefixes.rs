@@ -149,6 +149,7 @@ impl Pipeline {
             keep: Some(keep),
             n_probs: 0,
             special: false,
+            drafts: Default::default(),
             events: channel().0,
             cancel: CancelToken::default(),
             submitted: Instant::now(),

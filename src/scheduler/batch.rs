@@ -1,10 +1,15 @@
 //! The continuous batch: slots, admission, and one engine step after another.
 
+mod drafting;
+mod second;
+
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
+use self::second::Second;
 use super::command::Command;
 use super::counts::Counts;
+use super::draft::pool::Pool;
 use super::parked::{Parked, WORTH_PARKING};
 use super::plan::{Plan, Policy, Turn, Waiting, plan};
 use super::prefix::{Cached, InFlight, Placement, chunks, place, reusable, worth_waiting};
@@ -57,12 +62,17 @@ pub(super) struct Batch<E> {
     /// Counts families.
     families: u64,
     pub(super) counts: Arc<Counts>,
+    /// What sequences wrote, for drafts.
+    pool: Pool,
+    /// The model that guesses.
+    second: Option<Second>,
 }
 
 impl<E: Engine> Batch<E> {
-    pub(super) fn new(engine: E) -> Self {
+    pub(super) fn new(mut engine: E) -> Self {
         let empty =
             || Slot { cached: Vec::new(), sets: Timeline::default(), running: None, used: 0, family: 0, keep: true };
+        let second = engine.take_second().map(Second::new);
         Self {
             tokenizer: engine.tokenizer(),
             slots: (0..engine.facts().sequences).map(|_| empty()).collect(),
@@ -75,6 +85,8 @@ impl<E: Engine> Batch<E> {
             clock: 0,
             families: 0,
             counts: Arc::default(),
+            pool: Pool::default(),
+            second,
         }
     }
 
@@ -165,10 +177,15 @@ impl<E: Engine> Batch<E> {
         let Some(plan) = self.shift_full_sequences(plan) else {
             return;
         };
-        match self.evaluate(&plan) {
-            Ok(()) => {
+        self.draft(&plan, policy.budget);
+        let evaluated = match self.evaluate(&plan) {
+            // Nobody makes room for a guess.
+            Err(EngineError::ContextFull) if self.cut_drafts(&plan) => self.evaluate(&plan),
+            other => other,
+        };
+        match evaluated {
+            Ok(rows) => {
                 self.turn = Some(plan.turn.clone());
-                let rows = plan.rows.iter().map(|(_, n)| n).sum();
                 self.counts.step(rows, self.slots.iter().filter(|s| s.running.is_some()).count());
                 self.advance(&plan);
             }
@@ -383,7 +400,8 @@ impl<E: Engine> Batch<E> {
         Some(plan)
     }
 
-    fn evaluate(&mut self, plan: &Plan<Party>) -> Result<(), EngineError> {
+    /// Evaluates what the plan says, and the drafts; the number of rows.
+    fn evaluate(&mut self, plan: &Plan<Party>) -> Result<usize, EngineError> {
         let mut rows = Vec::new();
         let mut sets: Vec<AdapterSet> = Vec::new();
         for (slot, n) in &plan.rows {
@@ -401,29 +419,51 @@ impl<E: Engine> Batch<E> {
                 let token = running.tokens[position];
                 rows.push(Row { token, position, sequence: *slot, logits: position + 1 == all, set });
             }
+            for (at, &token) in running.draft().iter().enumerate() {
+                rows.push(Row { token, position: all + at, sequence: *slot, logits: true, set });
+            }
         }
         self.engine.decode(&rows, &sets)?;
         for row in &rows {
             self.slots[row.sequence].cached.push(row.token);
         }
-        Ok(())
+        Ok(rows.len())
     }
 
-    /// Chooses the next token of every sequence whose last row was evaluated.
+    /// Chooses the next token of every sequence whose last row was evaluated, and those after it as long as what is chosen
+    /// is what was guessed.
     fn advance(&mut self, plan: &Plan<Party>) {
         let (context, can_shift) = (self.engine.facts().sequence_context, self.engine.facts().shift);
         let mut row = 0;
         for (slot, n) in &plan.rows {
-            row += n;
             let s = &mut self.slots[*slot];
-            let Slot { running: Some(running), cached, sets, .. } = s else { continue };
-            if cached.len() < running.tokens.len() {
+            let Slot { running: Some(running), cached, sets, .. } = s else {
+                row += n;
+                continue;
+            };
+            let (last, guessed) = (row + n - 1, running.draft().len());
+            row += n + guessed;
+            let before = running.tokens.len();
+            if cached.len() < before {
                 continue;
             }
-            let next = match self.engine.logits(row - 1) {
-                Ok(logits) => running.advance(logits, &*self.tokenizer, context, can_shift, sets),
-                Err(e) => running.fail(Failure::new(Code::Other, e.to_string())),
+            let set = sets.at(before - 1).clone();
+            let mut ahead = 0;
+            let next = loop {
+                let next = match self.engine.logits(last + ahead) {
+                    Ok(logits) => running.advance(logits, &*self.tokenizer, context, can_shift, sets),
+                    Err(e) => running.fail(Failure::new(Code::Other, e.to_string())),
+                };
+                ahead = running.kept(sets, &set);
+                if matches!(next, Next::Ended) || before + ahead < running.tokens.len() {
+                    break next;
+                }
             };
+            if guessed > 0 {
+                let (length, right) = running.end_draft(&mut self.pool);
+                self.counts.checked(length, right);
+                self.forget_from(*slot, before + ahead);
+            }
             if matches!(next, Next::Ended) {
                 self.end(*slot, |_| ());
             }

@@ -1,12 +1,13 @@
 //! Many requests, one engine: the thread that owns the engine, its queue, and the handle front ends hold.
 //!
 //! Policy is in [`plan`] (which rows next, under which adapters) and [`prefix`] (where a request goes and what it
-//! may reuse), both pure, as is [`borders`] (where the adapters of an answer change); [`batch`] carries decisions out; [`sequence`] is one request's way to its last token.
+//! may reuse), both pure, as are [`borders`] (where the adapters of an answer change) and [`draft`] (guesses at what comes next); [`batch`] carries decisions out; [`sequence`] is one request's way to its last token.
 
 mod batch;
 pub mod borders;
 mod command;
 pub mod counts;
+pub mod draft;
 pub mod parked;
 pub mod plan;
 pub mod prefix;
@@ -82,6 +83,8 @@ pub struct Job {
     pub n_probs: usize,
     /// Show control tokens in the text, as the vocabulary spells them.
     pub special: bool,
+    /// How its answer is drafted.
+    pub drafts: draft::Drafting,
     /// Where events go. A receiver that is gone cancels the request.
     pub events: Sender<Event>,
     /// Cancels the request.
@@ -105,6 +108,7 @@ impl Job {
             keep: None,
             n_probs: self.n_probs,
             special: self.special,
+            drafts: self.drafts,
             events,
             cancel: self.cancel.clone(),
             submitted: Instant::now(),

@@ -67,6 +67,18 @@ pub fn plan<S: Clone + Eq>(waiting: &[Waiting<S>], turn: Option<&Turn<S>>, polic
     Some(Plan { turn, rows })
 }
 
+/// Shares `left` rows among sequences that wish for more: as equally as can be, none more than it wishes for.
+pub fn share(wishes: &[usize], mut left: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..wishes.len()).collect();
+    order.sort_by_key(|at| wishes[*at]);
+    let mut given = vec![0; wishes.len()];
+    for (done, at) in order.iter().enumerate() {
+        given[*at] = wishes[*at].min(left / (wishes.len() - done));
+        left -= given[*at];
+    }
+    given
+}
+
 fn next_turn<S: Clone + Eq>(waiting: &[Waiting<S>], turn: Option<&Turn<S>>, policy: Policy) -> Option<Turn<S>> {
     let has_work = |set: &S| waiting.iter().any(|w| w.pending > 0 && w.set == *set);
     if let Some(turn) = turn.filter(|t| has_work(&t.set)) {
@@ -121,6 +133,20 @@ mod tests {
     #[test]
     fn nothing_waiting_is_no_plan() {
         assert_eq!(plan::<char>(&[], None, POLICY), None);
+    }
+
+    #[test]
+    fn what_is_left_is_shared_equally() {
+        for (wishes, left, expected) in [
+            (&[3, 3][..], 10, &[3, 3][..]),
+            (&[9, 9], 10, &[5, 5]),
+            (&[9, 2, 9], 10, &[4, 2, 4]),
+            (&[9, 9, 9], 10, &[3, 3, 4]),
+            (&[5], 0, &[0]),
+            (&[], 5, &[]),
+        ] {
+            assert_eq!(share(wishes, left), expected, "{wishes:?} of {left}");
+        }
     }
 
     proptest! {

@@ -1,8 +1,11 @@
 //! One request's way from its first prompt token to its last event.
 
+mod drafts;
+
 use std::time::{Duration, Instant};
 
 use super::borders::Borders;
+use super::draft::Drafter;
 use super::{Job, Shift};
 use crate::adapter::Timeline;
 use crate::decode::TextStream;
@@ -28,6 +31,13 @@ pub(super) struct Running {
     sampler: Box<dyn Sampler>,
     /// Where its adapters change.
     borders: Borders,
+    drafter: Drafter,
+    /// Guessed tokens that the step under way evaluates after all of `tokens`.
+    draft: Vec<Token>,
+    /// How many tokens there were when they were guessed.
+    drafted_at: usize,
+    /// Drafts, their tokens, and those that were right, the draft of the step under way aside.
+    drafted: (usize, usize, usize),
     text: TextStream,
     prompt_len: usize,
     reused: usize,
@@ -52,6 +62,10 @@ impl Running {
         tokens.iter().filter(|t| **t < VIRTUAL).for_each(|t| sampler.accept(*t));
         Self {
             borders: Borders::new(&job.lease.borders),
+            drafter: Drafter::default(),
+            draft: Vec::new(),
+            drafted_at: 0,
+            drafted: (0, 0, 0),
             text: TextStream::new(&job.limits.stop),
             prompt_len: tokens.len(),
             reused,
@@ -238,6 +252,7 @@ impl Running {
     /// Forgets the tokens of a shift.
     pub(super) fn forget(&mut self, from: usize, to: usize) {
         self.tokens.drain(from..to);
+        self.drafter.forget();
     }
 
     /// Ends with an error.
@@ -278,7 +293,11 @@ impl Running {
             (Some(a), Some(b)) => b.saturating_duration_since(a),
             _ => Duration::ZERO,
         };
+        let (drafts, draft_n, draft_n_accepted) = self.drafts();
         Timings {
+            drafts,
+            draft_n,
+            draft_n_accepted,
             cache_n: self.reused,
             prompt_n: self.prompt_len - self.reused,
             prompt: between(self.started, self.first),

@@ -1,6 +1,8 @@
 //! Laws of the decode loop, held by the scripted engine: its answers depend on every token and on the adapters each
 //! token was evaluated under, so any wrong reuse of a cache gives another answer than a cold run.
 
+mod drafts;
+
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
@@ -34,6 +36,7 @@ fn job(prompt: &str, set: AdapterSet, max_tokens: usize) -> (Job, Receiver<Event
         keep: None,
         n_probs: 0,
         special: false,
+        drafts: Default::default(),
         events,
         cancel: CancelToken::default(),
         submitted: Instant::now(),

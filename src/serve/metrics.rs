@@ -33,6 +33,9 @@ struct Counts {
     predicted_time: Duration,
     largest: u64,
     queued: Duration,
+    drafts: u64,
+    drafted: u64,
+    accepted: u64,
     answers: BTreeMap<&'static str, u64>,
     statuses: BTreeMap<u16, u64>,
     adapters: BTreeMap<String, u64>,
@@ -82,6 +85,9 @@ impl Metrics {
         c.predicted += t.predicted_n as u64;
         c.predicted_time += t.predicted;
         c.queued += t.queued;
+        c.drafts += t.drafts as u64;
+        c.drafted += t.draft_n as u64;
+        c.accepted += t.draft_n_accepted as u64;
         c.largest = c.largest.max((t.cache_n + t.prompt_n + t.predicted_n) as u64);
         c.recent.prompt += t.prompt_n as u64;
         c.recent.prompt_time += t.prompt;
@@ -129,7 +135,7 @@ impl Metrics {
     }
 
     /// The text of `/metrics`. Rates are over the time since the last call. `context`: the tokens it holds.
-    pub fn text(&self, seats: &Seats, engine: Reading, context: usize, vllm: Option<&str>) -> String {
+    pub fn text(&self, seats: &Seats, engine: &Reading, context: usize, vllm: Option<&str>) -> String {
         let (busy, waiting) = seats.counts();
         let mut c = self.lock();
         let recent = std::mem::take(&mut c.recent);
@@ -151,9 +157,13 @@ impl Metrics {
             ("llamacpp:tokens_predicted_seconds_total", "Predict process time", secs(c.predicted_time)),
             ("llamacpp:n_tokens_max", "Largest observed n_tokens.", one(c.largest as f64)),
             ("llamacpp:n_decode_total", "Total number of llama_decode() calls", one(engine.steps as f64)),
-            ("llamacpp:spec_decode_num_draft_tokens_total", "Number of draft tokens.", one(0.0)),
-            ("llamacpp:spec_decode_num_accepted_tokens_total", "Number of accepted draft tokens.", one(0.0)),
-            ("llamacpp:spec_decode_num_drafts_total", "Number of drafts.", one(0.0)),
+            ("llamacpp:spec_decode_num_draft_tokens_total", "Number of draft tokens.", one(c.drafted as f64)),
+            (
+                "llamacpp:spec_decode_num_accepted_tokens_total",
+                "Number of accepted draft tokens.",
+                one(c.accepted as f64),
+            ),
+            ("llamacpp:spec_decode_num_drafts_total", "Number of drafts.", one(c.drafts as f64)),
             ("smoa_rows_total", "Rows of all steps of the engine.", one(engine.rows as f64)),
             ("smoa_routes_total", "Decisions of the router.", one(c.routes as f64)),
             ("smoa_route_seconds_total", "Time they took.", secs(c.route_time)),
@@ -185,6 +195,13 @@ impl Metrics {
             map.into_iter().map(|(k, v)| (format!("{{{label}=\"{}\"}}", escape(&k)), v as f64)).collect()
         };
         let answers = labelled("reason", c.answers.iter().map(|(k, v)| ((*k).to_string(), *v)).collect());
+        if !engine.accepted.is_empty() {
+            let positions = engine.accepted.iter().enumerate();
+            let positions: Vec<(String, f64)> =
+                positions.map(|(at, n)| (format!("{{position=\"{at}\"}}"), *n as f64)).collect();
+            let name = "llamacpp:spec_decode_num_accepted_tokens_per_pos_total";
+            metric("counter", name, "Number of accepted draft tokens by position.", &positions);
+        }
         metric("counter", "smoa_answers_total", "Answers by how they ended.", &answers);
         let statuses = labelled("status", c.statuses.iter().map(|(k, v)| (k.to_string(), *v)).collect());
         metric("counter", "smoa_responses_total", "HTTP responses by status.", &statuses);
@@ -238,7 +255,7 @@ impl Metrics {
 }
 
 /// The share of the context that running answers hold; prefixes that they share may make it too large.
-pub fn used(engine: Reading, context: usize) -> f64 {
+pub fn used(engine: &Reading, context: usize) -> f64 {
     (engine.cells as f64 / context.max(1) as f64).min(1.0)
 }
 
@@ -259,17 +276,24 @@ mod tests {
             prompt_n: 3,
             predicted_n: 5,
             predicted: Duration::from_secs(2),
+            drafts: 1,
+            draft_n: 2,
+            draft_n_accepted: 1,
             ..Timings::default()
         };
         m.answered(&t, "stop", &["a\"b".into()]);
         m.responded(200);
         let seats = Seats::default();
-        let text = m.text(&seats, Reading { cells: 1, ..Reading::default() }, 4, Some("base"));
+        let text = m.text(&seats, &Reading { cells: 1, accepted: vec![1, 0], ..Reading::default() }, 4, Some("base"));
         for line in [
             "llamacpp:prompt_tokens_total 3",
             "llamacpp:prompt_tokens_cached_total 2",
             "llamacpp:tokens_predicted_total 5",
             "llamacpp:predicted_tokens_seconds 2",
+            "llamacpp:spec_decode_num_drafts_total 1",
+            "llamacpp:spec_decode_num_draft_tokens_total 2",
+            "llamacpp:spec_decode_num_accepted_tokens_total 1",
+            "llamacpp:spec_decode_num_accepted_tokens_per_pos_total{position=\"0\"} 1",
             "smoa_adapter_answers_total{adapter=\"a\\\"b\"} 1",
             "smoa_responses_total{status=\"200\"} 1",
             "vllm:num_requests_running{model_name=\"base\"} 0",
@@ -277,7 +301,7 @@ mod tests {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }
         assert!(
-            m.text(&seats, Reading::default(), 1, None).contains("llamacpp:predicted_tokens_seconds 0\n"),
+            m.text(&seats, &Reading::default(), 1, None).contains("llamacpp:predicted_tokens_seconds 0\n"),
             "averages begin anew"
         );
         let names = text.lines().filter(|l| l.starts_with("# TYPE")).count();

@@ -111,11 +111,12 @@ impl Seats {
     }
 
     /// The body of `/slots`.
-    pub fn describe(&self, context: usize) -> Value {
+    /// `drafts`: whether answers are drafted.
+    pub fn describe(&self, context: usize, drafts: bool) -> Value {
         let t = self.lock();
         let one = |(id, seat): (usize, &Seat)| {
             let mut slot =
-                json!({"id": id, "n_ctx": context, "speculative": false, "is_processing": seat.by.is_some()});
+                json!({"id": id, "n_ctx": context, "speculative": drafts, "is_processing": seat.by.is_some()});
             let now = t.present.iter().find(|p| Some(p.id) == seat.by).map(Present::describe);
             if let (Some(Value::Object(facts)), Some(slot)) = (now.or_else(|| seat.last.clone()), slot.as_object_mut())
             {
@@ -197,10 +198,10 @@ mod tests {
         drop(places.remove(0));
         assert_eq!(seats.counts(), (2, 0));
         places[0].note(|f| f.decoded = 3);
-        let slots = seats.describe(100);
+        let slots = seats.describe(100, false);
         assert_eq!((&slots[0]["id_task"], &slots[1]["next_token"][0]["n_decoded"]), (&json!(3), &json!(3)));
         drop(places);
         assert_eq!(seats.counts(), (0, 0));
-        assert_eq!(seats.describe(100)[0]["is_processing"], false);
+        assert_eq!(seats.describe(100, false)[0]["is_processing"], false);
     }
 }

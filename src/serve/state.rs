@@ -135,7 +135,7 @@ impl State {
                 let (before, now) = (self.slept.lock().unwrap_or_else(PoisonError::into_inner), pipeline.counts());
                 before.and(now)
             }
-            Stage::Asleep(snapshot) => snapshot.counts,
+            Stage::Asleep(snapshot) => snapshot.counts.clone(),
             Stage::Loading => Reading::default(),
         }
     }

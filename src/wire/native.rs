@@ -80,7 +80,7 @@ pub fn settings(r: &Request) -> Value {
         _ => Value::Null,
     };
     let seconds = r.limits.max_time.map_or(-1, |t| i64::try_from(t.as_millis()).unwrap_or(i64::MAX));
-    json!({
+    let mut told = json!({
         "n_predict": r.limits.max_tokens.map_or(-1, |n| i64::try_from(n).unwrap_or(i64::MAX)),
         "max_tokens": r.limits.max_tokens.map_or(-1, |n| i64::try_from(n).unwrap_or(i64::MAX)),
         "seed": s.seed.unwrap_or(u32::MAX),
@@ -122,7 +122,9 @@ pub fn settings(r: &Request) -> Value {
         "cache_prompt": r.cache_prompt,
         "post_sampling_probs": false,
         "timings_per_token": false,
-    })
+    });
+    told["speculative.types"] = r.drafts.ways.names().into();
+    told
 }
 
 /// llama-server's own completions, whole and streamed.

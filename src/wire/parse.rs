@@ -10,6 +10,7 @@ use crate::grammar::{KeyOrder, SchemaMode, Source};
 use crate::prompt::{Message, Role};
 use crate::request::{AdapterChoice, Input, Request, Routing};
 use crate::sampling::{BiasTarget, LogitBias, Mirostat, SamplerKind, Sampling};
+use crate::scheduler::draft::{Drafting, Ways};
 use crate::scheduler::{JobLimits, Shift};
 
 /// A parsed line.
@@ -65,6 +66,7 @@ fn read(f: &mut Fields, request: &mut Request) -> Result<bool, FieldError> {
     read_format(f, request)?;
     read_sampling(f, &mut request.sampling)?;
     read_limits(f, &mut request.limits)?;
+    read_drafts(f, &mut request.drafts)?;
     if let Some(v) = f.bool("cache_prompt")? {
         request.cache_prompt = v;
     }
@@ -464,6 +466,30 @@ fn logit_bias(v: &Value) -> Result<Vec<LogitBias>, FieldError> {
     }
 }
 
+/// Names as llama-server had them; the version that flags are those of reads none of them. A type can only be switched off.
+fn read_drafts(f: &mut Fields, drafts: &mut Drafting) -> Result<(), FieldError> {
+    if let Some(n) = f.usize("speculative.n_max")? {
+        drafts.most = Some(n);
+    }
+    if let Some(n) = f.usize("speculative.n_min")? {
+        drafts.least = n;
+    }
+    for name in ["speculative.type", "speculative.types"] {
+        match f.string(name)?.as_deref() {
+            None => (),
+            Some("none") => drafts.ways = Ways::default(),
+            Some(types) if types == drafts.ways.names() => (),
+            Some(other) => {
+                let ways = drafts.ways.names();
+                let problem =
+                    format!("{other}: drafts come as they were asked for at the start ({ways}), or not: none");
+                return Err(FieldError::new(name, problem));
+            }
+        }
+    }
+    Ok(())
+}
+
 fn read_limits(f: &mut Fields, limits: &mut JobLimits) -> Result<(), FieldError> {
     if let Some((name, v)) = f.take_any(&["n_predict", "max_tokens", "max_completion_tokens"]) {
         limits.max_tokens = match v.as_i64() {
@@ -551,6 +577,17 @@ mod tests {
     }
 
     #[test]
+    fn a_line_bounds_its_drafts_or_does_without() {
+        let mut d = defaults();
+        d.drafts.ways.simple = Some(Default::default());
+        let drafts = |line: &str| parse(line, &d).expect("parsed").request.drafts;
+        assert_eq!(drafts(r#"{"prompt": "x", "speculative.types": "ngram-simple"}"#), d.drafts);
+        let bounded = drafts(r#"{"prompt": "x", "speculative.n_max": 3, "speculative.n_min": 2}"#);
+        assert_eq!(bounded, Drafting { most: Some(3), least: 2, ..d.drafts });
+        assert!(drafts(r#"{"prompt": "x", "speculative.types": "none"}"#).ways.is_none());
+    }
+
+    #[test]
     fn bad_lines_name_the_field_and_keep_their_id() {
         let table = [
             ("{", "not valid JSON"),
@@ -576,6 +613,11 @@ mod tests {
             (r#"{"id": 1, "prompt": "x", "adapters": "some"}"#, "adapters: must be"),
             (r#"{"id": 1, "prompt": "x", "samplers": ["top_q"]}"#, "samplers: unknown sampler 'top_q'"),
             (r#"{"id": 1, "prompt": "x", "n": 2}"#, "n: several answers"),
+            (r#"{"id": 1, "prompt": "x", "speculative.n_max": -1}"#, "speculative.n_max: must be"),
+            (
+                r#"{"id": 1, "prompt": "x", "speculative.type": "ngram-mod"}"#,
+                "speculative.type: ngram-mod: drafts come",
+            ),
             (r#"{"id": 1, "prompt": "x", "response_format": {"type": "sound"}}"#, "response_format.type: must be"),
         ];
         for (line, expected) in table {

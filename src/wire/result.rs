@@ -150,7 +150,7 @@ fn usage(t: &Timings) -> Value {
 fn timings(t: &Timings) -> Value {
     let ms = |d: std::time::Duration| (d.as_secs_f64() * 1e6).round() / 1e3;
     let rate = |r: f64| (r * 1e3).round() / 1e3;
-    json!({
+    let mut told = json!({
         "cache_n": t.cache_n,
         "prompt_n": t.prompt_n,
         "prompt_ms": ms(t.prompt),
@@ -159,7 +159,12 @@ fn timings(t: &Timings) -> Value {
         "predicted_ms": ms(t.predicted),
         "predicted_per_second": rate(t.predicted_per_second()),
         "queued_ms": ms(t.queued),
-    })
+    });
+    if t.draft_n > 0 {
+        told["draft_n"] = t.draft_n.into();
+        told["draft_n_accepted"] = t.draft_n_accepted.into();
+    }
+    told
 }
 
 fn probability(p: &TokenProbability) -> Value {

@@ -118,7 +118,7 @@ pub fn timings(t: &Timings) -> Value {
     let ms = |d: std::time::Duration| (d.as_secs_f64() * 1e6).round() / 1e3;
     let rounded = |r: f64| (r * 1e3).round() / 1e3;
     let each = |d: std::time::Duration, n: usize| if n == 0 { 0.0 } else { rounded(d.as_secs_f64() * 1e3 / n as f64) };
-    json!({
+    let mut told = json!({
         "cache_n": t.cache_n,
         "prompt_n": t.prompt_n,
         "prompt_ms": ms(t.prompt),
@@ -129,7 +129,12 @@ pub fn timings(t: &Timings) -> Value {
         "predicted_per_token_ms": each(t.predicted, t.predicted_n.saturating_sub(1)),
         "predicted_per_second": rounded(t.predicted_per_second()),
         "queued_ms": ms(t.queued),
-    })
+    });
+    if t.draft_n > 0 {
+        told["draft_n"] = t.draft_n.into();
+        told["draft_n_accepted"] = t.draft_n_accepted.into();
+    }
+    told
 }
 
 /// OpenAI's `finish_reason`.

@@ -28,6 +28,7 @@ mod batch;
 mod catalogue;
 mod changes;
 mod compose;
+mod drafts;
 mod eval;
 mod families;
 mod http;

@@ -708,7 +708,7 @@ fn what_cannot_start_says_so() {
             2,
             "--mmproj is a flag of llama-server that smoa does not have: the model reads text only",
         ),
-        (&["-md", "x.gguf"], 2, "speculative decoding"),
+        (&["-md", "x.gguf", "--port", "0"], 3, "'x.gguf'"),
         (&["--ssl-key-file", "x"], 2, "--ssl-cert-file"),
         (&["--ssl-key-file", "x", "--ssl-cert-file", "y", "--port", "0"], 3, "'y'"),
         (&["--reasoning-budget", "-5", "--port", "0"], 2, "--reasoning-budget"),

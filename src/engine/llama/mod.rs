@@ -77,6 +77,7 @@ pub struct LlamaEngine {
     /// What saved states depend on, once it was asked for.
     stamp: Option<Stamp>,
     encoder: Option<Arc<LlamaEncoder>>,
+    second: Option<Box<LlamaEngine>>,
 }
 
 /// What llama.cpp's own adapter mechanism is set to.
@@ -141,6 +142,7 @@ impl LlamaEngine {
             plain_steps: 0,
             stamp: None,
             encoder,
+            second: None,
             lanes,
             context,
             model,
@@ -150,6 +152,12 @@ impl LlamaEngine {
             engine.warm_up().map_err(|e| Failure::new(Code::Other, format!("--warmup: {e}")))?;
         }
         Ok(engine)
+    }
+
+    /// Lets a second model guess what this one will choose; see [`Engine::take_second`].
+    #[must_use]
+    pub fn guessed_by(self, second: LlamaEngine) -> Self {
+        Self { second: Some(Box::new(second)), ..self }
     }
 
     /// Computes one row and forgets it: weights come into memory, buffers are made.
@@ -401,6 +409,10 @@ impl Engine for LlamaEngine {
         in_use: &HashSet<AdapterDigest>,
     ) -> Result<(), EngineError> {
         self.load_all(files, in_use)
+    }
+
+    fn take_second(&mut self) -> Option<Box<dyn Engine>> {
+        self.second.take().map(|second| second as Box<dyn Engine>)
     }
 
     fn mixes(&self, set: &AdapterSet) -> bool {

@@ -117,6 +117,26 @@ impl Run {
         Ok(state != DEAD || !items.is_empty())
     }
 
+    /// See [`Matcher::allows_run`](super::Matcher::allows_run).
+    pub fn allows_run(&mut self, tokens: &[u32]) -> usize {
+        if self.prepare().is_err() {
+            return 0;
+        }
+        // States are numbers of the arena, which forgets none before the next `prepare`.
+        let here = self.state;
+        let follows = |run: &mut Self, token: u32| {
+            run.arena.refuel(run.program.limits.step_work);
+            let (state, items) = run.after(token)?;
+            run.state = run.join(state, items)?;
+            Ok::<bool, MatcherError>(run.state != DEAD)
+        };
+        let is_end = |token: u32| self.program.vocabulary.is_end(token);
+        let until = tokens.iter().position(|token| is_end(*token)).unwrap_or(tokens.len());
+        let refused = tokens[..until].iter().position(|token| !follows(self, *token).unwrap_or(false));
+        self.state = here;
+        refused.unwrap_or(until)
+    }
+
     pub fn accept(&mut self, token: u32) -> Result<(), MatcherError> {
         self.prepare()?;
         if self.program.vocabulary.is_end(token) {

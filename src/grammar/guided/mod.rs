@@ -158,6 +158,26 @@ impl Guided {
         Ok(follows && self.matcher.validate_tokens(&[token]).map_err(|error| engine(&error))? == 1)
     }
 
+    /// See [`Matcher::allows_run`](super::Matcher::allows_run). Looks at no more tokens than the engine's work limit is
+    /// for, which is renewed with the next mask.
+    pub fn allows_run(&mut self, tokens: &[u32]) -> usize {
+        let text = |token: &u32| self.vocabulary.is_text(*token) && !self.vocabulary.is_end(*token);
+        let until = tokens.iter().position(|token| !text(token)).unwrap_or(tokens.len());
+        let looked = until.min(RENEW.saturating_sub(self.unmasked).max(1));
+        if self.check().is_err() || self.matcher.is_stopped() {
+            return 0;
+        }
+        let mut follower = self.follower.clone();
+        let vocabulary = &self.vocabulary;
+        let mut fed = |token: &u32| follower.as_mut().is_none_or(|f| f.feed(vocabulary.piece(*token)).is_ok());
+        let follow = tokens[..looked].iter().take_while(|token| fed(token)).count();
+        match self.matcher.validate_tokens(&tokens[..follow]) {
+            Ok(all) if all == looked => until,
+            Ok(some) => some,
+            Err(_) => 0,
+        }
+    }
+
     pub fn accept(&mut self, token: u32) -> Result<(), MatcherError> {
         // Asked first, because a token that the engine itself refuses leaves it failed.
         if !self.allows(token)? {

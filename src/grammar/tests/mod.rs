@@ -12,6 +12,7 @@ mod policy;
 mod reference;
 mod regex;
 mod rows;
+mod runs;
 mod schema;
 mod shapes;
 mod tools;

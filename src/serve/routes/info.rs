@@ -93,7 +93,7 @@ pub async fn prometheus(StateOf(state): Shared, request: HttpRequest) -> Reply {
     let name = state.model_name();
     let vllm = state.options.metrics_vllm.then_some(name.as_str());
     let known = state.known()?;
-    let mut text = state.metrics.text(&state.seats, state.counts(), known.facts.context, vllm);
+    let mut text = state.metrics.text(&state.seats, &state.counts(), known.facts.context, vllm);
     match state.stages.now() {
         Stage::Awake(pipeline) => text += &engine_numbers::text(&pipeline),
         Stage::Asleep(snapshot) => text += &snapshot.numbers,
@@ -112,8 +112,9 @@ pub async fn dashboard(StateOf(state): Shared, request: HttpRequest) -> Reply {
     aside(move || {
         let mut summary = state.metrics.summary(&state.seats);
         let facts = &state.known()?.facts;
-        summary["slots"] = state.seats.describe(facts.sequence_context);
-        summary["context_used"] = metrics::used(state.counts(), facts.context).into();
+        let drafts = !state.options.defaults.drafts.ways.is_none();
+        summary["slots"] = state.seats.describe(facts.sequence_context, drafts);
+        summary["context_used"] = metrics::used(&state.counts(), facts.context).into();
         let library = state.library()?;
         let count = library.as_deref().map(|l| l.count(&crate::library::Filter::default()));
         summary["library"] = json!(count.and_then(Result::ok));
@@ -147,7 +148,8 @@ pub async fn slots(StateOf(state): Shared, Query(query): Query<SlotsQuery>, requ
     if query.fail_on_no_slot.is_some() && !state.seats.has_free() {
         return Err(Problem::new(503, "unavailable_error", "no slot available").into());
     }
-    ok(&state.seats.describe(state.known()?.facts.sequence_context))
+    let drafts = !state.options.defaults.drafts.ways.is_none();
+    ok(&state.seats.describe(state.known()?.facts.sequence_context, drafts))
 }
 
 fn base_model(state: &State, known: &Known) -> Value {
