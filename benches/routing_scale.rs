@@ -28,8 +28,6 @@ use pin::pinned;
 
 /// Queries that are also answered by exact search.
 const RECALLED: usize = 400;
-/// Queries whose ten best by words are also looked for exactly.
-const RECALLED_WORDS: usize = 40;
 /// As many adapters are put in at once.
 const PART: usize = 100_000;
 
@@ -48,6 +46,8 @@ struct Flags {
     json: Option<PathBuf>,
     limit: usize,
     leaks: usize,
+    /// Queries of each kind whose ten best by words are also looked for exactly, which takes seconds each.
+    words: usize,
     print: Option<PathBuf>,
 }
 
@@ -66,6 +66,7 @@ fn flags() -> Flags {
         json: None,
         limit: 64,
         leaks: 1_000_000,
+        words: 0,
         print: None,
     };
     let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
@@ -82,6 +83,7 @@ fn flags() -> Flags {
             "--dim" => flags.dim = number(),
             "--queries" => flags.queries = number(),
             "--limit" => flags.limit = number(),
+            "--words" => flags.words = number(),
             "--leaks" => flags.leaks = number(),
             "--seed" => flags.seed = number() as u64,
             "--embedder" => flags.table = value == "static",
@@ -263,7 +265,8 @@ fn measure(flags: &Flags, generator: &Generator, entries: usize, given: Option<&
             let recall = if kind == "vectors" { Some(recall(&all, flags.dim, probes, &found, &facts)) } else { None };
             let (p50, p95, p99) = (at(&mut times, 0.5), at(&mut times, 0.95), at(&mut times, 0.99));
             let recall = recall.map_or(String::new(), |recall| format!(", recall@10 {recall:.4}"));
-            let by_words = (kind == "both").then(|| words_recall(&index, &facts, probes, &found));
+            let by_words =
+                (kind == "both" && flags.words > 0).then(|| words_recall(&index, &facts, probes, &found, flags.words));
             let recall = by_words.map_or(recall, |by_words| format!(", recall@10 of words {by_words:.4}"));
             println!(
                 "  {:10} {kind:12} p50 {p50:7.1} p95 {p95:7.1} p99 {p99:7.1} us, {:.4} of a scan{recall}",
@@ -361,9 +364,10 @@ fn words_recall(
     facts: &HashMap<smoa::adapter::AdapterDigest, u32>,
     probes: &Probes,
     found: &[Vec<Candidate>],
+    looked: usize,
 ) -> f64 {
     let digests: Vec<smoa::adapter::AdapterDigest> = facts.keys().copied().collect();
-    let looked = probes.texts.len().min(RECALLED_WORDS);
+    let looked = probes.texts.len().min(looked);
     let (mut hits, mut wanted) = (0, 0);
     for at in (0..looked).map(|at| at * probes.texts.len() / looked) {
         let query = Query { vector: &probes.vectors[at], text: &probes.texts[at], gate: &Gate::open(), limit: 10 };

@@ -11,7 +11,7 @@ use super::words;
 /// Words of a query that are looked up: those that tell most.
 const MAX_WORDS: usize = 24;
 /// Postings read for a query in one segment, and behind a gate, where most of them are only passed over.
-const BUDGET: usize = 12_288;
+const BUDGET: usize = 8_192;
 const GATED_BUDGET: usize = 24_576;
 
 /// The words of a query, those that tell most first.
