@@ -207,7 +207,7 @@ impl Guided {
         };
         if let Some(follower) = &self.follower {
             let piece = |token: &u32| self.vocabulary.piece(*token);
-            let concerned = mask.iter().filter(|token| follower.concerns(piece(token)));
+            let concerned = follower.concerned(&mask, self.vocabulary.concerned());
             let refused: Vec<u32> = concerned.filter(|token| !follower.allows(piece(token))).collect();
             refused.into_iter().for_each(|token| mask.remove(token));
         }
