@@ -103,7 +103,7 @@ fn grammar(schema: Value) -> GrammarInit {
 }
 
 /// How the engine is to read schemas.
-fn options() -> Value {
+pub(super) fn options() -> Value {
     json!({
         "whitespace_flexible": true,
         "whitespace_pattern": WHITESPACE,

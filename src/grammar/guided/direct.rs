@@ -397,3 +397,73 @@ fn condition(when: &When) -> ParamCond {
         When::Either(a, b) => ParamCond::Or(Box::new(condition(a)), Box::new(condition(b))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use llguidance::api::TopLevelGrammar;
+
+    use super::super::super::compiled::MatchResult;
+    use super::super::super::limits::Limits;
+    use super::super::super::schema::{self, SchemaMode};
+    use super::super::{byte_factory, match_bytes, parser};
+    use super::*;
+
+    /// What the rules say of a text, handed over directly and as text.
+    fn both(schema: &str, texts: &[String]) -> Vec<[bool; 2]> {
+        let options = super::super::compile::options();
+        let plan = schema::rewrite(schema, SchemaMode::Strict, &Limits::default()).unwrap().plan;
+        let rules = plan.rules(&options).unwrap();
+        let factory = byte_factory().unwrap();
+        let direct = build(&rules, "nrbtf\\\"", factory.limits()).unwrap_or_else(|| panic!("{schema}"));
+        let text = GrammarInit::Serialized(TopLevelGrammar::from_lark(rules.text(str::to_owned)));
+        let matchers = [direct, text].map(|grammar| parser(factory, &grammar).unwrap());
+        let whole = |matcher: &llguidance::Matcher, text: &String| {
+            match_bytes(matcher.deep_clone(), text.as_bytes(), 1).unwrap() == MatchResult::Complete
+        };
+        texts.iter().map(|text| [0, 1].map(|which| whole(&matchers[which], text))).collect()
+    }
+
+    #[test]
+    fn counts_are_exact() {
+        for (min, max) in [(0, 0), (0, 1), (1, 1), (0, 2), (2, 7), (0, 12), (5, 13), (3, 16), (9, 40), (17, 17)] {
+            let schema = format!(r#"{{"type":"array","items":{{"type":"null"}},"minItems":{min},"maxItems":{max}}}"#);
+            let texts: Vec<String> = (0..45).map(|count| format!("[{}]", vec!["null"; count].join(", "))).collect();
+            for (count, [direct, text]) in both(&schema, &texts).into_iter().enumerate() {
+                assert_eq!((direct, text), ((min..=max).contains(&count), direct), "{count} in {min}..={max}");
+            }
+        }
+    }
+
+    #[test]
+    fn rules_say_the_same_directly_and_as_text() {
+        let values = ["1", "-3", "2.5", "12", "\"ab\"", "\"\\u0061b\"", "\"x\\n\"", "null", "true", "[]", "[1]", "{}"]
+            .into_iter()
+            .chain(["[1, \"a\", {\"k\": []}]", "{\"a\": 1}", "{\"b\": \"x\", \"a\": 1}", "{\"a\": 1, \"a\": 1}"])
+            .chain([
+                "{\"é\": 1}",
+                "{\"\\u00e9\": 1}",
+                "{\"z\": {\"z\": [null, 1e5]}}",
+                "{\"x1\": 1, \"x2\": 1}",
+                "1e3",
+            ]);
+        let texts: Vec<String> = values.map(str::to_owned).collect();
+        let mut accepted = 0;
+        for schema in [
+            "{}",
+            r#"{"type":["integer","string"],"minimum":-2}"#,
+            r#"{"type":"number","exclusiveMinimum":1,"maximum":12.5,"multipleOf":0.5}"#,
+            r#"{"type":"string","pattern":"^[a-c]+$","maxLength":3}"#,
+            r#"{"enum":[1,2.5,"ab",[1],null]}"#,
+            r#"{"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"string"}},"required":["a"]}"#,
+            r#"{"type":"object","properties":{"é":{"type":"integer"}},"additionalProperties":false}"#,
+            r#"{"type":"object","patternProperties":{"^x":{"const":1}},"minProperties":1,"maxProperties":2}"#,
+            r#"{"type":"object","patternProperties":{"^x":{"const":1}},"properties":{"z":{}},"required":["z"]}"#,
+        ] {
+            for (text, [direct, written]) in texts.iter().zip(both(schema, &texts)) {
+                assert_eq!(direct, written, "{text} by {schema}");
+                accepted += usize::from(direct);
+            }
+        }
+        assert!(accepted > 40, "{accepted}");
+    }
+}
