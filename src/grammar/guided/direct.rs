@@ -344,7 +344,7 @@ impl Builder<'_> {
         let pairs = self.at_most(pair, (most - 1) / 2)?;
         self.add(all, pairs.into_iter().collect())?;
         self.add(all, pairs.into_iter().chain([one]).collect())?;
-        if most % 2 == 0 {
+        if most.is_multiple_of(2) {
             let whole = self.exactly(pair, most / 2)??;
             self.add(all, vec![whole])?;
         }
