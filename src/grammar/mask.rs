@@ -40,8 +40,13 @@ impl TokenMask {
 
     /// The tokens of the set, in rising order.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.words.iter().enumerate().flat_map(|(index, &word)| {
-            let mut rest = word;
+        self.iter_where(|_| u32::MAX)
+    }
+
+    /// The tokens that are also in another set, given by its words.
+    pub(super) fn iter_where<'a>(&'a self, words: impl Fn(usize) -> u32 + 'a) -> impl Iterator<Item = u32> + 'a {
+        self.words.iter().enumerate().flat_map(move |(index, &word)| {
+            let mut rest = word & words(index);
             std::iter::from_fn(move || {
                 let bit = rest.trailing_zeros();
                 (bit < 32).then(|| {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::mask::TokenMask;
 use super::schema::same;
 
 /// The arrays of a schema whose items must differ.
@@ -47,12 +48,38 @@ impl UniqueArrays {
     }
 }
 
-/// Follows one text.
+/// Tokens by what they could do to a [`Follower`]: all others it lets through wherever it stands alike.
+#[derive(Debug)]
+pub(super) struct Concerned {
+    /// With a quotation mark.
+    quotes: TokenMask,
+    /// With a mark that can end an item.
+    marks: TokenMask,
+    /// That open an array and go on to its second item.
+    arrays: TokenMask,
+}
+
+impl Concerned {
+    /// Of the tokens with these bytes.
+    pub fn new<'a>(tokens: impl ExactSizeIterator<Item = &'a [u8]>) -> Self {
+        let none = TokenMask::empty(tokens.len());
+        let mut found = Concerned { quotes: none.clone(), marks: none.clone(), arrays: none };
+        for (token, bytes) in (0u32..).zip(tokens) {
+            let sets = [
+                (&mut found.quotes, bytes.contains(&b'"')),
+                (&mut found.marks, bytes.iter().any(|byte| b"\"],}".contains(byte))),
+                (&mut found.arrays, bytes.contains(&b'[') && bytes.contains(&b',')),
+            ];
+            sets.into_iter().filter(|(_, holds)| *holds).for_each(|(set, _)| set.insert(token));
+        }
+        found
+    }
+}
+
+/// Follows one text. A copy costs little, however long the text.
 #[derive(Clone)]
 pub(super) struct Follower {
     arrays: Arc<UniqueArrays>,
-    /// The text from where the outermost array of interest begins.
-    text: Vec<u8>,
     open: Vec<Open>,
     in_string: bool,
     escaped: bool,
@@ -63,19 +90,19 @@ enum Open {
     Array {
         unique: bool,
         /// Items before the one under way.
-        items: Vec<Value>,
-        /// Where the item under way begins.
-        start: Option<usize>,
+        items: Arc<Vec<Value>>,
+        /// The item under way, if the items must differ.
+        item: Vec<u8>,
         /// The texts an item can have.
         texts: Option<Arc<Vec<String>>>,
     },
     Object {
-        key: String,
-        /// Where the key under way begins.
-        start: usize,
+        key: Arc<str>,
+        /// The key under way.
+        begun: Vec<u8>,
         before_value: bool,
         /// The keys that are there, where they are looked at.
-        seen: Vec<String>,
+        seen: Arc<Vec<Arc<str>>>,
     },
 }
 
@@ -85,7 +112,7 @@ pub(super) struct Repeated;
 
 impl Follower {
     pub fn new(arrays: Arc<UniqueArrays>) -> Self {
-        Follower { arrays, text: Vec::new(), open: Vec::new(), in_string: false, escaped: false }
+        Follower { arrays, open: Vec::new(), in_string: false, escaped: false }
     }
 
     /// Whether the bytes may come next, as far as this goes.
@@ -93,18 +120,24 @@ impl Follower {
         self.clone().feed(bytes).is_ok()
     }
 
-    /// Whether a token with these bytes could be refused here at all.
-    pub fn concerns(&self, bytes: &[u8]) -> bool {
-        if self.arrays.keys_once && matches!(self.open.last(), Some(Open::Object { .. })) && bytes.contains(&b'"') {
-            return true;
-        }
-        let inside = self.open.iter().any(|open| matches!(open, Open::Array { unique: true, .. }));
-        if !inside {
-            // Only a token that begins such an array and goes on to its second item.
-            return bytes.contains(&b'[') && bytes.contains(&b',');
-        }
+    /// The tokens of a mask that could be refused here at all.
+    pub fn concerned<'a>(&self, mask: &'a TokenMask, of: &'a Concerned) -> impl Iterator<Item = u32> + use<'a> {
         let listed = matches!(self.open.last(), Some(Open::Array { texts: Some(_), .. }));
-        listed || bytes.iter().any(|byte| b"\"],}".contains(byte))
+        let inside = self.open.iter().any(|open| matches!(open, Open::Array { unique: true, .. }));
+        let keys = self.arrays.keys_once && matches!(self.open.last(), Some(Open::Object { .. }));
+        let (set, also) = match (listed, inside) {
+            (true, _) => (None, None),
+            // Nothing ends in a string but by its end.
+            (_, true) if self.in_string => (Some(&of.quotes), None),
+            (_, true) => (Some(&of.marks), None),
+            // Only a token that begins such an array and goes on to its second item.
+            (_, false) => (Some(&of.arrays), keys.then_some(&of.quotes)),
+        };
+        let words = move |index: usize| match (set, also) {
+            (None, _) => u32::MAX,
+            (Some(set), also) => set.words()[index] | also.map_or(0, |also| also.words()[index]),
+        };
+        mask.iter_where(words)
     }
 
     /// Takes bytes that the engine has allowed.
@@ -113,10 +146,6 @@ impl Follower {
     /// [`Repeated`], with the follower in no useful state.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), Repeated> {
         for &byte in bytes {
-            if self.open.is_empty() && !self.in_string {
-                self.text.clear();
-            }
-            self.text.push(byte);
             self.byte(byte)?;
             self.known()?;
         }
@@ -125,19 +154,19 @@ impl Follower {
 
     fn byte(&mut self, byte: u8) -> Result<(), Repeated> {
         if self.in_string {
+            self.note(byte);
             match byte {
                 _ if self.escaped => self.escaped = false,
                 b'\\' => self.escaped = true,
                 b'"' => {
                     self.in_string = false;
-                    let end = self.text.len();
-                    if let Some(Open::Object { key, start, before_value: true, seen }) = self.open.last_mut() {
-                        *key = serde_json::from_slice(&self.text[*start..end]).unwrap_or_default();
+                    if let Some(Open::Object { key, begun, before_value: true, seen }) = self.open.last_mut() {
+                        *key = serde_json::from_slice::<String>(begun).unwrap_or_default().into();
                         if self.arrays.keys_once {
                             if seen.contains(key) {
                                 return Err(Repeated);
                             }
-                            seen.push(key.clone());
+                            Arc::make_mut(seen).push(Arc::clone(key));
                         }
                     } else {
                         self.complete()?;
@@ -147,16 +176,17 @@ impl Follower {
             }
             return Ok(());
         }
-        let at = self.text.len() - 1;
         match byte {
-            b' ' | b'\n' | b'\r' | b'\t' => {}
+            b' ' | b'\n' | b'\r' | b'\t' => self.note(byte),
             b':' => {
                 if let Some(Open::Object { before_value, .. }) = self.open.last_mut() {
                     *before_value = false;
                 }
+                self.note(byte);
             }
             b',' => {
                 self.end_item()?;
+                self.note(byte);
                 if let Some(Open::Object { before_value, .. }) = self.open.last_mut() {
                     *before_value = true;
                 }
@@ -164,25 +194,30 @@ impl Follower {
             b']' => {
                 self.end_item()?;
                 self.open.pop();
+                self.note(byte);
                 self.complete()?;
             }
             b'}' => {
                 self.open.pop();
+                self.note(byte);
                 self.complete()?;
             }
             byte => {
+                if let Some(Open::Object { begun, before_value: true, .. }) = self.open.last_mut() {
+                    begun.clear();
+                }
+                self.note(byte);
                 match self.open.last_mut() {
-                    Some(Open::Array { start, .. }) => _ = start.get_or_insert(at),
-                    Some(Open::Object { start, before_value: true, .. }) => *start = at,
+                    Some(Open::Array { unique: true, item, .. }) if item.is_empty() => item.push(byte),
                     _ => {}
                 }
                 match byte {
                     b'"' => self.in_string = true,
                     b'{' => self.open.push(Open::Object {
-                        key: String::new(),
-                        start: 0,
+                        key: "".into(),
+                        begun: Vec::new(),
                         before_value: true,
-                        seen: Vec::new(),
+                        seen: Arc::default(),
                     }),
                     b'[' => {
                         let array = self.array();
@@ -195,24 +230,37 @@ impl Follower {
         Ok(())
     }
 
+    /// Appends a byte to the items and the key that it is part of.
+    fn note(&mut self, byte: u8) {
+        for open in &mut self.open {
+            match open {
+                Open::Array { item, .. } if !item.is_empty() => item.push(byte),
+                _ => {}
+            }
+        }
+        if let Some(Open::Object { begun, before_value: true, .. }) = self.open.last_mut() {
+            begun.push(byte);
+        }
+    }
+
     fn array(&self) -> Open {
         let known = match self.open.last() {
             None => self.arrays.root.then_some(&None),
-            Some(Open::Object { key, .. }) => self.arrays.keys.get(key),
+            Some(Open::Object { key, .. }) => self.arrays.keys.get(&**key),
             Some(Open::Array { .. }) => None,
         };
         let texts =
             known.and_then(Option::as_ref).map(|values| Arc::new(values.iter().map(Value::to_string).collect()));
-        Open::Array { unique: known.is_some() || self.arrays.all, items: Vec::new(), start: None, texts }
+        let unique = known.is_some() || self.arrays.all;
+        Open::Array { unique, items: Arc::default(), item: Vec::new(), texts }
     }
 
     /// A string, an object or an array is complete: if it is an item, it must be a new one.
     fn complete(&self) -> Result<(), Repeated> {
         match self.open.last() {
-            Some(Open::Array { unique: true, items, start: Some(start), .. }) => {
-                let item: Option<Value> = serde_json::from_slice(&self.text[*start..]).ok();
-                match item {
-                    Some(item) if items.iter().any(|known| same(known, &item)) => Err(Repeated),
+            Some(Open::Array { unique: true, items, item, .. }) if !item.is_empty() && !items.is_empty() => {
+                match serde_json::from_slice::<Value>(item) {
+                    Ok(item) if items.iter().any(|known| same(known, &item)) => Err(Repeated),
                     _ => Ok(()),
                 }
             }
@@ -222,27 +270,26 @@ impl Follower {
 
     /// The item before a `,` or `]` is complete, whatever it is.
     fn end_item(&mut self) -> Result<(), Repeated> {
-        let end = self.text.len() - 1;
-        if let Some(Open::Array { unique: true, items, start, .. }) = self.open.last_mut()
-            && let Some(start) = start.take()
-            && let Ok(item) = serde_json::from_slice::<Value>(&self.text[start..end])
+        if let Some(Open::Array { unique: true, items, item, .. }) = self.open.last_mut()
+            && let Ok(value) = serde_json::from_slice::<Value>(&std::mem::take(item))
         {
-            if items.iter().any(|known| same(known, &item)) {
+            if items.iter().any(|known| same(known, &value)) {
                 return Err(Repeated);
             }
-            items.push(item);
-        } else if let Some(Open::Array { start, .. }) = self.open.last_mut() {
-            *start = None;
+            Arc::make_mut(items).push(value);
         }
         Ok(())
     }
 
     /// Of a listed item, some value that is not there yet must still be possible.
     fn known(&self) -> Result<(), Repeated> {
-        let Some(Open::Array { items, start: Some(start), texts: Some(texts), .. }) = self.open.last() else {
+        let Some(Open::Array { items, item, texts: Some(texts), .. }) = self.open.last() else {
             return Ok(());
         };
-        let begun = self.text[*start..].trim_ascii_end();
+        if item.is_empty() {
+            return Ok(());
+        }
+        let begun = item.trim_ascii_end();
         let spelled: Vec<String> = items.iter().map(ToString::to_string).collect();
         let fresh = |text: &&String| !spelled.contains(text);
         match texts.iter().filter(fresh).any(|text| text.as_bytes().starts_with(begun)) {

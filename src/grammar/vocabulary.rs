@@ -9,6 +9,7 @@ use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 use super::error::GrammarError;
 use super::guided;
 use super::trie::Trie;
+use super::unique::Concerned;
 
 /// The tokens of a model as bytes. Built once per model by the engine and shared.
 ///
@@ -22,6 +23,7 @@ pub struct Vocabulary {
     trie: OnceLock<Trie>,
     single: OnceLock<[bool; 256]>,
     closers: OnceLock<Vec<u32>>,
+    concerned: OnceLock<Concerned>,
     factory: OnceLock<Result<ParserFactory, String>>,
 }
 
@@ -51,6 +53,7 @@ impl Vocabulary {
             trie: OnceLock::new(),
             single: OnceLock::new(),
             closers: OnceLock::new(),
+            concerned: OnceLock::new(),
             factory: OnceLock::new(),
         }
     }
@@ -183,6 +186,11 @@ impl Vocabulary {
             let short = |id: &u32| self.piece(*id).len() <= 3 && self.piece(*id).iter().all(closes);
             (0..self.len() as u32).filter(|id| self.is_text(*id)).filter(short).collect()
         })
+    }
+
+    /// The tokens by what they could do to arrays whose items must differ.
+    pub(super) fn concerned(&self) -> &Concerned {
+        self.concerned.get_or_init(|| Concerned::new(self.pieces.iter().map(Vec::as_slice)))
     }
 
     /// The same tokens in the form `llguidance` wants.

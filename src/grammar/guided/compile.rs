@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-use llguidance::api::TopLevelGrammar;
+use llguidance::api::{GrammarInit, TopLevelGrammar};
 use llguidance::{Matcher, ParserFactory};
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ use super::super::schema::{self, KeyOrder, Rewritten, SchemaMode, SchemaNote};
 use super::super::tools::{self, ToolCalls};
 use super::super::unique::UniqueArrays;
 use super::super::vocabulary::Vocabulary;
-use super::Template;
+use super::{Template, direct};
 
 /// White space that may stand between two parts of a JSON value: none, one blank, or a new line with indentation.
 ///
@@ -63,15 +63,20 @@ pub(in super::super) fn from_schema(
     })
 }
 
-type Ready = (TopLevelGrammar, Matcher, usize);
+type Ready = (GrammarInit, Matcher, usize);
 
 /// As rules with keys in any order, if that is wanted and can be; else as a schema with keys in its order.
 fn compile(factory: &ParserFactory, plan: &mut schema::Plan, order: KeyOrder) -> Result<Ready, GrammarError> {
     if order == KeyOrder::Any {
         if let Some(rules) = plan.rules(&options()) {
+            if let Some(grammar) = direct::build(&rules, ESCAPES, factory.limits())
+                && let Ok(matcher) = parser(factory, &grammar)
+            {
+                return Ok((grammar, matcher, rules.size()));
+            }
             let text = rules.text(str::to_owned);
             let size = text.len();
-            let grammar = TopLevelGrammar::from_lark(text);
+            let grammar = GrammarInit::Serialized(TopLevelGrammar::from_lark(text));
             if let Ok(matcher) = parser(factory, &grammar) {
                 return Ok((grammar, matcher, size));
             }
@@ -87,18 +92,18 @@ fn compile(factory: &ParserFactory, plan: &mut schema::Plan, order: KeyOrder) ->
 }
 
 /// The engine's form of a rewritten schema.
-fn grammar(schema: Value) -> TopLevelGrammar {
+fn grammar(schema: Value) -> GrammarInit {
     let mut schema = match schema {
         Value::Object(object) => object,
         // Options can only be attached to an object.
         other => serde_json::Map::from_iter([("allOf".to_owned(), json!([other]))]),
     };
     schema.insert("x-guidance".to_owned(), options());
-    TopLevelGrammar::from_json_schema(Value::Object(schema))
+    GrammarInit::Serialized(TopLevelGrammar::from_json_schema(Value::Object(schema)))
 }
 
 /// How the engine is to read schemas.
-fn options() -> Value {
+pub(super) fn options() -> Value {
     json!({
         "whitespace_flexible": true,
         "whitespace_pattern": WHITESPACE,
@@ -135,16 +140,12 @@ pub(in super::super) fn from_calls(
 }
 
 /// With arguments in any order if that can be, else in the order of their schemas.
-fn compile_calls(
-    factory: &ParserFactory,
-    calls: &ToolCalls,
-    plans: &[schema::Plan],
-) -> Result<(TopLevelGrammar, Matcher, usize), GrammarError> {
+fn compile_calls(factory: &ParserFactory, calls: &ToolCalls, plans: &[schema::Plan]) -> Result<Ready, GrammarError> {
     let rules: Option<Vec<schema::Rules>> = plans.iter().map(|plan| plan.rules(&options())).collect();
     if let Some(rules) = rules {
         let text = tools::grammar_of_rules(calls, &rules);
         let size = text.len();
-        let grammar = TopLevelGrammar::from_lark(text);
+        let grammar = GrammarInit::Serialized(TopLevelGrammar::from_lark(text));
         if let Ok(matcher) = parser(factory, &grammar) {
             return Ok((grammar, matcher, size));
         }
@@ -152,7 +153,7 @@ fn compile_calls(
     let schemas: Vec<Value> = plans.iter().map(|plan| plan.schema().0).collect();
     let text = tools::grammar(calls, &schemas, &options());
     let size = text.len();
-    let grammar = TopLevelGrammar::from_lark(text);
+    let grammar = GrammarInit::Serialized(TopLevelGrammar::from_lark(text));
     let matcher = parser(factory, &grammar)?;
     Ok((grammar, matcher, size))
 }
@@ -186,8 +187,9 @@ pub(super) fn on_a_large_stack<T: Send>(
     })
 }
 
-pub(super) fn parser(factory: &ParserFactory, grammar: &TopLevelGrammar) -> Result<Matcher, GrammarError> {
-    let parser = factory.create_parser(grammar.clone()).map_err(|error| refusal(&format!("{error:#}")))?;
+pub(super) fn parser(factory: &ParserFactory, grammar: &GrammarInit) -> Result<Matcher, GrammarError> {
+    let parser =
+        factory.create_parser_from_init_default(grammar.clone()).map_err(|error| refusal(&format!("{error:#}")))?;
     let matcher = Matcher::new(Ok(parser));
     match matcher.get_error() {
         Some(error) => Err(refusal(&error)),

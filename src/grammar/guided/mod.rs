@@ -5,10 +5,11 @@
 //! Once a matcher of `llguidance` has failed it stays failed, and so does ours.
 
 mod compile;
+mod direct;
 
 use std::sync::{Arc, OnceLock};
 
-use llguidance::api::{StopReason, TopLevelGrammar};
+use llguidance::api::{GrammarInit, StopReason};
 use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
 
@@ -31,7 +32,7 @@ const RENEW: usize = 4;
 /// A compiled schema.
 pub(super) struct Template {
     vocabulary: Arc<Vocabulary>,
-    grammar: TopLevelGrammar,
+    grammar: GrammarInit,
     /// Never advanced; every sequence gets a copy with caches of its own.
     matcher: Matcher,
     /// The same over single bytes, for [`Template::matches`].
@@ -227,7 +228,7 @@ impl Guided {
         };
         if let Some(follower) = &self.follower {
             let piece = |token: &u32| self.vocabulary.piece(*token);
-            let concerned = mask.iter().filter(|token| follower.concerns(piece(token)));
+            let concerned = follower.concerned(&mask, self.vocabulary.concerned());
             let refused: Vec<u32> = concerned.filter(|token| !follower.allows(piece(token))).collect();
             refused.into_iter().for_each(|token| mask.remove(token));
         }

@@ -43,6 +43,14 @@ pub(super) use ends::{Ends, Track};
 pub(super) use holds::same;
 pub(super) use write::{Plan, Rules};
 
+/// What rules are made of, for the engine's side.
+pub(super) mod rules {
+    pub(in super::super) use super::number::decimal_of;
+    pub(in super::super) use super::write::numbers;
+    pub(in super::super) use super::write::spell::{CHARACTER, KEY_CHARACTER};
+    pub(in super::super) use super::write::words::{Choice, Compared, Item, Rules, Step, When, Word};
+}
+
 /// What to do with a keyword that cannot be enforced token by token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum SchemaMode {

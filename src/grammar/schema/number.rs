@@ -214,7 +214,7 @@ fn gcd(a: u64, b: u64) -> u64 {
 }
 
 /// A number's text as digits and decimal places; none for those with too many.
-pub(super) fn decimal_of(text: &str) -> Option<(i128, u32)> {
+pub(in super::super) fn decimal_of(text: &str) -> Option<(i128, u32)> {
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
         None => (text, 0),

@@ -200,3 +200,16 @@ fn arguments_of_tools_come_in_any_order_and_their_items_differ() {
         assert_ne!(verdict(&text), MatchResult::Complete, "{text}");
     }
 }
+
+#[test]
+fn keys_that_patterns_name_are_not_asked_for_when_none_is_left() {
+    let text = r#"{"type":"object","patternProperties":{"^[a-d]$":true},"additionalProperties":false,
+        "required":["d"],"minProperties":2}"#;
+    let compiled = compile(schema(text)).unwrap();
+    check(&compiled, &[r#"{"d": 1, "a": 2}"#, r#"{"c": 1, "a": 2, "d": 3}"#], &[r#"{"d": 1}"#, r#"{"a": 1, "b": 1}"#]);
+    let mut matcher = compiled.matcher();
+    matcher.accept_bytes(br#"{"a": 1, "b": 2, "d": 3"#).unwrap();
+    assert!(matcher.allows_bytes(b",").unwrap());
+    matcher.accept_bytes(br#", "c": 4"#).unwrap();
+    assert!(!matcher.allows_bytes(b",").unwrap() && matcher.allows_bytes(b"}").unwrap());
+}

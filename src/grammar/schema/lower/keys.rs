@@ -14,6 +14,8 @@ use super::Lowering;
 const OVERLAPPING: usize = 5;
 /// Names that are written out one by one.
 const LISTED: usize = 64;
+/// Names that patterns stand for and that are written out where keys are counted.
+const COUNTED: usize = 8;
 
 /// Keys that are not named: by pattern, then all others.
 pub(super) struct Cells {
@@ -60,6 +62,20 @@ impl Lowering<'_, '_> {
             }
             rest = Id::FALSE;
             names.clear();
+        }
+        // Where keys are counted, it must be seen that none is left.
+        if rest == Id::FALSE && object.min > object.required.len() as u64 && names.is_empty() {
+            let mut listed: Option<Vec<String>> = Some(Vec::new());
+            for (pattern, _) in &cells {
+                let list = pattern.automaton()?.list(COUNTED);
+                listed = listed.zip(list).map(|(mut all, list)| {
+                    all.extend(list);
+                    all
+                });
+            }
+            if let Some(names) = listed.filter(|names| !names.is_empty() && names.len() <= COUNTED) {
+                return Ok(Cells { patterns: Vec::new(), rest, names });
+            }
         }
         let mut patterns = Vec::new();
         for (pattern, node) in cells {

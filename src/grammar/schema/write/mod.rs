@@ -3,10 +3,12 @@
 //! Alternatives that no finite value satisfies are left out first: the least set of nodes that some value satisfies is
 //! found from below, so a schema that demands itself without end is found too.
 
+pub(in super::super) mod numbers;
 mod object;
 mod rules;
 mod schema;
-mod spell;
+pub(in super::super) mod spell;
+pub(in super::super) mod words;
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,7 +21,7 @@ use super::graph::{Expr, Graph, Id};
 use super::lower::{Low, Lowering};
 use super::part::Kind;
 use super::{SchemaMode, SchemaNote, refuse};
-pub(in super::super) use rules::Rules;
+pub(in super::super) use words::Rules;
 
 /// Keywords from which a missing `type` is read, with that type.
 const TELLING: &[(&str, Kind)] = &[

@@ -7,8 +7,9 @@ use serde_json::{Map, Value, json};
 use super::super::graph::Id;
 use super::super::lower::LowObj;
 use super::super::pattern::Pattern;
-use super::rules::Writer;
+use super::rules::{Writer, just};
 use super::spell;
+use super::words::{Bits, Choice, Compared, Item, Step, When, Word};
 
 /// Bits of the number that rules carry.
 const BITS: usize = 64;
@@ -18,17 +19,17 @@ const COUNTED: u64 = 1 << 20;
 /// What can stand in an object.
 struct Members {
     /// Key and value of the named ones that can be there, the required first.
-    named: Vec<(String, String)>,
+    named: Vec<(Item, Item)>,
     required: usize,
     /// Key and value of the others.
-    unnamed: Vec<(String, String)>,
+    unnamed: Vec<(Item, Item)>,
     /// Least and greatest number of the others.
     min: u64,
     max: Option<u64>,
 }
 
 impl Writer<'_> {
-    pub(super) fn object(&mut self, object: &LowObj) -> Option<String> {
+    pub(super) fn object(&mut self, object: &LowObj) -> Option<Item> {
         let mut named: Vec<(&str, Id, bool)> = Vec::new();
         for (name, id) in &object.props {
             if self.plan.is_alive(*id) {
@@ -52,17 +53,17 @@ impl Writer<'_> {
             max: object.max.map(|max| max.saturating_sub(required as u64)),
         };
         for (name, id, _) in named {
-            let key = self.shared("K", spell::exactly(name));
+            let key = self.word(spell::exactly(name));
             members.named.push((key, self.node(id)?));
         }
         self.members(members)
     }
 
     /// An object and no other, its keys in any order.
-    pub(super) fn constant(&mut self, entries: &Map<String, Value>) -> Option<String> {
+    pub(super) fn constant(&mut self, entries: &Map<String, Value>) -> Option<Item> {
         let mut named = Vec::new();
         for (name, value) in entries {
-            let key = self.shared("K", spell::exactly(name));
+            let key = self.word(spell::exactly(name));
             named.push((key, self.values(std::slice::from_ref(value))?));
         }
         let required = named.len();
@@ -70,7 +71,7 @@ impl Writer<'_> {
     }
 
     /// The keys that are not named, with their values.
-    fn unnamed(&mut self, object: &LowObj) -> Option<Vec<(String, String)>> {
+    fn unnamed(&mut self, object: &LowObj) -> Option<Vec<(Item, Item)>> {
         let names: Vec<&str> = object.props.iter().map(|(name, _)| name.as_str()).collect();
         let mut found = Vec::new();
         let mut patterns = Vec::new();
@@ -91,7 +92,7 @@ impl Writer<'_> {
                     None => continue,
                 },
             };
-            let key = self.json(json!({"type": "string", "pattern": source}), false);
+            let key = self.leaf(&json!({"type": "string", "pattern": source}), false);
             found.push((key, value));
         }
         let Some(value) = self.node(object.rest) else { return Some(found) };
@@ -100,99 +101,83 @@ impl Writer<'_> {
                 patterns.push(Rc::new(Pattern::literals(&names)));
             }
             match Pattern::combined(&[], &patterns).ok()? {
-                Some(others) => self.json(json!({"type": "string", "pattern": others.source()}), false),
+                Some(others) => self.leaf(&json!({"type": "string", "pattern": others.source()}), false),
                 None => return Some(found),
             }
         } else {
-            let any = self.shared("K", spell::any_key());
-            let taken: Vec<String> = names.iter().map(|name| self.shared("K", spell::exactly(name))).collect();
-            match taken.is_empty() {
-                true => any,
-                false => self.shared("R", format!("{any} & ~({})", taken.join(" | "))),
-            }
+            let taken: Vec<Word> = names.iter().map(|name| spell::exactly(name)).collect();
+            self.word(match taken.is_empty() {
+                true => spell::any_key(),
+                false => Word::Without(Box::new(spell::any_key()), taken),
+            })
         };
         found.push((key, value));
         Some(found)
     }
 
-    fn members(&mut self, members: Members) -> Option<String> {
+    fn members(&mut self, members: Members) -> Option<Item> {
         let Members { named, required, unnamed, min, max } = members;
-        let name = self.name("o");
+        let name = self.rule(false);
         if unnamed.is_empty() && min > 0 {
             return None;
         }
         let max = max.filter(|max| *max < COUNTED);
         let bounded = !unnamed.is_empty() && (min > 0 || max.is_some());
+        let (open, close, comma, colon) = (Item::Mark("{"), Item::Mark("}"), Item::Mark(","), Item::Mark(":"));
         if named.is_empty() && !bounded {
-            let options: Vec<String> = unnamed.iter().map(|(key, value)| format!("{key} \":\" {value}")).collect();
-            if options.is_empty() {
-                self.rule(&name, "\"{\" \"}\"");
-                return Some(name);
+            let mut choices = vec![just(vec![open.clone(), close.clone()])];
+            if !unnamed.is_empty() {
+                let one = self.rule(false);
+                let member = |(key, value)| just(vec![key, colon.clone(), value]);
+                self.fill(one, unnamed.into_iter().map(member).collect());
+                let one = Item::Rule(one, Step::None);
+                let more = Item::More(vec![comma, one.clone()], 0, None);
+                choices.push(just(vec![open, one, more, close]));
             }
-            let one = self.name("m");
-            self.rule(&one, &options.join(" | "));
-            self.rule(&name, &format!("\"{{\" \"}}\" | \"{{\" {one} (\",\" {one})* \"}}\""));
-            return Some(name);
+            self.fill(name, choices);
+            return Some(Item::Rule(name, Step::None));
         }
         let slots = Slots::new(named.len(), required, bounded.then(|| min.max(max.unwrap_or(0))))?;
-        let (first, next, key) = (self.name("f"), self.name("t"), self.name("k"));
-        let mut options = Vec::new();
-        for (index, (token, value)) in named.iter().enumerate() {
-            let (free, step) = slots.take(index);
-            options.push(match step {
-                Step::Set(bit) => format!("{token} \":\" {value} {next}::set_bit({bit}) %if {free}"),
-                Step::Count { clear, set } => {
+        let (first, next, key) = (self.rule(true), self.rule(true), self.rule(true));
+        let mut choices = Vec::new();
+        for (index, (token, value)) in named.into_iter().enumerate() {
+            let (when, change) = slots.take(index);
+            let items = match change {
+                Change::Set(bit) => vec![token, colon.clone(), value, Item::Rule(next, Step::Or(1 << bit))],
+                Change::Count { clear, set } => {
                     // Not as a rule of its own for the second step alone: the engine loses the first one then.
-                    let rest = self.name("c");
-                    self.rule(&format!("{rest}::_"), &format!("\":\" {value} {next}::bit_or({set:#x})"));
-                    format!("{token} {rest}::bit_and({clear:#x}) %if {free}")
+                    let rest = self.rule(true);
+                    self.fill(rest, vec![just(vec![colon.clone(), value, Item::Rule(next, Step::Or(set))])]);
+                    vec![token, Item::Rule(rest, Step::And(clear))]
                 }
-            });
+            };
+            choices.push(Choice { items, when });
         }
-        let mut room = Vec::new();
-        let step = match slots.count {
-            Some((from, to)) => {
-                if let Some(max) = max {
-                    room.push(format!("lt([{from}:{to}], {max})"));
-                }
-                format!("incr([{from}:{to}])")
-            }
-            None => "_".to_owned(),
-        };
+        let room = slots.count.zip(max).map(|(bits, max)| When::Is(bits, Compared::Less, max));
+        let step = slots.count.map_or(Step::Keep, Step::Count);
         for (token, value) in &unnamed {
-            let condition = if room.is_empty() { String::new() } else { format!(" %if {}", all(&room)) };
-            options.push(format!("{token} \":\" {value} {next}::{step}{condition}"));
+            let items = vec![token.clone(), colon.clone(), value.clone(), Item::Rule(next, step)];
+            choices.push(Choice { items, when: room.clone().unwrap_or(When::ALWAYS) });
         }
         let mut closing = slots.complete();
-        if let (Some((from, to)), true) = (slots.count, min > 0) {
-            closing.push(format!("ge([{from}:{to}], {min})"));
+        if let (Some(bits), true) = (slots.count, min > 0) {
+            closing.push(When::Is(bits, Compared::AtLeast, min));
         }
-        let close = match closing.is_empty() {
-            true => "\"}\"".to_owned(),
-            false => format!("\"}}\" %if {}", all(&closing)),
-        };
+        let close = Choice { items: vec![close], when: When::All(closing) };
         // After a comma there must be a key.
-        let left = match (unnamed.is_empty(), room.first()) {
-            (true, _) => format!(" %if {}", slots.some_left()),
-            (false, Some(room)) if named.is_empty() => format!(" %if {room}"),
-            (false, Some(room)) => format!(" %if or({}, {room})", slots.some_left()),
-            (false, None) => String::new(),
+        let left = match (unnamed.is_empty(), room) {
+            (true, _) => slots.some_left(),
+            (false, Some(room)) if slots.single + slots.later == 0 => room,
+            (false, Some(room)) => When::Either(Box::new(slots.some_left()), Box::new(room)),
+            (false, None) => When::ALWAYS,
         };
-        self.rule(&format!("{key}::_"), &options.join(" | "));
-        self.rule(&format!("{first}::_"), &format!("{close} | {key}::_"));
-        self.rule(&format!("{next}::_"), &format!("{close} | \",\" {key}::_{left}"));
-        self.rule(&name, &format!("\"{{\" {first}::0"));
-        Some(name)
+        let keep = |number| Item::Rule(number, Step::Keep);
+        self.fill(key, choices);
+        self.fill(first, vec![close.clone(), just(vec![keep(key)])]);
+        self.fill(next, vec![close, Choice { items: vec![comma, keep(key)], when: left }]);
+        self.fill(name, vec![just(vec![open, Item::Rule(first, Step::Zero)])]);
+        Some(Item::Rule(name, Step::None))
     }
-}
-
-/// All of these conditions.
-fn all(conditions: &[String]) -> String {
-    let (last, before) = match conditions.split_last() {
-        Some(split) => split,
-        None => return "true".to_owned(),
-    };
-    before.iter().rev().fold(last.clone(), |all, one| format!("and({one}, {all})"))
 }
 
 /// Where the number keeps what: a bit for each named key, and where there are too many, a counter for the last ones,
@@ -206,12 +191,12 @@ struct Slots {
     later_required: usize,
     later: usize,
     /// Bits of the counter of the others.
-    order: (usize, usize),
-    count: Option<(usize, usize)>,
+    order: Bits,
+    count: Option<Bits>,
 }
 
 /// What taking a key does to the number.
-enum Step {
+enum Change {
     Set(usize),
     Count { clear: u64, set: u64 },
 }
@@ -237,44 +222,46 @@ impl Slots {
     }
 
     /// When the key may come, and what it does.
-    fn take(&self, index: usize) -> (String, Step) {
+    fn take(&self, index: usize) -> (When, Change) {
         let Some(at) = index.checked_sub(self.single) else {
-            return (format!("bit_clear({index})"), Step::Set(index));
+            return (When::clear(index), Change::Set(index));
         };
         let (from, to) = self.order;
-        let condition = match at < self.later_required {
-            true => format!("eq([{from}:{to}], {at})"),
-            false if self.later_required == 0 => format!("le([{from}:{to}], {at})"),
-            false => format!("and(ge([{from}:{to}], {}), le([{from}:{to}], {at}))", self.later_required),
+        let (at, required) = (at as u64, self.later_required as u64);
+        let condition = match at < required {
+            true => When::Is(self.order, Compared::Equal, at),
+            false if required == 0 => When::Is(self.order, Compared::AtMost, at),
+            false => When::All(vec![
+                When::Is(self.order, Compared::AtLeast, required),
+                When::Is(self.order, Compared::AtMost, at),
+            ]),
         };
         let mask = ((1u64 << (to - from)) - 1) << from;
-        (condition, Step::Count { clear: !mask, set: (at as u64 + 1) << from })
+        (condition, Change::Count { clear: !mask, set: (at + 1) << from })
     }
 
     /// That the required ones are there.
-    fn complete(&self) -> Vec<String> {
+    fn complete(&self) -> Vec<When> {
         let mut conditions = Vec::new();
         if self.single_required > 0 {
-            conditions.push(format!("is_ones([0:{}])", self.single_required));
+            conditions.push(When::ones(self.single_required));
         }
         if self.later_required > 0 {
-            let (from, to) = self.order;
-            conditions.push(format!("ge([{from}:{to}], {})", self.later_required));
+            conditions.push(When::Is(self.order, Compared::AtLeast, self.later_required as u64));
         }
         conditions
     }
 
     /// That some named key may still come.
-    fn some_left(&self) -> String {
-        let (from, to) = self.order;
-        let later = format!("lt([{from}:{to}], {})", self.later);
+    fn some_left(&self) -> When {
+        let later = When::Is(self.order, Compared::Less, self.later as u64);
         if self.single == 0 {
             return later;
         }
-        let single = format!("not(is_ones([0:{}]))", self.single);
+        let single = When::Not(Box::new(When::ones(self.single)));
         match self.later {
             0 => single,
-            _ => format!("or({single}, {later})"),
+            _ => When::Either(Box::new(single), Box::new(later)),
         }
     }
 }

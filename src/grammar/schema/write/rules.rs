@@ -10,180 +10,185 @@ use serde_json::{Map, Value, json};
 
 use super::super::graph::Id;
 use super::super::lower::Low;
+use super::words::{Choice, Item, Rule, Rules, Step, When, Word};
 use super::{Plan, spell};
 
-/// Rules, and what helps to finish.
-#[derive(Debug, Clone, PartialEq)]
-pub(in super::super::super) struct Rules {
-    /// What stands in front: how white space is read.
-    head: String,
-    /// The rule of a whole value.
-    root: String,
-    rules: String,
-}
-
-impl Rules {
-    /// The grammar, in the engine's language (Lark's), with `start` around the name of the rule of a whole value.
-    pub fn text(&self, start: impl Fn(&str) -> String) -> String {
-        format!("{}\nstart: {}\n{}", self.head, start(&self.root), self.rules)
-    }
-}
-
-/// Bytes of rules.
-const LONGEST: usize = 4 << 20;
+/// Parts of rules.
+const MOST: usize = 400_000;
 /// Largest number of repetitions; beyond it there is no bound.
 const REPEATED: u64 = 1_000_000_000;
 
 pub(super) fn write(plan: &Plan, options: &Value) -> Option<Rules> {
     let mut writer = Writer {
         plan,
-        options,
-        text: String::new(),
-        names: HashMap::new(),
+        words: Vec::new(),
+        rules: Vec::new(),
+        numbers: HashMap::new(),
         pending: VecDeque::new(),
-        known: HashMap::new(),
-        fresh: 0,
+        known_words: HashMap::new(),
+        known_rules: HashMap::new(),
+        size: 0,
     };
     let root = writer.node(plan.root)?;
     while let Some(id) = writer.pending.pop_front() {
-        let mut options = Vec::new();
+        let mut choices = Vec::new();
         for part in plan.nodes.get(&id)? {
-            options.push(writer.part(part)?);
+            let item = writer.part(part)?;
+            choices.push(just(vec![item]));
         }
-        let name = writer.names[&id].clone();
-        writer.rule(&name, &options.join(" | "));
-        if writer.text.len() > LONGEST {
+        let number = writer.numbers[&id];
+        writer.fill(number, choices);
+        if writer.size > MOST {
             return None;
         }
     }
-    let space = options["whitespace_pattern"].as_str()?;
-    let head = format!("%llguidance {{\"ignore_once\":true}}\n%ignore /{space}/");
-    Some(Rules { head, root, rules: writer.text })
+    let mut value = options.clone();
+    value["json_allowed_escapes"] = "nrbtf\\\"u".into();
+    value["json_allow_general_unicode_escapes"] = true.into();
+    Some(Rules {
+        space: options["whitespace_pattern"].as_str()?.to_owned(),
+        root,
+        words: writer.words,
+        rules: writer.rules,
+        options: [value.to_string(), options.to_string()],
+    })
+}
+
+/// A choice without a condition.
+pub(super) fn just(items: Vec<Item>) -> Choice {
+    Choice { items, when: When::ALWAYS }
 }
 
 pub(super) struct Writer<'p> {
     pub plan: &'p Plan,
-    /// The engine's options for schemas.
-    options: &'p Value,
-    text: String,
-    names: HashMap<Id, String>,
+    words: Vec<Word>,
+    rules: Vec<Rule>,
+    numbers: HashMap<Id, usize>,
     pending: VecDeque<Id>,
-    /// Names of rules and terminals, by what they say.
-    known: HashMap<String, String>,
-    fresh: usize,
+    known_words: HashMap<Word, usize>,
+    known_rules: HashMap<Vec<Choice>, usize>,
+    size: usize,
 }
 
 impl Writer<'_> {
-    /// The rule of a node; `None` if nothing satisfies it.
-    pub fn node(&mut self, id: Id) -> Option<String> {
+    /// A node's value; `None` if nothing satisfies it.
+    pub fn node(&mut self, id: Id) -> Option<Item> {
         if id == Id::TRUE {
-            return Some(self.json(json!({}), true));
+            return Some(Item::Any);
         }
         if !self.plan.is_alive(id) {
             return None;
         }
-        if let Some(name) = self.names.get(&id) {
-            return Some(name.clone());
-        }
-        let name = self.name("n");
-        self.names.insert(id, name.clone());
-        self.pending.push_back(id);
-        Some(name)
-    }
-
-    /// A name that no rule has.
-    pub fn name(&mut self, kind: &str) -> String {
-        self.fresh += 1;
-        format!("{kind}{}", self.fresh)
-    }
-
-    pub fn rule(&mut self, name: &str, body: &str) {
-        self.text.push_str(name);
-        self.text.push_str(": ");
-        self.text.push_str(body);
-        self.text.push('\n');
-    }
-
-    /// The rule or terminal that says this, made when it is new.
-    pub fn shared(&mut self, kind: &str, body: String) -> String {
-        if let Some(name) = self.known.get(&body) {
-            return name.clone();
-        }
-        let name = self.name(kind);
-        self.rule(&name, &body);
-        self.known.insert(body, name.clone());
-        name
-    }
-
-    /// A schema without objects of ours, left to the engine. `value`: a value, where strings may be spelled in any way;
-    /// otherwise a key.
-    pub fn json(&mut self, schema: Value, value: bool) -> String {
-        let mut schema = match schema {
-            Value::Object(object) => object,
-            other => Map::from_iter([("allOf".to_owned(), json!([other]))]),
+        let number = match self.numbers.get(&id) {
+            Some(&number) => number,
+            None => {
+                let number = self.rule(false);
+                self.numbers.insert(id, number);
+                self.pending.push_back(id);
+                number
+            }
         };
-        let mut options = self.options.clone();
-        if value {
-            options["json_allowed_escapes"] = "nrbtf\\\"u".into();
-            options["json_allow_general_unicode_escapes"] = true.into();
-        }
-        schema.insert("x-guidance".to_owned(), options);
-        self.shared("j", format!("%json {}", Value::Object(schema)))
+        Some(Item::Rule(number, Step::None))
     }
 
-    fn part(&mut self, part: &Low) -> Option<String> {
+    /// A rule that is filled later.
+    pub fn rule(&mut self, counts: bool) -> usize {
+        self.rules.push(Rule { counts, choices: Vec::new() });
+        self.rules.len() - 1
+    }
+
+    pub fn fill(&mut self, number: usize, choices: Vec<Choice>) {
+        self.size += choices.iter().map(|choice| 1 + choice.items.len()).sum::<usize>();
+        self.rules[number].choices = choices;
+    }
+
+    /// The rule that says this, made when it is new.
+    fn shared(&mut self, choices: Vec<Choice>) -> Item {
+        if let Some(&number) = self.known_rules.get(&choices) {
+            return Item::Rule(number, Step::None);
+        }
+        let number = self.rule(false);
+        self.known_rules.insert(choices.clone(), number);
+        self.fill(number, choices);
+        Item::Rule(number, Step::None)
+    }
+
+    /// The terminal that says this, made when it is new.
+    pub fn word(&mut self, word: Word) -> Item {
+        if let Some(&number) = self.known_words.get(&word) {
+            return Item::Word(number);
+        }
+        let number = self.words.len();
+        self.size += 1;
+        self.known_words.insert(word.clone(), number);
+        self.words.push(word);
+        Item::Word(number)
+    }
+
+    /// A schema without subschemas.
+    pub fn leaf(&mut self, schema: &Value, value: bool) -> Item {
+        self.word(Word::Leaf { schema: schema.to_string(), value })
+    }
+
+    fn part(&mut self, part: &Low) -> Option<Item> {
         match part {
             Low::Values(values) => self.values(values),
-            Low::Leaf(leaf) => Some(self.leaf(leaf)),
+            Low::Leaf(leaf) => Some(self.simple(leaf)),
             Low::Array { prefix, rest, min, max, .. } => self.array(prefix, *rest, *min, *max),
             Low::Object(object) => self.object(object),
         }
     }
 
-    fn leaf(&mut self, leaf: &Value) -> String {
+    fn simple(&mut self, leaf: &Value) -> Item {
         let plain = |object: &Map<String, Value>| {
             object.get("type").is_some_and(|kind| kind == "string")
                 && object.keys().all(|key| matches!(&key[..], "type" | "minLength" | "maxLength"))
         };
-        match leaf {
-            Value::Object(object) if plain(object) => {
-                let bound = |key: &str| object.get(key).and_then(Value::as_u64);
-                self.shared("S", spell::any(bound("minLength").unwrap_or(0), bound("maxLength")))
-            }
-            _ => self.json(leaf.clone(), true),
+        if let Value::Object(object) = leaf
+            && plain(object)
+        {
+            let bound =
+                |key: &str| object.get(key).and_then(Value::as_u64).map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+            return self.word(spell::any(bound("minLength").unwrap_or(0), bound("maxLength")));
         }
+        self.leaf(leaf, true)
     }
 
-    pub(super) fn values(&mut self, values: &[Value]) -> Option<String> {
+    pub(super) fn values(&mut self, values: &[Value]) -> Option<Item> {
         let mut options = Vec::new();
         let (mut texts, mut others) = (Vec::new(), Vec::new());
         for value in values {
             match value {
                 Value::String(text) => texts.push(spell::exactly(text)),
-                Value::Null | Value::Bool(_) => texts.push(spell::literal(&value.to_string())),
+                Value::Null | Value::Bool(_) => texts.push(Word::Text(value.to_string())),
                 Value::Number(_) => others.push(value.clone()),
                 Value::Array(items) => {
-                    let items: Option<Vec<String>> =
-                        items.iter().map(|item| self.values(std::slice::from_ref(item))).collect();
-                    let items: Vec<String> = items?.into_iter().map(|item| format!("({item})")).collect();
-                    options.push(format!("\"[\" {} \"]\"", items.join(" \",\" ")));
+                    let mut row = vec![Item::Mark("[")];
+                    for (index, item) in items.iter().enumerate() {
+                        row.extend((index > 0).then_some(Item::Mark(",")));
+                        row.push(self.values(std::slice::from_ref(item))?);
+                    }
+                    row.push(Item::Mark("]"));
+                    options.push(row);
                 }
-                Value::Object(entries) => options.push(self.constant(entries)?),
+                Value::Object(entries) => options.push(vec![self.constant(entries)?]),
             }
         }
         if !texts.is_empty() {
-            options.push(self.shared("V", texts.join(" | ")));
+            let word = if texts.len() == 1 { texts.remove(0) } else { Word::Either(texts) };
+            options.push(vec![self.word(word)]);
         }
         if !others.is_empty() {
-            options.push(self.json(json!({"enum": others}), true));
+            options.push(vec![self.leaf(&json!({"enum": others}), true)]);
         }
-        match options.len() {
-            0 => None,
-            _ => Some(self.shared("v", options.join(" | "))),
+        match &mut options[..] {
+            [] => None,
+            [row] if row.len() == 1 => row.pop(),
+            _ => Some(self.shared(options.into_iter().map(just).collect())),
         }
     }
 
-    fn array(&mut self, prefix: &[Id], rest: Id, min: u64, max: Option<u64>) -> Option<String> {
+    fn array(&mut self, prefix: &[Id], rest: Id, min: u64, max: Option<u64>) -> Option<Item> {
         let mut items = Vec::new();
         for id in prefix.iter().take(max.map_or(usize::MAX, |max| max as usize)) {
             match self.node(*id) {
@@ -199,34 +204,36 @@ impl Writer<'_> {
             return None;
         }
         // So many more, each with a comma in front.
-        let more = |item: &str, low: u64, high: Option<u64>| match (low, high.filter(|high| *high < REPEATED)) {
-            (_, Some(0)) => String::new(),
-            (0, None) => format!("(\",\" {item})*"),
-            (low, None) => format!("(\",\" {item}){{{low},}}"),
-            (low, Some(high)) => format!("(\",\" {item}){{{low},{high}}}"),
+        let more = |item: Item, low: u64, high: Option<u64>| match high.filter(|high| *high < REPEATED) {
+            Some(0) => None,
+            high => Some(Item::More(vec![Item::Mark(","), item], low, high)),
         };
-        let name = self.name("a");
+        let name = self.rule(false);
         if items.is_empty() {
-            let body = match rest {
-                None => "\"[\" \"]\"".to_owned(),
-                Some(item) => {
-                    let tail = more(&item, low.saturating_sub(1), high.map(|high| high - 1));
-                    let empty = if low == 0 { "\"[\" \"]\" | " } else { "" };
-                    format!("{empty}\"[\" {item} {tail} \"]\"")
-                }
-            };
-            self.rule(&name, &body);
-            return Some(name);
+            let mut choices = Vec::new();
+            if low == 0 {
+                choices.push(just(vec![Item::Mark("["), Item::Mark("]")]));
+            }
+            if let Some(item) = rest {
+                let tail = more(item.clone(), low.saturating_sub(1), high.map(|high| high - 1));
+                let row = [Item::Mark("["), item].into_iter().chain(tail).chain([Item::Mark("]")]);
+                choices.push(just(row.collect()));
+            }
+            self.fill(name, choices);
+            return Some(Item::Rule(name, Step::None));
         }
-        let mut tail = rest.map(|item| more(&item, low, high)).unwrap_or_default();
-        for (index, item) in items.iter().enumerate().rev() {
-            let from = self.name("a");
-            let comma = if index > 0 { "\",\" " } else { "" };
-            let skip = if (index as u64) < min { "" } else { " | \"\"" };
-            self.rule(&from, &format!("{comma}{item} {tail}{skip}"));
-            tail = from;
+        let mut tail = rest.and_then(|item| more(item, low, high));
+        for (index, item) in items.into_iter().enumerate().rev() {
+            let from = self.rule(false);
+            let comma = (index > 0).then_some(Item::Mark(","));
+            let mut choices = vec![just(comma.into_iter().chain([item]).chain(tail).collect())];
+            if index as u64 >= min {
+                choices.push(just(Vec::new()));
+            }
+            self.fill(from, choices);
+            tail = Some(Item::Rule(from, Step::None));
         }
-        self.rule(&name, &format!("\"[\" {tail} \"]\""));
-        Some(name)
+        self.fill(name, vec![just([Item::Mark("[")].into_iter().chain(tail).chain([Item::Mark("]")]).collect())]);
+        Some(Item::Rule(name, Step::None))
     }
 }

@@ -1,30 +1,32 @@
-//! Texts as the strings of JSON that mean them, in the syntax of the rules.
+//! Texts as the strings of JSON that mean them, as terminals.
+
+use super::words::Word;
 
 /// A character of a text whose spelling is not looked at: itself, a short escape, or `\u` with what it stands for,
 /// paired surrogates for one character.
-const CHARACTER: &str = r#"[^"\\\x00-\x1F\x7F]|\\[nrbtf\\"\/]|\\u(?:[0-9a-ce-fA-CE-F][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}|[dD][89aAbB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"#;
+pub(in super::super::super) const CHARACTER: &str = r#"[^"\\\x00-\x1F\x7F]|\\[nrbtf\\"\/]|\\u(?:[0-9a-ce-fA-CE-F][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}|[dD][89aAbB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"#;
 
 /// A character of a key. ASCII has one spelling only, so that no key passes for another one.
-const KEY_CHARACTER: &str = r#"[^"\\\x00-\x1F\x7F]|\\[nrbtf\\"]|\\u(?:00[89a-fA-F][0-9a-fA-F]|0[1-9a-fA-F][0-9a-fA-F]{2}|[1-9a-ce-fA-CE-F][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}|[dD][89aAbB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"#;
+pub(in super::super::super) const KEY_CHARACTER: &str = r#"[^"\\\x00-\x1F\x7F]|\\[nrbtf\\"]|\\u(?:00[89a-fA-F][0-9a-fA-F]|0[1-9a-fA-F][0-9a-fA-F]{2}|[1-9a-ce-fA-CE-F][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}|[dD][89aAbB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"#;
+
+fn quoted(character: &str, min: u32, max: Option<u32>) -> Word {
+    let quote = || Word::Text("\"".to_owned());
+    Word::Row(vec![quote(), Word::Times(character.to_owned(), min, max), quote()])
+}
 
 /// Any string with so many characters.
-pub(super) fn any(min: u64, max: Option<u64>) -> String {
-    let times = match (min, max) {
-        (0, None) => "*".to_owned(),
-        (min, None) => format!("{{{min},}}"),
-        (min, Some(max)) => format!("{{{min},{max}}}"),
-    };
-    format!("/\"({CHARACTER}){times}\"/")
+pub(super) fn any(min: u32, max: Option<u32>) -> Word {
+    quoted(CHARACTER, min, max)
 }
 
 /// Any key.
-pub(super) fn any_key() -> String {
-    format!("/\"({KEY_CHARACTER})*\"/")
+pub(super) fn any_key() -> Word {
+    quoted(KEY_CHARACTER, 0, None)
 }
 
 /// This string: ASCII as it is usually spelled, all else as it is or by `\u`.
-pub(super) fn exactly(text: &str) -> String {
-    let mut parts: Vec<String> = Vec::new();
+pub(super) fn exactly(text: &str) -> Word {
+    let mut parts: Vec<Word> = Vec::new();
     let mut plain = String::from("\"");
     for c in text.chars() {
         if c.is_ascii() {
@@ -33,14 +35,17 @@ pub(super) fn exactly(text: &str) -> String {
             continue;
         }
         if !plain.is_empty() {
-            parts.push(literal(&std::mem::take(&mut plain)));
+            parts.push(Word::Text(std::mem::take(&mut plain)));
         }
         let escaped: String = c.encode_utf16(&mut [0; 2]).iter().map(|unit| unit_pattern(*unit)).collect();
-        parts.push(format!("({} | /{escaped}/)", literal(&c.to_string())));
+        parts.push(Word::Either(vec![Word::Text(c.to_string()), Word::Pattern(escaped)]));
     }
     plain.push('"');
-    parts.push(literal(&plain));
-    parts.join(" ")
+    parts.push(Word::Text(plain));
+    match parts.len() {
+        1 => parts.remove(0),
+        _ => Word::Row(parts),
+    }
 }
 
 /// `\u` and the number, its letters in either case.
@@ -52,19 +57,17 @@ fn unit_pattern(unit: u16) -> String {
     format!("\\\\u{}", format!("{unit:04x}").chars().map(digit).collect::<String>())
 }
 
-/// A literal of the rules.
-pub(super) fn literal(text: &str) -> String {
-    serde_json::Value::from(text).to_string().replace('\x7f', "\\u007f")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn other_scripts_have_two_spellings() {
-        assert_eq!(exactly("a\"b"), r#""\"a\\\"b\"""#);
-        assert_eq!(exactly("é"), r#""\"" ("é" | /\\u00[eE]9/) "\"""#);
-        assert_eq!(exactly("😀"), r#""\"" ("😀" | /\\u[dD]83[dD]\\u[dD][eE]00/) "\"""#);
+        let text = |text: &str| Word::Text(text.to_owned());
+        let either = |c: &str, pattern: &str| Word::Either(vec![text(c), Word::Pattern(pattern.to_owned())]);
+        assert_eq!(exactly("a\"b"), text(r#""a\"b""#));
+        assert_eq!(exactly("é"), Word::Row(vec![text("\""), either("é", r"\\u00[eE]9"), text("\"")]));
+        let smile = either("😀", r"\\u[dD]83[dD]\\u[dD][eE]00");
+        assert_eq!(exactly("x😀"), Word::Row(vec![text("\"x"), smile, text("\"")]));
     }
 }
