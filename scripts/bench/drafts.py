@@ -1,7 +1,8 @@
 """Answers with drafts and without, in turns, in one process; scripts/bench/drafts.sh runs it.
 
-Three kinds of requests: `extract` (short JSON that copies words, under the adapter json-extract), `copy` (a text that is
-to be said again with a word changed, by the plain base), `chat` (open questions, by the plain base). Tokens per second
+Kinds of requests: `extract` (short JSON that copies words, under the adapter json-extract), `copy` (a text that is
+to be said again with a word changed, by the plain base), `chat` (open questions, by the plain base), `list` (a list that
+goes on for ever, of which every guess is right). Tokens per second
 are those of all streams together by the clock, prompts read included. Processor time is that of the whole process: on a
 machine that is not quiet, with `-t 1`, it is the figure that can be believed. Standard library only.
 """
@@ -57,6 +58,9 @@ def bodies(kind, rows, args):
         return [{**plain, "messages": m, "lora": lora} for m in messages[:args.requests]]
     if kind == "copy":
         return [{**plain, "messages": m} for m in list(copies(rows))[:args.requests]]
+    if kind == "list":
+        prompts = ["Again and again:" + " red, green, blue, white, black," * n for n in range(6, 6 + args.requests)]
+        return [{**plain, "prompt": text} for text in prompts]
     return [{**plain, "messages": [{"role": "user", "content": text}]} for text in CHAT[:args.requests]]
 
 
