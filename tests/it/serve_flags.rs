@@ -227,8 +227,12 @@ fn an_idle_server_sleeps_and_wakes_with_its_adapters() {
     let ask = json!({"prompt": "The sea is", "n_predict": 8, "temperature": 0, "adapters": [{"name": "tone"}]});
     let (first, awake) = (s.post("/completion", &ask).ok(), resident(&s));
     until_sleeping(&s, true);
-    let asleep = resident(&s);
-    assert!(asleep < awake / 2, "{asleep} KiB of {awake}");
+    // It says so first; giving the memory back takes a while.
+    let started = std::time::Instant::now();
+    while resident(&s) >= awake / 2 {
+        assert!(started.elapsed().as_secs() < 20, "{} KiB of {awake} are kept", resident(&s));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
     let told = s.get("/metrics");
     for path in ["/health", "/v1/models", "/metrics", "/slots", "/v1/dashboard", "/api/ps"] {
         assert_eq!(s.get(path).status, 200, "{path}");
