@@ -3,7 +3,7 @@
 the speed of constrained against free generation, in turns within one process.
 
   formats_e2e.py --smoa BIN --model FILE.gguf --schemas FILE.jsonl [--seeds 3] [--limit 160] [--json OUT]
-  formats_e2e.py --smoa BIN --model FILE.gguf --speed [--rounds 7] [--tokens 64] [--json OUT]
+  formats_e2e.py --smoa BIN --model FILE.gguf --speed [--rounds 7] [--tokens 96] [--json OUT]
 
 FILE.jsonl has rows {"id", "schema"}. The validator is the Python package `jsonschema`. An answer counts as right when
 it parses and is valid; a schema that smoa refuses counts as refused, with its reason; an answer whose limit is smaller
@@ -192,7 +192,7 @@ def main():
     parser.add_argument("--limit", type=int, default=160)
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--tokens", type=int, default=96)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--part", default="1/1", help="one part of the answers: 2/5")
     parser.add_argument("--parallel", type=int, default=8)
