@@ -66,7 +66,11 @@ def main():
     parser.add_argument("-t", "--threads", type=int, default=2, metavar="N", help="threads (%(default)s)")
     parser.add_argument("-n", "--tokens", type=int, default=32, metavar="N", help="tokens of each answer (%(default)s)")
     parser.add_argument("--rounds", type=int, default=15, metavar="N", help="requests of each kind (%(default)s)")
+    parser.add_argument("--only", metavar="WORDS", help="only cases with one of these in their names (comma between)")
     args = parser.parse_args()
+    wanted = args.only.split(",") if args.only else [""]
+    cases = [case for case in CASES if any(word in case[0] for word in wanted)]
+    equal = [pair for pair in EQUAL if all(name in [case[0] for case in cases] for name in pair)]
     check_files(args.smoa, args.model)
     with tempfile.TemporaryDirectory() as folder:
         library = str(pathlib.Path(folder) / "library")
@@ -100,28 +104,28 @@ def main():
             return (time.perf_counter() - began) * 1e3, answer["timings"], answer["content"]
 
         program = start()
-        found = {name: [] for name, *_ in CASES}
+        found = {name: [] for name, *_ in cases}
         for turn in range(args.rounds + 1):
-            for name, adapters, *_ in CASES:
+            for name, adapters, *_ in cases:
                 answer = ask(program, adapters)
                 if turn:  # the first turn opens files and warms caches
                     found[name].append(answer)
         stop(program)
         texts = {}
-        for name, adapters, *_ in CASES:
-            if any(name in pair for pair in EQUAL):
+        for name, adapters, *_ in cases:
+            if any(name in pair for pair in equal):
                 program = start()
                 texts[name] = ask(program, adapters)[2]
                 stop(program)
     print("| what | adapters in a pass | passes | whole answer | to the first token | per token after it |")
     print("|---|---:|---:|---:|---:|---:|")
-    for name, _, adapters, passes in CASES:
+    for name, _, adapters, passes in cases:
         whole = statistics.median(ms for ms, _, _ in found[name])
         last = statistics.median(t["predicted_ms"] for _, t, _ in found[name])
         each = statistics.median(t["predicted_ms"] / max(1, t["predicted_n"]) for _, t, _ in found[name])
         print(f"| {name} | {adapters} | {passes} | {whole:.0f} ms | {whole - last:.0f} ms | {each:.2f} ms |")
-    wrong = [f"{one} and {other}" for one, other in EQUAL if texts[one] != texts[other]]
-    print(f"\nanswers equal to those of the same adapters by name: {len(EQUAL) - len(wrong)} of {len(EQUAL)}")
+    wrong = [f"{one} and {other}" for one, other in equal if texts[one] != texts[other]]
+    print(f"\nanswers equal to those of the same adapters by name: {len(equal) - len(wrong)} of {len(equal)}")
     several = [name for name, all in found.items() if len({text for *_, text in all}) > 1]
     print(f"asked again and again in one program, more than one answer (the cache's cells lie otherwise): {several or 'none'}")
     if wrong:
