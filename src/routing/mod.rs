@@ -20,6 +20,7 @@ mod rerank;
 mod tests;
 mod train;
 mod tuned;
+mod twins;
 mod upkeep;
 
 use std::collections::HashMap;
@@ -427,11 +428,25 @@ fn margin_of(mut numbers: impl Iterator<Item = f32>) -> f32 {
     best.map_or(f32::INFINITY, |best| best - numbers.fold(f32::NEG_INFINITY, f32::max))
 }
 
+/// Whether a head gives an adapter more than next to nothing.
+fn likely((_, log): &(AdapterDigest, f32)) -> bool {
+    *log > -4.0
+}
+
 /// Candidates of the index, with what a head says of them; and the head's own favourites.
 fn gather(index: &Index, vector: &[f32], text: &str, gate: &Gate, head: Option<&Head>) -> Vec<Evidence> {
     let mut logs = head.map(|head| head.by_digest(vector, text)).unwrap_or_default();
-    let found = index.search(&Query { vector, text, gate, limit: LIMIT });
+    let query = Query { vector, text, gate, limit: LIMIT };
+    let found = index.search(&query);
     let mut evidence: Vec<Evidence> = found.into_iter().map(|c| Evidence::of(c, logs.remove(&c.digest))).collect();
+    if !gate.is_open() && evidence.iter().any(|e| e.learned.is_some()) {
+        let mut others: Vec<(AdapterDigest, f32)> = logs.iter().map(|(d, log)| (*d, *log)).filter(likely).collect();
+        others.sort_by_key(|(digest, _)| *digest);
+        let digests: Vec<AdapterDigest> = others.iter().map(|(digest, _)| *digest).collect();
+        let known = index.look_up(&query, &digests).into_iter().zip(&others);
+        let outside: Vec<Evidence> = known.filter_map(|(c, (_, log))| Some(Evidence::of(c?, Some(*log)))).collect();
+        twins::hand_over(&mut evidence, &outside);
+    }
     // The least of what was found stands for what was not.
     let least = |of: fn(&Evidence) -> f32| evidence.iter().map(of).fold(f32::INFINITY, f32::min);
     let (semantic, centroid, name) = (least(|e| e.semantic), least(|e| e.centroid), least(|e| e.name));
@@ -439,7 +454,7 @@ fn gather(index: &Index, vector: &[f32], text: &str, gate: &Gate, head: Option<&
     if semantic.is_finite() && gate.is_open() {
         let mut rest: Vec<(AdapterDigest, f32)> = logs.into_iter().collect();
         rest.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        let favourites = rest.into_iter().take(HEAD_CANDIDATES).filter(|(_, log)| *log > -4.0);
+        let favourites = rest.into_iter().take(HEAD_CANDIDATES).filter(likely);
         evidence.extend(favourites.map(|(digest, log)| Evidence {
             digest,
             semantic,

@@ -114,6 +114,30 @@ fn metadata_gates() {
 }
 
 #[test]
+fn one_of_several_that_read_the_same_has_what_the_head_gives_to_all_of_them() {
+    let home = home().filled();
+    let alarm = card(&["wake me up at seven", "set an alarm for six", "alarm in ten minutes"]);
+    for (number, region) in [(10, "eu"), (11, "us"), (12, "asia")] {
+        home.add(number, region, Card { attributes: [("region".into(), region.into())].into(), ..alarm.clone() });
+    }
+    home.library.remove(&name("alarm")).expect("removed");
+    let router = home.router();
+    let options = TrainOptions { force: true, ..TrainOptions::default() };
+    router.train(&[], &options, &mut |_| ()).expect("trained");
+    // Weights fitted on three adapters that cannot be told apart are of no use; what the head says is looked at.
+    for region in ["eu", "us", "asia"] {
+        let metadata = vec![("region".into(), region.into())];
+        let route = router.decide(&Ask { metadata, ..ask("set an alarm for six") });
+        let said = |name: &str| route.candidates.iter().find(|c| c.name == name).and_then(|c| c.evidence.learned);
+        assert!(said(region).is_some_and(|log| log.exp() > 0.8), "{region}: {:?}", route.candidates);
+        assert!(
+            ["eu", "us", "asia"].iter().filter(|name| said(name).is_some()).count() == 1,
+            "the others are kept out"
+        );
+    }
+}
+
+#[test]
 fn a_decision_is_remembered_until_the_library_changes() {
     let home = home().filled();
     let router = home.router();
