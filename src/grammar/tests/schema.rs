@@ -44,6 +44,27 @@ fn schemas_are_enforced() {
             &[r#"{"abc":1}"#, r#"{"cab":1,"bac":2}"#],
             &[r#"{"ac":1}"#, r#"{"bc":1}"#, r#"{"ab":1}"#, r#"{}"#],
         ),
+        // What patterns say of a named key holds where some key is demanded (found by chance).
+        (
+            r##"{"properties":{"c":{"allOf":[{"if":{"type":["boolean","number"],"minItems":3}},{"dependentRequired":{"a":["c","d1"]},"properties":{"c":{"type":["null","integer"]}}}]}},"dependentSchemas":{"b":{"patternProperties":{"^[ab]+$":{"not":{"minLength":2,"type":"number"},"type":"object","multipleOf":3},"^(a|b1?)?$":{"not":{"pattern":"b","type":"null"}}}}},"oneOf":[true,{"type":"object","additionalProperties":false,"prefixItems":[{"anyOf":[{"type":["number","integer"],"pattern":"^(a|b1?)?$"}],"maxLength":2}]}]}"##,
+            &[],
+            &[r#"{"b":null,"d1":[null,null,0.5]}"#],
+        ),
+        (
+            r##"{"minItems":1,"dependentSchemas":{"a":{"not":{"additionalProperties":false},"patternProperties":{"^[ab]+$":true,"^a":{"required":["b","c"],"allOf":[{"multipleOf":3,"pattern":"^(a|b1?)?$","const":{"ab":false,"d1":"a"}}],"properties":{"ab":{"pattern":"b","type":["boolean","integer"]},"c":true}}},"properties":{"ab":{"type":"object"}}}},"multipleOf":3}"##,
+            &[],
+            &[r#"{"a":{},"c":"ab","d1":"ab"}"#],
+        ),
+        (
+            r##"{"dependentRequired":{"c":["ab"]},"oneOf":[true,{"additionalProperties":false},{"dependentSchemas":{"d1":{"type":"object"}},"properties":{"a":{"const":{},"dependentRequired":{"a":["ab"]}},"d1":{"maxLength":3}}}],"patternProperties":{"^a":{"additionalProperties":{"type":"string","enum":["a",{"ab":null,"c":false,"d1":0.5},false]},"multipleOf":0.5,"uniqueItems":true},"^(a|b1?)?$":{"type":"number","additionalProperties":false,"dependentRequired":{"c":["c"]}}}}"##,
+            &[],
+            &[r#"{"a":["1",true,3],"ab":{}}"#],
+        ),
+        (
+            r##"{"oneOf":[{"properties":{"ab":{"required":["b","d1"],"maxLength":2,"enum":["abc","b1",{}]},"b":{"type":"integer","enum":[[0.5,"1"],{"a":true,"b":0,"c":0.5},[5]],"required":["a","ab"]}}},{"dependentRequired":{"ab":["c"]}},{"additionalProperties":{"exclusiveMaximum":2,"type":"number"}}],"dependentSchemas":{"ab":{"patternProperties":{"^a":{"enum":[[null,"abc",5],12],"type":"object"},"^(a|b1?)?$":{"multipleOf":0.5,"minimum":0}},"not":{"minItems":0,"type":"string","maxLength":3}}}}"##,
+            &[],
+            &[r#"{"ab":"x","b":{},"c":[false]}"#],
+        ),
     ];
     for (text, accepts, rejects) in cases {
         let compiled = compile(schema(text)).unwrap_or_else(|error| panic!("{text}: {error}"));

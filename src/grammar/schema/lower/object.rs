@@ -125,9 +125,10 @@ impl Lowering<'_, '_> {
         let mut one = object.clone();
         let mut props = Props::default();
         let mut named = Vec::new();
-        for (name, node) in object.props.iter() {
+        for (name, _) in object.props.iter() {
+            // What patterns say of it too: they leave named keys out below.
             let required = object.required.iter().any(|known| known == name);
-            props.insert(name, if required { node } else { Id::FALSE });
+            props.insert(name, if required { self.graph.property(object, name)? } else { Id::FALSE });
             named.push(name);
         }
         let required: Vec<&str> = object.required.iter().map(String::as_str).filter(|n| !named.contains(n)).collect();
